@@ -1,0 +1,113 @@
+"""Every error that a caller can do something about, each with its exit status.
+
+Kept true here: whatever goes wrong reaches the user as a `BubCronError`, which is turned into one line of text and an
+exit status in one place (`cli.main` and `trigger.tick.main`). Exit statuses are those of sysexits.h where one fits.
+
+Imports nothing: a tick that has nothing to do pays for every module it loads.
+"""
+
+EX_DATAERR = 65
+EX_NOINPUT = 66
+EX_UNAVAILABLE = 69
+EX_CANTCREAT = 73
+EX_IOERR = 74
+EX_PROTOCOL = 76
+
+
+class BubCronError(Exception):
+    """Base of all errors of this project. `str()` of it is the sentence that the user reads."""
+
+    exit_status = 1
+
+
+class ScheduleError(BubCronError):
+    """A schedule that can't be read or never fires. The text says which part, and what would be right."""
+
+    exit_status = EX_DATAERR
+
+
+class UnknownReminderError(BubCronError):
+    """A reminder's name that the file doesn't hold."""
+
+    exit_status = EX_DATAERR
+
+
+class Fault:
+    """One thing that is wrong in a file: `line` and `column` count from 1; `message` says what, and what would be right."""
+
+    __slots__ = ("column", "line", "message")
+
+    def __init__(self, line: int, column: int, message: str) -> None:
+        self.line = line
+        self.column = column
+        self.message = message
+
+    def __repr__(self) -> str:
+        return f"Fault({self.line}, {self.column}, {self.message!r})"
+
+
+class FileFaultsError(BubCronError):
+    """A reminders file that is broken: `path`, and all its `faults`, sorted by line and column.
+
+    `source` is the file's text as far as it could be decoded, for showing the lines; "" when it could not.
+    """
+
+    exit_status = EX_DATAERR
+
+    def __init__(self, path: str, faults: list[Fault], source: str = "") -> None:
+        self.path = path
+        self.faults = sorted(faults, key=lambda fault: (fault.line, fault.column))
+        self.source = source
+        super().__init__(path, self.faults)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.path}:{fault.line}:{fault.column}: {fault.message}" for fault in self.faults)
+
+
+class FileUnreadableError(BubCronError):
+    """A reminders file that exists but can't be read (permissions, a directory, an I/O error)."""
+
+    exit_status = EX_DATAERR
+
+
+class FileMissingError(BubCronError):
+    """There is no reminders file at the path in force."""
+
+    exit_status = EX_NOINPUT
+
+
+class FileExistsAlreadyError(BubCronError):
+    """`init` found a file where it would have written one; nothing was touched."""
+
+    exit_status = EX_CANTCREAT
+
+
+class StoreError(BubCronError):
+    """A store that can't be opened, read or written: damaged, of a newer version, on a full or read-only disk."""
+
+    exit_status = EX_IOERR
+
+
+class GatewayAbsentError(BubCronError):
+    """Nobody answers on the socket, or it stopped answering before everything asked was answered."""
+
+    exit_status = EX_UNAVAILABLE
+
+
+class RejectedError(BubCronError):
+    """The gateway answered `rejected`; the text is its reason."""
+
+    exit_status = EX_PROTOCOL
+
+
+class RequestError(BubCronError):
+    """Bytes on the socket that are not a request; the text goes back to the caller as the answer's `error`.
+
+    `id` is the request's own id where it could be read, so that the caller knows which of its lines was meant.
+    """
+
+    exit_status = EX_PROTOCOL
+
+    def __init__(self, message: str, id: str | None = None) -> None:  # noqa: A002 - the protocol's own word
+        super().__init__(message)
+        self.id = id

@@ -1,0 +1,1 @@
+"""The side that runs inside the gateway. Never imports the trigger side."""
