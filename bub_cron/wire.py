@@ -1,0 +1,434 @@
+"""What goes over the socket: one JSON object a line, its fields, its statuses, and the one parser of requests.
+
+Kept true here:
+- Both sides and `reminders.yaml` judge a field by the same checker (`FIELDS`), so what the file accepts the gateway
+  accepts, with the same words when it doesn't.
+- A request is taken whole or not at all: unknown keys, duplicate keys, wrong types, lone surrogates and NUL are refused.
+- `Request.content` is the canonical form of what a firing does. Two requests with one id are the same request exactly
+  when these are equal; `wait` and `expires` are about the asking, not part of it.
+
+json (which loads re) is imported where it is used: a tick writes lines that the ledger keeps ready-made, and must not
+pay for a parser before its line is on the socket.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+PROTOCOL = 1
+MAX_LINE = 64 * 1024  # bytes, the newline not counted
+
+ACCEPTED = "accepted"
+RUNNING = "running"
+RETRYING = "retrying"
+DELIVERED = "delivered"
+SILENT = "silent"
+RAN = "ran"
+UNDELIVERED = "undelivered"
+FAILED = "failed"
+UNKNOWN = "unknown"
+MISSED = "missed"
+REJECTED = "rejected"
+BUSY = "busy"
+UNKNOWN_ID = "unknown-id"
+PONG = "pong"
+DUE = "due"  # said by the ledger alone, never on the socket
+
+OPEN = frozenset({ACCEPTED, RUNNING, RETRYING})
+GOOD = frozenset({DELIVERED, SILENT, RAN})
+LAST_WORDS = frozenset({DELIVERED, SILENT, RAN, UNDELIVERED, FAILED, UNKNOWN, MISSED, REJECTED})
+OUTCOMES = (
+    DUE, ACCEPTED, RUNNING, RETRYING, DELIVERED, SILENT, RAN, UNDELIVERED, FAILED, UNKNOWN, MISSED, REJECTED,
+)  # fmt: skip
+
+PROMPT, TEXT, COMMAND = "prompt", "text", "command"
+MESSAGES = (PROMPT, TEXT, COMMAND)
+
+DEFAULT_ATTEMPTS = 3
+DEFAULT_COMMAND_ATTEMPTS = 1
+DEFAULT_TIMEOUT = 600  # seconds
+DEFAULT_LIFE = 3600  # seconds from now until a request without `expires` is too late to start
+DEFAULT_OVERLAP = "skip"
+DEFAULT_REPLY = "chat"
+
+NO_REPLY = "<no_reply/>"
+
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+_ID_CHARACTERS = _NAME_CHARACTERS | frozenset(":@+/~")
+_RESERVED_CONTEXT = frozenset({"channel", "chat_id", "model"})
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+_ONE_DAY = 86400
+MAX_DURATION = 366 * _ONE_DAY
+
+
+def parse_duration(text: str) -> int:
+    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `1d` or `1h30m`; ValueError says what is wrong."""
+    wrong = f"{text[:40]!r} is not a duration; write it like 90s, 15m, 2h, 1d or 1h30m"
+    units = dict(_UNITS)
+    order = [unit for unit, _ in _UNITS]
+    total, digits, seen = 0, "", -1
+    for character in text:
+        if character in "0123456789":
+            digits += character
+        elif character in units and 0 < len(digits) <= 9 and order.index(character) > seen:
+            total += int(digits) * units[character]
+            digits, seen = "", order.index(character)
+        else:
+            raise ValueError(wrong)
+    if digits or seen < 0:
+        raise ValueError(wrong)
+    if not 0 < total <= MAX_DURATION:
+        raise ValueError(f"{text!r} is out of range; a duration lies between 1s and 366d")
+    return total
+
+
+def split_to(to: str) -> tuple[str, str]:
+    """Return (channel, chat id) of a target; everything after the first colon is the chat id."""
+    channel, _, chat_id = to.partition(":")
+    return channel, chat_id
+
+
+def is_name(text: str) -> bool:
+    """Tell whether `text` can name a reminder: letters, digits, `-`, `_`, `.`; 1 to 64 of them."""
+    return 0 < len(text) <= 64 and _NAME_CHARACTERS.issuperset(text)
+
+
+def firing_id(reminder: str, fire_time: str) -> str:
+    """Return the id of a reminder's firing at a fire time (UTC, `2026-12-01T07:30:00Z`)."""
+    return f"{reminder}@{fire_time}"
+
+
+def iso(instant: float) -> str:
+    """Write an instant (seconds since the epoch) as UTC, to the second: `2026-12-01T07:30:00Z`."""
+    import time
+
+    year, month, day, hour, minute, second = time.gmtime(instant)[:6]
+    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}Z"
+
+
+def parse_instant(text: str) -> float:
+    """Read an ISO 8601 instant with an offset (`Z` or `+01:00`) as seconds since the epoch; ValueError otherwise."""
+    from datetime import datetime
+
+    wrong = f"{text[:40]!r} is not an instant; write it like 2026-12-01T07:30:00Z"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(wrong) from error
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset; end it with Z or one like +01:00")
+    try:
+        return moment.timestamp()
+    except (OverflowError, ValueError) as error:
+        raise ValueError(wrong) from error
+
+
+# --- The checkers: each takes a value of any type, returns it normalised, or raises ValueError with a half sentence
+# --- that reads on after "FIELD ".
+
+
+def _kind(value: object) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    return "nothing" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _wrong_type(right: str, value: object) -> ValueError:
+    return ValueError(f"must be {right}, not {_kind(value)}")
+
+
+def _string(value: object, limit: int) -> str:
+    if not isinstance(value, str):
+        raise _wrong_type("text", value)
+    if not value:
+        raise ValueError("is empty")
+    if len(value) > limit:
+        raise ValueError(f"is longer than {limit:,} characters")
+    if "\0" in value:
+        raise ValueError("holds a NUL character")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("holds half of a surrogate pair, which is no character") from error
+    return value
+
+
+def _line(value: object, limit: int = 512) -> str:
+    text = _string(value, limit)
+    if not text.isprintable():
+        raise ValueError("holds a control or other unprintable character")
+    if text != text.strip():
+        raise ValueError("begins or ends with a space")
+    return text
+
+
+def check_to(value: object) -> str:
+    text = _line(value)
+    channel, chat_id = split_to(text)
+    if not channel or not chat_id or not is_name(channel):
+        raise ValueError("must be channel:chat_id, such as telegram:123456789")
+    return text
+
+
+def check_message(value: object) -> str:
+    text = _string(value, MAX_LINE)
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+def check_attempts(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong_type("a whole number", value)
+    if not 1 <= value <= 100:
+        raise ValueError("must lie between 1 and 100")
+    return value
+
+
+def check_timeout(value: object) -> float:
+    if isinstance(value, str):
+        return parse_duration(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong_type("seconds or a duration like 10m", value)
+    if not 0 < value <= MAX_DURATION:
+        raise ValueError("must lie between 0 and 366 days, in seconds")
+    return value
+
+
+def check_bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong_type("true or false", value)
+    return value
+
+
+def one_of(*choices: str) -> Callable[[object], str]:
+    """Make a checker that takes only the given words."""
+
+    def check(value: object) -> str:
+        if value not in choices or not isinstance(value, str):
+            raise ValueError(f"must be {' or '.join(choices)}")
+        return value
+
+    return check
+
+
+def check_context(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise _wrong_type("a mapping of words to text", value)
+    if len(value) > 32:
+        raise ValueError("has more than 32 entries")
+    return {_context_key(key): _context_value(key, entry) for key, entry in value.items()}
+
+
+def _context_key(key: object) -> str:
+    if not isinstance(key, str) or not is_name(key):
+        raise ValueError("has a key that is not a plain word (letters, digits, -, _, .; at most 64)")
+    if key.startswith("_"):
+        raise ValueError(f"may not set {key}: keys that begin with _ are Bub's own")
+    if key in _RESERVED_CONTEXT:
+        where = "model" if key == "model" else "to"
+        raise ValueError(f"may not set {key}: that is what `{where}` is for")
+    return key
+
+
+def _context_value(key: object, value: object) -> str:
+    try:
+        return _line(value, 1024) if value != "" else ""
+    except ValueError as error:
+        raise ValueError(f"has a bad value: {key} {error}") from error
+
+
+def _check_id(value: object) -> str:
+    text = _string(value, 200)
+    if not _ID_CHARACTERS.issuperset(text):
+        raise ValueError("may hold letters, digits and - _ . : @ + / ~ only")
+    return text
+
+
+def _check_reminder(value: object) -> str:
+    if not isinstance(value, str) or not is_name(value):
+        raise ValueError("must be a name: letters, digits, - _ . only, at most 64")
+    return value
+
+
+def _check_expires(value: object) -> float:
+    if isinstance(value, str):
+        return parse_instant(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong_type("an instant like 2026-12-01T07:30:00Z", value)
+    if not 0 <= value <= 253402300799:  # the last second of the year 9999
+        raise ValueError("is out of range")
+    return float(value)
+
+
+FIELDS: Mapping[str, Callable[[object], Any]] = {
+    "to": check_to,
+    PROMPT: check_message,
+    TEXT: check_message,
+    COMMAND: check_message,
+    "session": _line,
+    "attempts": check_attempts,
+    "timeout": check_timeout,
+    "overlap": one_of("skip", "queue"),
+    "reply": one_of("chat", "agent"),
+    "quiet": check_bool,
+    "model": _line,
+    "context": check_context,
+}
+"""The fields that a request and a reminder share, each with its checker."""
+
+REQUEST_FIELDS: Mapping[str, Callable[[object], Any]] = {
+    **FIELDS,
+    "id": _check_id,
+    "reminder": _check_reminder,
+    "fire_time": _line,
+    "expires": _check_expires,
+    "wait": check_bool,
+}
+
+
+class Request:
+    """One request to run something now, with every default filled in. Durations are seconds, instants epoch seconds."""
+
+    __slots__ = (
+        "attempts", "body", "context", "expires", "fire_time", "id", "kind", "model", "overlap", "quiet", "reminder",
+        "reply", "session", "timeout", "to", "wait",
+    )  # fmt: skip
+
+    def __init__(self, fields: Mapping[str, Any], *, id: str, now: float) -> None:  # noqa: A002 - the protocol's word
+        self.kind: str = next(kind for kind in MESSAGES if kind in fields)
+        self.id: str = fields.get("id", id)
+        self.body: str = fields[self.kind]
+        self.to: str = fields["to"]
+        self.session: str = fields.get("session", self.to)
+        self.reminder: str | None = fields.get("reminder")
+        self.fire_time: str | None = fields.get("fire_time")
+        self.expires: float = fields.get("expires", now + DEFAULT_LIFE)
+        default_attempts = DEFAULT_COMMAND_ATTEMPTS if self.kind == COMMAND else DEFAULT_ATTEMPTS
+        self.attempts: int = fields.get("attempts", default_attempts)
+        self.timeout: float = fields.get("timeout", DEFAULT_TIMEOUT)
+        self.overlap: str = fields.get("overlap", DEFAULT_OVERLAP)
+        self.reply: str = fields.get("reply", DEFAULT_REPLY)
+        self.quiet: bool = fields.get("quiet", False)
+        self.model: str | None = fields.get("model")
+        self.context: dict[str, str] = fields.get("context", {})
+        self.wait: bool = fields.get("wait", True)
+
+    def content(self) -> str:
+        """Return the canonical JSON of what this firing does; equal content means the same request."""
+        import json
+
+        fields = {name: getattr(self, name) for name in self.__slots__ if name not in {"id", "expires", "wait"}}
+        fields["timeout"] = float(self.timeout)
+        return json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+class StatusQuery:
+    """`{"status": ID}`: where does this firing stand?"""
+
+    __slots__ = ("id",)
+
+    def __init__(self, id: str) -> None:  # noqa: A002 - the protocol's word
+        self.id = id
+
+
+class Ping:
+    """`{"ping": true}`: who is there?"""
+
+    __slots__ = ()
+
+
+def parse_request(line: bytes, *, now: float, new_id: Callable[[], str]) -> Request | StatusQuery | Ping:
+    """Read one line as a request; raise `RequestError`, with the request's id where it has one, if it is none.
+
+    `now` (epoch seconds) is what a missing `expires` counts from; `new_id` makes an id for a request without one.
+    """
+    from bub_cron.errors import RequestError
+
+    fields = _object(line)
+    request_id = fields.get("id")
+    try:
+        known_id = _check_id(request_id) if request_id is not None else None
+    except ValueError:
+        known_id = None
+    try:
+        if "ping" in fields:
+            return _only(fields, "ping", Ping() if fields["ping"] is True else None, '{"ping": true}')
+        if "status" in fields:
+            return _only(fields, "status", StatusQuery(_check_id(fields["status"])), '{"status": ID}')
+        return Request(check_fields(fields, REQUEST_FIELDS), id=new_id(), now=now)
+    except ValueError as error:
+        raise RequestError(str(error), known_id) from error
+
+
+def _only[Query](fields: Mapping[str, Any], key: str, query: Query | None, form: str) -> Query:
+    if query is None or len(fields) != 1:
+        raise ValueError(f"{key} goes alone, as {form}")
+    return query
+
+
+def check_fields(fields: Mapping[str, Any], checkers: Mapping[str, Callable[[object], Any]]) -> dict[str, Any]:
+    """Return the fields checked and normalised; ValueError names the first that is wrong, missing or not known."""
+    checked: dict[str, Any] = {}
+    for key, value in fields.items():
+        if key not in checkers:
+            raise ValueError(f"unknown field {key[:64]!r}{_nearest(key, checkers)}")
+        try:
+            checked[key] = checkers[key](value)
+        except ValueError as error:
+            raise ValueError(f"{key} {error}") from error
+    if "to" not in checked:
+        raise ValueError("to is missing: channel:chat_id, such as telegram:123456789")
+    given = [kind for kind in MESSAGES if kind in checked]
+    if len(given) != 1:
+        what = "more than one of" if given else "none of"
+        raise ValueError(f"{what} prompt, text, command; give exactly one")
+    return checked
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    matches = get_close_matches(key[:64], list(known), n=1)
+    return f", did you mean {matches[0]!r}?" if matches else f"; known are {', '.join(known)}"
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    import json
+
+    from bub_cron.errors import RequestError
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) != len(items):
+            twice = next(key for key in found if [name for name, _ in items].count(key) > 1)
+            raise ValueError(f"the key {twice[:64]!r} stands there twice")
+        return found
+
+    def no_constant(name: str) -> Any:
+        raise ValueError(f"{name} is not JSON")
+
+    if len(line) > MAX_LINE:
+        raise RequestError(f"the line is over {MAX_LINE // 1024} KiB")
+    try:
+        value = json.loads(line.decode("utf-8"), object_pairs_hook=pairs, parse_constant=no_constant)
+    except UnicodeDecodeError as error:
+        raise RequestError("the line is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise RequestError(f"the line is not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise RequestError("the line is nested too deeply") from error
+    except ValueError as error:
+        raise RequestError(str(error)) from error
+    if not isinstance(value, dict):
+        raise RequestError('the line is not a JSON object, such as {"to": "telegram:1", "text": "hello"}')
+    return value
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Return one line of the protocol: a JSON object and its newline, UTF-8."""
+    import json
+
+    return json.dumps(message, ensure_ascii=False).encode() + b"\n"
