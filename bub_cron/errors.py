@@ -111,3 +111,9 @@ class RequestError(BubCronError):
     def __init__(self, message: str, id: str | None = None) -> None:  # noqa: A002 - the protocol's own word
         super().__init__(message)
         self.id = id
+
+
+def described(error: BaseException, most: int = 300) -> str:
+    """Return an exception as one line of at most about `most` characters: its type, and its text where it has one."""
+    text = " ".join(str(error).split())[:most]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

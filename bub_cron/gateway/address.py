@@ -1,0 +1,120 @@
+"""The socket's place in the file system: who owns it, and how it comes into being.
+
+Kept true here: one process at a time owns a place (an flock beside it, which ends with the process, whatever ends it);
+the socket has its final mode from the first instant at which anybody can connect; a stale socket is replaced in one step,
+and nothing that is not a stale socket is ever removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+
+from bub_cron.errors import BubCronError
+from bub_cron.paths import make_private_directory
+
+_LONGEST_ADDRESS = 107  # bytes, Linux's sun_path less its final NUL
+
+
+class TakenError(BubCronError):
+    """Another process owns the place; `holder` is what it wrote there about itself, "" if nothing."""
+
+    def __init__(self, path: str, holder: str) -> None:
+        super().__init__(f"{path} belongs to another gateway{f' (process {holder})' if holder else ''}")
+        self.holder = holder
+
+
+class AddressError(BubCronError):
+    """The socket can't be placed there; the text says why and what would be right."""
+
+
+class Ownership:
+    """A lock on `PATH.lock`, held until `release()` or the end of the process."""
+
+    def __init__(self, path: str) -> None:
+        """Take the lock; raise `TakenError` if another process has it."""
+        make_private_directory(os.path.dirname(path))
+        self._fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(self._fd)
+            raise TakenError(path, holder) from error
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let go. The lock file stays: removing it would let two processes lock two files of one name."""
+        os.close(self._fd)
+
+
+class BoundSocket:
+    """A listening Unix socket at `path`, which `remove()` takes away again unless somebody else's stands there by then."""
+
+    def __init__(self, path: str, mode: int) -> None:
+        """Bind and listen; raise `AddressError`. The caller holds the `Ownership` of `path`."""
+        self._path = path
+        _refuse_what_is_not_stale(path)
+        # Bound under another name and moved into place: so nobody can connect before the mode is right, and a stale
+        # socket is replaced without an instant in which there is none.
+        early = f"{path}.new"
+        if len(os.fsencode(early)) > _LONGEST_ADDRESS:
+            longest = _LONGEST_ADDRESS - len(".new")
+            raise AddressError(
+                f"{path} is too long for a socket ({len(os.fsencode(path))} bytes, at most {longest}):"
+                " set BUB_CRON_SOCKET to a shorter path, for the gateway and for the tick"
+            )
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _unlink_socket(early)  # left by a crash between bind and rename
+            self.socket.bind(early)
+            os.chmod(early, mode)
+            self.socket.listen(1024)
+            self.socket.setblocking(False)
+            os.rename(early, path)
+            self._identity = _identity(path)
+        except OSError as error:
+            self.socket.close()
+            raise AddressError(f"can't listen at {path}: {error.strerror or error}") from error
+
+    def remove(self) -> None:
+        """Remove the socket file if it is still ours."""
+        try:
+            if _identity(self._path) == self._identity:
+                os.unlink(self._path)
+        except FileNotFoundError:
+            return  # somebody removed it before us
+
+
+def _refuse_what_is_not_stale(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise AddressError(f"{path} is there and is not a socket: move it away, or set BUB_CRON_SOCKET")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return  # nobody lives there
+        except OSError as error:
+            raise AddressError(f"{path} can't be looked into: {error.strerror or error}") from error
+    raise AddressError(f"something else listens at {path}: end it, or set BUB_CRON_SOCKET")
+
+
+def _unlink_socket(path: str) -> None:
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino

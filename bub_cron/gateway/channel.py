@@ -1,0 +1,208 @@
+"""Our lifecycle channel: brings the gateway side up when the gateway starts, and down when it stops.
+
+Kept true here:
+- Making the channel has no side effect, since Bub makes it without a gateway too; `start` returns at once, and whatever
+  goes wrong in ours is logged and leaves the gateway alone.
+- Only a gateway serves the socket: `bub chat`, which has an interface and no chats, never does.
+- One gateway owns a state directory and a socket; a second one waits for both.
+- SIGTERM ends the gateway as cleanly as SIGINT, unless somebody else has a handler for it.
+- Everything is taken down in the reverse order of its start: no new requests, then the firings, then the store, then the
+  ownership.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterable, Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import Any
+
+from bub import BubFramework
+from bub.channels import Channel, ChannelMessage, Interface, Lifecycle
+from bub.channels.contracts import MessageHandler
+from bub.configure import ensure_config, get_value
+from bub.streaming import StreamEvent
+from dotenv import dotenv_values, find_dotenv
+from loguru import logger
+
+from bub_cron import __version__
+from bub_cron.errors import described
+from bub_cron.gateway.address import BoundSocket, Ownership, TakenError
+from bub_cron.gateway.delivery import Channels, Delivery
+from bub_cron.gateway.inbox import Inbox
+from bub_cron.gateway.listener import Listener
+from bub_cron.gateway.runner import Runner, attempt_delay
+from bub_cron.gateway.sessions import UserTurns
+from bub_cron.gateway.settings import CronSettings
+from bub_cron.gateway.turns import CHANNEL, Turns
+from bub_cron.paths import VARIABLES, Paths, find_paths
+from bub_cron.wire import PROTOCOL, iso
+
+READY_KEY = "_bub_cron_ready"
+_TAKEOVER_SECONDS = 1.0  # between a waiting gateway's looks at the locks; only a second gateway ever looks
+
+
+class CronChannel(Lifecycle):
+    """The gateway side of bub-cron. Nobody can write to it or be reached by it."""
+
+    name = CHANNEL
+
+    def __init__(
+        self, framework: BubFramework, message_handler: MessageHandler, turns: Turns, users: UserTurns
+    ) -> None:
+        self._framework = framework
+        self._message_handler = message_handler
+        self._turns = turns
+        self._users = users
+        self._service: asyncio.Task[None] | None = None
+        self._undo_signal: Callable[[], None] = lambda: None
+
+    async def start(self, stop_event: asyncio.Event) -> None:
+        # The handler is a bound method of the channel manager: the one public way to the channels that are enabled.
+        manager: Channels | None = getattr(self._message_handler, "__self__", None)
+        if manager is None or not hasattr(manager, "enabled_channels") or not hasattr(manager, "get_channel"):
+            logger.error("cron.off: this is no gateway that tells its channels, so nothing could be delivered")
+            return
+        if not _has_chats(manager):
+            logger.debug("cron.off: no gateway, but a chat on a terminal")
+            return
+        self._undo_signal = _stop_on_sigterm(stop_event)
+        ready = asyncio.Event()
+        self._service = asyncio.create_task(self._serve(manager, ready), name="bub-cron")
+        # It comes back through the plugin's admit_message once the manager listens, with all channels started.
+        await self._message_handler(
+            ChannelMessage(session_id=f"{CHANNEL}:ready", channel=CHANNEL, content="", context={READY_KEY: ready})
+        )
+
+    async def stop(self) -> None:
+        self._undo_signal()
+        if self._service is not None:
+            self._service.cancel()
+            await asyncio.wait({self._service})
+            self._service = None
+
+    async def send(self, message: ChannelMessage) -> None:
+        """Take what Bub sends for our turns and show it to nobody: delivering it is the runner's."""
+        logger.debug("cron.taken kind={} session={}", message.kind, message.session_id)
+
+    def stream_events(self, message: ChannelMessage, stream: AsyncIterable[StreamEvent]) -> AsyncIterable[StreamEvent]:
+        return self._turns.capture(message, stream)
+
+    async def _serve(self, manager: Channels, ready: asyncio.Event) -> None:
+        async with AsyncExitStack() as stack:
+            try:
+                runner = await self._bring_up(manager, stack)
+            except Exception as error:
+                # Without a socket every tick says that there is no gateway; the reason stands here.
+                logger.error("cron.off: {}", described(error))
+                return
+            await ready.wait()
+            runner.begin()
+            logger.info("cron.ready")
+            await asyncio.Event().wait()  # until stop() cancels
+
+    async def _bring_up(self, manager: Channels, stack: AsyncExitStack) -> Runner:
+        settings = ensure_config(CronSettings)
+        paths = find_paths(gateway_environ())
+        for place in (paths.inbox, paths.socket):
+            stack.callback((await _own(place)).release)
+        inbox = Inbox(paths.inbox, most_open=settings.max_waiting)
+        await inbox.open()
+        stack.push_async_callback(inbox.close)
+        delivery = Delivery(self._framework, manager)
+        runner = Runner(inbox, self._turns, delivery, self._users, max_concurrent=settings.max_concurrent)
+        for firing in await inbox.recover(runner.now(), attempt_delay):
+            runner.take(firing)
+        stack.push_async_callback(runner.stop)
+        since = iso(runner.now())
+        listener = Listener(
+            inbox,
+            runner,
+            uids=settings.uids,
+            allow_commands=settings.allow_commands,
+            command_prefix=str(get_value("command_prefix", ",")),
+            about=lambda: _about(delivery, since),
+        )
+        await self._listen(listener, paths, settings, stack)
+        return runner
+
+    @staticmethod
+    async def _listen(listener: Listener, paths: Paths, settings: CronSettings, stack: AsyncExitStack) -> None:
+        # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
+        bound = BoundSocket(paths.socket, 0o666 if settings.uids else 0o600)
+        stack.callback(bound.remove)
+        await listener.start(bound)
+        stack.push_async_callback(listener.close)
+        logger.info("cron.listening socket={} inbox={}", paths.socket, paths.inbox)
+
+
+def _about(delivery: Delivery, since: str) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "bub": version("bub"),
+        "protocol": PROTOCOL,
+        "pid": os.getpid(),
+        "since": since,
+        "channels": delivery.targets(),
+    }
+
+
+def _has_chats(manager: Channels) -> bool:
+    """Tell a gateway from `bub chat`: that one has an interface and, besides lifecycle channels, nothing else."""
+    enabled: list[Channel] = manager.enabled_channels()
+    interface = any(isinstance(channel, Interface) for channel in enabled)
+    chat = any(not isinstance(channel, Interface | Lifecycle) for channel in enabled)
+    return chat or not interface
+
+
+async def _own(place: str) -> Ownership:
+    """Take the ownership of a place, waiting for another gateway to end if need be."""
+    said = False
+    while True:
+        try:
+            return Ownership(place)
+        except TakenError as error:
+            if not said:
+                logger.warning("cron.waiting: {}; this one takes over when that one ends", error)
+                said = True
+        await asyncio.sleep(_TAKEOVER_SECONDS)
+
+
+def _stop_on_sigterm(stop_event: asyncio.Event) -> Callable[[], None]:
+    """Stop the gateway cleanly on SIGTERM if nobody else cares for it; return what undoes that."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return lambda: None
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGTERM, stop_event.set)
+    except (RuntimeError, ValueError) as error:  # not in the main thread
+        logger.warning("cron.sigterm: can't be handled here, so it ends the gateway at once: {}", error)
+        return lambda: None
+    return lambda: _ignore(loop.remove_signal_handler(signal.SIGTERM))
+
+
+def _ignore(_: object) -> None:
+    return
+
+
+def gateway_environ() -> dict[str, str]:
+    """Return the environment without those of our paths that only a `.env` file sets, for no cron job sees that file.
+
+    Bub loads `.env` into its environment before any plugin is there. What the process was started with is in
+    /proc/self/environ; where that can't be read, `.env` is believed.
+    """
+    environ = dict(os.environ)
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            given = {entry.partition(b"=")[0].decode(errors="replace") for entry in file.read().split(b"\0")}
+    except OSError:
+        return environ
+    in_dotenv = dotenv_values(find_dotenv(usecwd=True))
+    for name in VARIABLES:
+        if name in environ and name not in given and environ[name] == in_dotenv.get(name):
+            logger.warning("cron.paths: {} stands only in .env, which no cron job sees; it is not used", name)
+            del environ[name]
+    return environ

@@ -1,0 +1,498 @@
+"""The gateway side's store: accepted firings, their attempts, kept replies and last words.
+
+Kept true here:
+- A firing is in the inbox, on disk, before anybody is told `accepted`; its id is there once.
+- A state changes only by the rows of this table, as `UPDATE ... WHERE id = ? AND state IN (...)` and a look at the row
+  count; a last word is never changed.
+- The reply is on disk before its send begins, and the beginning of a send before the send.
+
+One thread owns the connection; the event loop never waits for the disk. What is asked for while the thread is busy goes
+into its next transaction together, so that thousands of firings cost a few syncs. A firing's `sending` marks a send that
+has begun; `reply` is what is to be sent (for `text`, from the start).
+
+| state    | event                                                | next state  | moved by |
+|----------|------------------------------------------------------|-------------|----------|
+| (none)   | a request                                            | accepted    | listener |
+| (none)   | a request that is too late already, or whose fire    | missed      | listener |
+|          | time an earlier firing of its reminder overlaps      |             |          |
+| accepted | too late to start                                    | missed      | runner   |
+| accepted | no such channel, or one that can't deliver           | undelivered | runner   |
+| accepted | an attempt starts (attempts + 1)                     | running     | runner   |
+| accepted | a send begins (sends + 1, sending)                   | running     | runner   |
+| retrying | as accepted; but too late to start again             | failed      | runner   |
+| running  | the turn ended with a reply: it is kept              | running     | runner   |
+| running  | a send begins (sends + 1, sending)                   | running     | runner   |
+| running  | the turn failed, or a send was refused: again later  | retrying    | runner   |
+| running  | the turn ended well with nothing to send             | silent, ran | runner   |
+| running  | the last attempt failed; an empty reply              | failed      | runner   |
+| running  | the send returned                                    | delivered   | runner   |
+| running  | the send was refused to the end                      | undelivered | runner   |
+| running  | the send's end was not seen                          | unknown     | runner   |
+| running  | the gateway stops in the turn (attempts - 1), or     | accepted    | runner   |
+|          | before the send (sends - 1)                          |             |          |
+| running  | the gateway stops in a turn that acts by itself      | retrying,   | runner   |
+|          | (`reply: agent`, a command): the attempt counts      | unknown     |          |
+
+At a start, what a crash left `running`:
+
+| found                                   | next state                                         |
+|-----------------------------------------|----------------------------------------------------|
+| a send had begun                        | unknown                                            |
+| a reply is kept, no send begun          | retrying, at once                                  |
+| in a turn, attempts left                | retrying, after the usual delay                    |
+| in a turn, none left                    | failed; unknown where the turn acts by itself      |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bub_cron.errors import BubCronError, StoreError
+from bub_cron.store import Transaction, open_store, store_error
+from bub_cron.wire import (
+    ACCEPTED,
+    COMMAND,
+    FAILED,
+    GOOD,
+    LAST_WORDS,
+    MISSED,
+    RETRYING,
+    RUNNING,
+    TEXT,
+    UNKNOWN,
+    Request,
+    parse_instant,
+)
+
+APPLICATION_ID = 0x62634958  # "bcIX"
+VERSION = 1
+SCHEMA = (
+    """
+CREATE TABLE firings (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of acceptance
+    id          TEXT NOT NULL UNIQUE,
+    reminder    TEXT,
+    fire_time   TEXT,               -- a label; UTC when a tick wrote it
+    target      TEXT NOT NULL,      -- channel:chat_id
+    session     TEXT NOT NULL,
+    kind        TEXT NOT NULL CHECK (kind IN ('prompt', 'text', 'command')),
+    content     TEXT NOT NULL,      -- canonical JSON of what it does
+    expires     REAL NOT NULL,      -- instants are seconds since the epoch
+    state       TEXT NOT NULL CHECK (state IN ('accepted', 'running', 'retrying', 'delivered', 'silent', 'ran',
+                                               'undelivered', 'failed', 'unknown', 'missed')),
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    sends       INTEGER NOT NULL DEFAULT 0,
+    sending     INTEGER NOT NULL DEFAULT 0,
+    reply       TEXT,               -- what is, or was, to be sent
+    error       TEXT,
+    tokens      INTEGER,            -- of all attempts, where the model's provider tells
+    not_before  REAL,
+    accepted_at REAL NOT NULL,
+    started_at  REAL,
+    finished_at REAL
+)
+""",
+    "CREATE INDEX firings_open ON firings (seq) WHERE state IN ('accepted', 'running', 'retrying')",
+    "CREATE INDEX firings_reminder ON firings (reminder, seq)",
+    "CREATE TABLE told (reminder TEXT PRIMARY KEY) WITHOUT ROWID",
+)
+
+_COLUMNS = (
+    "id, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,"
+    " not_before, accepted_at, started_at, finished_at"
+)
+_OPEN = "('accepted', 'running', 'retrying')"
+_MOST_IN_ONE_TRANSACTION = 2000
+
+
+class DifferentContentError(BubCronError):
+    """An id that the inbox has already, with other content; the firing there is untouched."""
+
+
+class FullError(BubCronError):
+    """The inbox holds as many firings without a last word as it may."""
+
+
+class StaleFiringError(BubCronError):
+    """A change of state whose from-state the firing has left: somebody else moved it. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """One row: a firing and where it stands. Instants are epoch seconds, durations seconds."""
+
+    id: str
+    reminder: str | None
+    fire_time: str | None
+    to: str
+    session: str
+    kind: str
+    body: str
+    expires: float
+    attempts_allowed: int
+    timeout: float
+    reply_mode: str
+    quiet: bool
+    model: str | None
+    context: dict[str, str]
+    state: str
+    attempts: int
+    sends: int
+    sending: bool
+    reply: str | None
+    error: str | None
+    not_before: float | None
+    accepted_at: float
+    started_at: float | None
+    finished_at: float | None
+
+    @property
+    def has_last_word(self) -> bool:
+        return self.state in LAST_WORDS
+
+    @property
+    def acts_by_itself(self) -> bool:
+        """Whether the turn does its work while it runs, so that losing it in the middle leaves open what happened."""
+        return self.kind == COMMAND or self.reply_mode == "agent"
+
+    @property
+    def seconds(self) -> float | None:
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return round(max(0.0, self.finished_at - self.started_at), 3)
+
+    def answer(self) -> dict[str, Any]:
+        """Return what the socket says of this firing: id, status, and the fields that apply."""
+        answer: dict[str, Any] = {"id": self.id, "status": self.state}
+        if self.has_last_word:
+            if self.kind != TEXT and self.reply is not None:
+                answer["reply"] = self.reply
+            if self.error is not None:
+                answer["error"] = self.error
+            if self.seconds is not None:
+                answer["seconds"] = self.seconds
+        if self.attempts:
+            answer["attempts"] = self.attempts
+        return answer
+
+
+def _firing(row: tuple[Any, ...]) -> Firing:
+    (id_, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,
+     not_before, accepted_at, started_at, finished_at) = row  # fmt: skip
+    does = json.loads(content)
+    return Firing(
+        id=id_, reminder=reminder, fire_time=fire_time, to=target, session=session, kind=kind, body=does["body"],
+        expires=expires, attempts_allowed=does["attempts"], timeout=does["timeout"], reply_mode=does["reply"],
+        quiet=does["quiet"], model=does["model"], context=does["context"], state=state, attempts=attempts, sends=sends,
+        sending=bool(sending), reply=reply, error=error, not_before=not_before, accepted_at=accepted_at,
+        started_at=started_at, finished_at=finished_at,
+    )  # fmt: skip
+
+
+type _Step = Callable[[sqlite3.Connection], Any]
+
+
+class Inbox:
+    """The store, for use on an event loop. Every method that returns an awaitable has committed when it is done.
+
+    Any of them raises `StoreError` when the disk refuses; nothing of that call is then stored.
+    """
+
+    def __init__(self, path: str, *, most_open: int) -> None:
+        self._path = path
+        self._most_open = most_open
+        self._open_count = 0
+        self._asked: queue.SimpleQueue[tuple[_Step, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def open(self) -> None:
+        """Open or create the store and start its thread; raise `StoreError` if that can't be done."""
+        self._loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._serve, args=(opened,), name="bub-cron-inbox", daemon=True)
+        self._thread.start()
+        await opened
+
+    async def close(self) -> None:
+        """Carry out what was asked for, then close the store."""
+        if self._thread is not None:
+            self._asked.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    # --- What the listener does
+
+    async def accept(self, request: Request, now: float) -> tuple[Firing, bool]:
+        """Take a request in; return (the firing as it stands, whether it is new).
+
+        Raises `DifferentContentError` for a known id with other content, `FullError` when there is no room.
+        """
+        content = request.content()
+        accepted: tuple[Firing, bool] = await self._ask(
+            lambda connection: self._accept(connection, request, content, now)
+        )
+        return accepted
+
+    def _accept(
+        self, connection: sqlite3.Connection, request: Request, content: str, now: float
+    ) -> tuple[Firing, bool]:
+        row = connection.execute(f"SELECT {_COLUMNS} FROM firings WHERE id = ?", (request.id,)).fetchone()  # noqa: S608
+        if row is not None:
+            if row[6] != content:
+                raise DifferentContentError(
+                    f"the id {request.id} is known already, with other content; the firing is untouched"
+                )
+            return _firing(row), False
+        if self._open_count >= self._most_open:
+            raise FullError(f"{self._open_count:,} firings wait or run already; submit it again later")
+        missed = self._why_missed(connection, request, now)
+        connection.execute(
+            "INSERT INTO firings (id, reminder, fire_time, target, session, kind, content, expires, state, reply, error,"
+            " accepted_at, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (request.id, request.reminder, request.fire_time, request.to, request.session, request.kind, content,
+             request.expires, MISSED if missed else ACCEPTED, request.body if request.kind == TEXT else None, missed,
+             now, now if missed else None),
+        )  # fmt: skip
+        self._open_count += not missed
+        return self._get(connection, request.id), True
+
+    @staticmethod
+    def _why_missed(connection: sqlite3.Connection, request: Request, now: float) -> str | None:
+        if now > request.expires:
+            return "too late to start when it was submitted"
+        if request.reminder is None or request.overlap != "skip":
+            return None
+        row = connection.execute(
+            f"SELECT id FROM firings WHERE reminder = ? AND state IN {_OPEN} AND started_at <= ? LIMIT 1",  # noqa: S608
+            (request.reminder, _fire_instant(request, now)),
+        ).fetchone()
+        return f"{row[0]} still ran" if row else None
+
+    async def get(self, firing_id: str) -> Firing | None:
+        """Return a firing by its id."""
+        rows = await self._select("WHERE id = ?", (firing_id,))
+        return rows[0] if rows else None
+
+    # --- What the runner does
+
+    async def recover(self, now: float, retry_delay: Callable[[int], float]) -> list[Firing]:
+        """Settle what a crash left `running` (see the table above); return every firing without a last word, in order.
+
+        `retry_delay` gives the seconds before the next attempt after so many.
+        """
+        found: list[Firing] = await self._ask(lambda connection: self._recover(connection, now, retry_delay))
+        return found
+
+    def _recover(self, connection: sqlite3.Connection, now: float, retry_delay: Callable[[int], float]) -> list[Firing]:
+        lost = "the gateway ended in the middle of the turn"
+        for firing in self._rows(connection, "WHERE state = 'running' ORDER BY seq"):
+            if firing.sending:
+                self._end(connection, firing.id, UNKNOWN, "the gateway ended in the middle of the send", now)
+            elif firing.reply is not None:
+                self._move(connection, firing.id, "state = ?, not_before = NULL", (RETRYING,), (RUNNING,))
+            elif firing.attempts < firing.attempts_allowed:
+                again = now + retry_delay(firing.attempts)
+                self._move(
+                    connection, firing.id, "state = ?, not_before = ?, error = ?", (RETRYING, again, lost), (RUNNING,)
+                )
+            else:
+                self._end(connection, firing.id, UNKNOWN if firing.acts_by_itself else FAILED, lost, now)
+        return self._rows(connection, f"WHERE state IN {_OPEN} ORDER BY seq")
+
+    async def start_attempt(self, firing_id: str, now: float) -> Firing:
+        """accepted or retrying -> running, and count an attempt."""
+        return await self._change(
+            firing_id,
+            "state = ?, attempts = attempts + 1, not_before = NULL, started_at = coalesce(started_at, ?)",
+            (RUNNING, now),
+            (ACCEPTED, RETRYING),
+        )
+
+    async def keep_reply(self, firing_id: str, reply: str, tokens: int | None) -> Firing:
+        """running -> running, with the reply on disk."""
+        return await self._change(
+            firing_id,
+            "reply = ?, error = NULL, tokens = coalesce(tokens + ?, ?, tokens)",
+            (reply, tokens, tokens),
+            (RUNNING,),
+        )
+
+    async def begin_send(self, firing_id: str, now: float) -> Firing:
+        """Any open state -> running, marked as sending, and count a send."""
+        return await self._change(
+            firing_id,
+            "state = ?, sends = sends + 1, sending = 1, not_before = NULL, started_at = coalesce(started_at, ?)",
+            (RUNNING, now),
+            (ACCEPTED, RUNNING, RETRYING),
+        )
+
+    async def retry(self, firing_id: str, error: str, not_before: float) -> Firing:
+        """running -> retrying: the turn failed or the send was refused, and it is tried again at `not_before`."""
+        return await self._change(
+            firing_id,
+            "state = ?, sending = 0, error = ?, not_before = ?",
+            (RETRYING, error, not_before),
+            (RUNNING,),
+        )
+
+    async def give_back(self, firing_id: str) -> Firing:
+        """running -> accepted, as if the attempt, or the send that never left, had not begun: the gateway stops."""
+        return await self._change(
+            firing_id,
+            "state = ?, attempts = attempts - (reply IS NULL), sends = sends - sending, sending = 0",
+            (ACCEPTED,),
+            (RUNNING,),
+        )
+
+    async def finish(self, firing_id: str, outcome: str, error: str | None, now: float) -> tuple[Firing, bool]:
+        """Any open state -> its last word. Return (the firing, whether its chat is to hear of a failure now).
+
+        A reminder's failure is told once; the next time only after it has worked in between.
+        """
+        ended: tuple[Firing, bool] = await self._ask(
+            lambda connection: self._end(connection, firing_id, outcome, error, now)
+        )
+        return ended
+
+    def _end(
+        self, connection: sqlite3.Connection, firing_id: str, outcome: str, error: str | None, now: float
+    ) -> tuple[Firing, bool]:
+        firing = self._move(
+            connection,
+            firing_id,
+            "state = ?, sending = 0, error = ?, not_before = NULL, finished_at = ?",
+            (outcome, error, now),
+            (ACCEPTED, RUNNING, RETRYING),
+        )
+        self._open_count -= 1
+        tell = False
+        if firing.reminder is not None and outcome in GOOD:
+            connection.execute("DELETE FROM told WHERE reminder = ?", (firing.reminder,))
+        elif firing.reminder is not None and outcome == FAILED:
+            tell = connection.execute("INSERT OR IGNORE INTO told VALUES (?)", (firing.reminder,)).rowcount > 0
+        return firing, tell
+
+    # --- The thread and its one connection
+
+    async def _select(self, where: str, values: tuple[Any, ...] = ()) -> list[Firing]:
+        found: list[Firing] = await self._ask(lambda connection: self._rows(connection, where, values))
+        return found
+
+    async def _change(self, firing_id: str, change: str, values: tuple[Any, ...], states: tuple[str, ...]) -> Firing:
+        moved: Firing = await self._ask(lambda connection: self._move(connection, firing_id, change, values, states))
+        return moved
+
+    @staticmethod
+    def _rows(connection: sqlite3.Connection, where: str, values: tuple[Any, ...] = ()) -> list[Firing]:
+        return [_firing(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM firings {where}", values)]  # noqa: S608
+
+    def _get(self, connection: sqlite3.Connection, firing_id: str) -> Firing:
+        return self._rows(connection, "WHERE id = ?", (firing_id,))[0]
+
+    def _move(
+        self,
+        connection: sqlite3.Connection,
+        firing_id: str,
+        change: str,
+        values: tuple[Any, ...],
+        states: tuple[str, ...],
+    ) -> Firing:
+        marks = ", ".join("?" * len(states))
+        moved = connection.execute(
+            f"UPDATE firings SET {change} WHERE id = ? AND state IN ({marks})",  # noqa: S608
+            (*values, firing_id, *states),
+        ).rowcount
+        if moved != 1:
+            raise StaleFiringError(f"{firing_id} is in none of the states {', '.join(states)} any more")
+        return self._get(connection, firing_id)
+
+    async def _ask(self, step: _Step) -> Any:
+        if self._loop is None or self._thread is None:
+            raise StoreError(f"{self._path} is closed")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._asked.put((step, future))
+        return await future
+
+    def _serve(self, opened: asyncio.Future[None]) -> None:
+        try:
+            connection = open_store(
+                self._path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="WAL"
+            )
+        except StoreError as error:
+            self._tell([(opened, None, error)])
+            return
+        self._open_count = _count_open(connection)
+        self._tell([(opened, None, None)])
+        more = True
+        while more:
+            batch = [self._asked.get()]
+            while len(batch) < _MOST_IN_ONE_TRANSACTION and not self._asked.empty():
+                batch.append(self._asked.get())
+            more = None not in batch
+            self._carry_out(connection, [asked for asked in batch if asked is not None])
+        connection.close()
+
+    def _carry_out(self, connection: sqlite3.Connection, batch: list[tuple[_Step, asyncio.Future[Any]]]) -> None:
+        """Carry out a batch in one transaction; each step stands or falls alone, the commit is common to all."""
+        done: list[tuple[asyncio.Future[Any], Any, Exception | None]] = []
+        try:
+            with Transaction(connection):
+                for step, future in batch:
+                    done.append((future, *self._one(connection, step)))
+        except sqlite3.Error as error:
+            self._open_count = _count_open(connection)
+            failed = store_error(self._path, error)
+            done = [(future, None, failed) for _, future in batch]
+        self._tell(done)
+
+    @staticmethod
+    def _one(connection: sqlite3.Connection, step: _Step) -> tuple[Any, Exception | None]:
+        connection.execute("SAVEPOINT step")
+        try:
+            result = step(connection)
+        except sqlite3.Error:
+            raise  # the disk or the store itself: the whole transaction falls
+        except Exception as error:
+            # Also what nobody foresaw: it belongs to whoever asked, and must not end the thread.
+            connection.execute("ROLLBACK TO step")
+            return None, error
+        connection.execute("RELEASE step")
+        return result, None
+
+    def _tell(self, done: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_resolve, done)
+
+
+def _count_open(connection: sqlite3.Connection) -> int:
+    try:
+        count: int = connection.execute(f"SELECT count(*) FROM firings WHERE state IN {_OPEN}").fetchone()[0]  # noqa: S608
+    except sqlite3.Error:
+        return 0  # the disk can't be read: what is asked next fails in the same way, and says so
+    return count
+
+
+def _resolve(done: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
+    for future, result, error in done:
+        if future.cancelled():
+            continue  # whoever asked has gone; what was asked for is stored all the same
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+
+def _fire_instant(request: Request, now: float) -> float:
+    """Return the instant at which overlap is judged: the fire time where the label is one, else now."""
+    try:
+        return parse_instant(request.fire_time) if request.fire_time else now
+    except ValueError:
+        return now

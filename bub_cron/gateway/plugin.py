@@ -1,0 +1,64 @@
+"""The entry point `cron` of group `bub`: Bub's hooks, each passing on what concerns us.
+
+Kept true here: a hook is called for every turn of every channel, and an exception in one breaks that turn. So each looks
+up one dictionary and returns; nothing here waits, reads or writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bub import BubFramework, hookimpl
+from bub.channels import Channel
+from bub.channels.admission import AdmitDecision, TurnSnapshot
+from bub.channels.contracts import MessageHandler
+from bub.envelope import Envelope, field_of
+
+from bub_cron.gateway.channel import READY_KEY, CronChannel
+from bub_cron.gateway.inbox import Firing
+from bub_cron.gateway.sessions import UserTurns
+from bub_cron.gateway.turns import TURN_KEY, Turns, instructions
+
+
+class CronPlugin:
+    """bub-cron in a live framework. What its channel and its hooks share lives here, not in the process."""
+
+    def __init__(self, framework: BubFramework) -> None:
+        self._framework = framework
+        self._turns = Turns(framework)
+        self._users = UserTurns()
+
+    @hookimpl
+    def provide_channels(self, message_handler: MessageHandler) -> list[Channel]:
+        return [CronChannel(self._framework, message_handler, self._turns, self._users)]
+
+    @hookimpl(tryfirst=True)
+    def admit_message(self, session_id: str, message: Envelope, turn: TurnSnapshot) -> AdmitDecision | None:
+        """Let go our sign that the gateway listens, before any other plugin makes a turn of it."""
+        context = field_of(message, "context")
+        ready = context.get(READY_KEY) if isinstance(context, Mapping) else None
+        if ready is None:
+            return None
+        ready.set()
+        return AdmitDecision("drop", "bub-cron: the channels have started")
+
+    @hookimpl
+    def load_state(self, message: Envelope, session_id: str) -> dict[str, Any] | None:
+        if not self._turns.owns(message):
+            self._users.begin(session_id)
+        return self._turns.state(message)
+
+    @hookimpl
+    def save_state(self, session_id: str, state: dict[str, Any], message: Envelope, model_output: str) -> None:
+        if not self._turns.owns(message):
+            self._users.end(session_id)
+
+    @hookimpl
+    def system_prompt(self, prompt: str | list[dict[str, Any]], state: dict[str, Any]) -> str | None:
+        firing = state.get(TURN_KEY)
+        return instructions(firing) if isinstance(firing, Firing) else None
+
+    @hookimpl
+    def on_error(self, stage: str, error: Exception, message: Envelope | None) -> None:
+        self._turns.note_error(stage, error, message)

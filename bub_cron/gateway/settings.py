@@ -1,0 +1,42 @@
+"""The gateway's settings: Bub's configuration, section `cron`, prefix `BUB_CRON_`. Paths are not among them (paths.py)."""
+
+from __future__ import annotations
+
+from bub.configure import Settings, config
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+
+@config(name="cron")
+class CronSettings(Settings):
+    """What an operator may choose; each is explained where it stands."""
+
+    model_config = SettingsConfigDict(env_prefix="BUB_CRON_", extra="ignore")
+
+    max_concurrent: int = Field(default=4, ge=1, le=1000, description="Turns of firings that may run at once.")
+    max_waiting: int = Field(
+        default=20_000,
+        ge=1,
+        description="Firings without a last word that the inbox holds; beyond that a request is answered `busy`.",
+    )
+    allow_commands: bool = Field(
+        default=False,
+        description="Whether `command` firings are taken. They run Bub commands or shell commands in the gateway.",
+    )
+    allow_uids: str = Field(
+        default="",
+        description="User ids, comma-separated, that may talk to the socket besides the gateway's own and root.",
+    )
+
+    @field_validator("allow_uids")
+    @classmethod
+    def _numbers(cls, value: str) -> str:
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            if not part.isdecimal():
+                raise ValueError(f"{part!r} is not a user id; write numbers, separated by commas")
+        return value
+
+    @property
+    def uids(self) -> frozenset[int]:
+        """`allow_uids` as numbers."""
+        return frozenset(int(part) for part in self.allow_uids.split(",") if part.strip())

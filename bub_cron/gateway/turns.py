@@ -1,0 +1,211 @@
+"""Run one turn through the live framework and tell what came of it.
+
+Kept true here:
+- A turn's reply comes to us and to nobody else: the message goes in with our channel as its own and as its output, so
+  Bub's answers and error notices end in our `send()`, which shows nobody anything. Sending is `delivery.py`'s.
+- A normal return proves nothing. Error events in the stream, a model that gave nothing (Bub then returns the prompt as
+  if it were the reply) and a stream that was never ours are told apart from a reply.
+- The reply is the text of the last step that has any: earlier steps' text is held back from the stream, so that Bub's
+  hooks that render a reply see only that, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from bub import BubFramework
+from bub.channels import ChannelMessage
+from bub.envelope import Envelope, content_of, field_of
+from bub.streaming import StreamEvent
+
+from bub_cron.errors import BubCronError, described
+from bub_cron.gateway.inbox import Firing
+from bub_cron.wire import COMMAND, NO_REPLY, split_to
+
+CHANNEL = "cron"
+TURN_KEY = "_bub_cron_turn"  # Bub shows the model no context key that begins with "_"
+_SECONDS_TO_END_AFTER_CANCEL = 5.0
+
+
+class TurnFailedError(BubCronError):
+    """The attempt failed; the text says how."""
+
+
+class GatewayStopsError(BubCronError):
+    """Bub has unbound its router: the gateway is stopping, and what was going on belongs to its next start."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """What a turn came to: its text, "" where there is none, and the tokens it took, where the provider tells."""
+
+    text: str
+    tokens: int | None
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    firing: Firing | None
+    streamed: bool = False
+    errors: list[str] = field(default_factory=list)
+    tokens: int | None = None
+
+
+class Turns:
+    """Our turns in the live framework. The plugin's hooks and the channel hand it what concerns them."""
+
+    def __init__(self, framework: BubFramework) -> None:
+        self._framework = framework
+        self._running: dict[str, _Turn] = {}
+        self._numbers = count(1)
+
+    async def run(self, firing: Firing) -> Reply:
+        """Run one attempt; raise `TurnFailedError` if it failed, `GatewayStopsError` if it fell into a stop."""
+        key = str(next(self._numbers))
+        turn = self._running[key] = _Turn(firing)
+        try:
+            result = await self._finish_in_time(firing, _message(firing, key))
+        finally:
+            del self._running[key]
+        if turn.errors:
+            raise TurnFailedError(turn.errors[0])
+        if not turn.streamed:
+            raise GatewayStopsError("the turn ran while Bub's router was unbound")
+        texts = [content_of(outbound) for outbound in result.outbounds if _is_ours(outbound)]
+        return Reply("\n\n".join(text for text in texts if text.strip()), turn.tokens)
+
+    async def _finish_in_time(self, firing: Firing, message: ChannelMessage) -> Any:
+        task = asyncio.ensure_future(self._framework.process_inbound(message, stream_output=True))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=firing.timeout)
+        except asyncio.CancelledError:
+            await _cancel(task)
+            raise
+        if not done:
+            await _cancel(task)
+            raise TurnFailedError(f"the turn did not end within {firing.timeout:g} s")
+        try:
+            return task.result()
+        except asyncio.CancelledError as error:
+            raise TurnFailedError("the turn was cancelled from outside") from error
+        except Exception as error:
+            raise TurnFailedError(described(error)) from error
+
+    # --- What Bub's hooks bring
+
+    def owns(self, message: Envelope) -> bool:
+        """Tell whether a message is one of ours, from a turn that runs or has run."""
+        return _key_of(message) is not None
+
+    def state(self, message: Envelope) -> dict[str, Any] | None:
+        """Return what our turn adds to the turn's state, None for a turn that isn't ours."""
+        turn = self._running.get(_key_of(message) or "")
+        return None if turn is None else {TURN_KEY: turn.firing}
+
+    def note_error(self, stage: str, error: Exception, message: Envelope) -> None:
+        """Take an error that Bub reports for one of our turns; Bub itself would go on as if nothing had been."""
+        turn = self._running.get(_key_of(message) or "")
+        if turn is not None:
+            turn.errors.append(f"{stage}: {described(error)}")
+
+    async def capture(self, message: Envelope, stream: AsyncIterable[StreamEvent]) -> AsyncIterator[StreamEvent]:
+        """Pass a turn's events on, but of all text only that of the last step that has any, at the end."""
+        turn = self._running.get(_key_of(message) or "") or _Turn(None)  # or one that was given up
+        turn.streamed = True
+        last: list[str] = []
+        step: list[str] = []
+        async for event in stream:
+            if event.kind == "text":
+                delta = event.data.get("delta")
+                if delta is None:  # a run_model hook that returned None
+                    turn.errors.append("no model gave a reply")
+                else:
+                    step.append(str(delta))
+                continue
+            if event.kind == "final":
+                if event.data.get("ok") is False:
+                    turn.errors.append(str(event.data.get("text") or "the model's step failed"))
+                last, step = (step if "".join(step).strip() else last), []
+            elif event.kind == "error":
+                turn.errors.append(str(event.data.get("message") or "the model's stream broke off"))
+            elif event.kind == "usage":
+                turn.tokens = _add_tokens(turn.tokens, event.data.get("usage"))
+            yield event
+        yield StreamEvent("text", {"delta": "".join(step if "".join(step).strip() else last)})
+
+
+def _message(firing: Firing, key: str) -> ChannelMessage:
+    channel, chat_id = split_to(firing.to)
+    context: dict[str, Any] = dict(firing.context)
+    if firing.model is not None:
+        context["model"] = firing.model
+    context[TURN_KEY] = key
+    message = ChannelMessage(
+        session_id=firing.session,
+        channel=CHANNEL,
+        chat_id=chat_id,
+        content=firing.body,
+        context=context,
+        output_channel=CHANNEL,
+    )
+    message.context["channel"] = f"${channel}"  # what the model sees: the chat that this is about, not our channel
+    return message
+
+
+def instructions(firing: Firing) -> str | None:
+    """Return the block of the system prompt for a firing's turn: who delivers its reply, and what silence takes.
+
+    Bub's own prompt says that a plain reply is ignored and that the model must send by a channel skill. For a turn whose
+    reply we deliver the opposite holds; without these words the chat gets the message twice.
+    """
+    if firing.kind == COMMAND:
+        return None
+    what = f"the reminder {firing.reminder}" if firing.reminder else "a scheduled reminder"
+    when = f", due at {firing.fire_time}" if firing.fire_time else ""
+    lines = [f"This turn was started by {what}{when}, not by a message that somebody has just written."]
+    if firing.reply_mode == "agent":
+        lines.append("Your plain reply is NOT delivered: send what needs to be said by the channel's skill yourself.")
+    else:
+        lines += [
+            "It overrides the response instructions above: your final reply is delivered to the chat for you, as it is.",
+            "Do NOT also send it by a channel skill or tool: the chat would get it twice.",
+            "Only the text of your last step is delivered, so put everything that matters into it.",
+        ]
+        if firing.quiet:
+            lines.append(
+                f"If there is nothing worth saying, reply with exactly {NO_REPLY} and nothing else: then nothing is sent."
+            )
+    body = "\n".join(f"- {line}" for line in lines)
+    return f"<reminder_instruct>\n{body}\n</reminder_instruct>"
+
+
+def _key_of(message: Envelope) -> str | None:
+    context = field_of(message, "context")
+    key = context.get(TURN_KEY) if isinstance(context, Mapping) else None
+    return key if isinstance(key, str) else None
+
+
+def _is_ours(outbound: Envelope) -> bool:
+    return bool((field_of(outbound, "output_channel") or field_of(outbound, "channel")) == CHANNEL)
+
+
+def _add_tokens(tokens: int | None, usage: object) -> int | None:
+    total = usage.get("total_tokens") if isinstance(usage, Mapping) else None
+    return (tokens or 0) + total if isinstance(total, int) else tokens
+
+
+async def _cancel(task: asyncio.Future[Any]) -> None:
+    """Cancel a turn and give it a little time to end; one that won't is left behind, and no longer listened to."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=_SECONDS_TO_END_AFTER_CANCEL)
+    task.add_done_callback(look)
+
+
+def look(task: asyncio.Future[Any]) -> None:
+    """Look at how an abandoned task ended, so that asyncio needn't warn that nobody did."""
+    if not task.cancelled():
+        task.exception()
