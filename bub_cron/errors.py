@@ -94,10 +94,8 @@ class GatewayAbsentError(BubCronError):
     exit_status = EX_UNAVAILABLE
 
 
-class RejectedError(BubCronError):
-    """The gateway answered `rejected`; the text is its reason."""
-
-    exit_status = EX_PROTOCOL
+class GatewayLeftError(BubCronError):
+    """The gateway accepted something and went away before its last word; it has it on disk."""
 
 
 class RequestError(BubCronError):

@@ -1,0 +1,43 @@
+"""The command `bub-cron`: straight to the tick where that is what is asked for, else to the commands.
+
+A tick runs every minute of every day, so it must not pay for click and for what the other commands load.
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["tick"]:
+        options = _path_options(arguments[1:])
+        if options is not None:
+            import time
+
+            from bub_cron.paths import find_paths
+            from bub_cron.trigger import tick
+
+            paths = find_paths(file=options.get("file"), state=options.get("state"), socket=options.get("socket"))
+            sys.exit(tick.run(paths, time.time()))
+    from bub_cron.cli import commands
+
+    commands(prog_name="bub-cron")
+
+
+def _path_options(arguments: list[str]) -> dict[str, str] | None:
+    """Return `--file`, `--state` and `--socket` by name; None if there is anything else, which click is to judge."""
+    options: dict[str, str] = {}
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option not in ("--file", "--state", "--socket"):
+            return None
+        given = value if equals else next(rest, None)
+        if not given:
+            return None
+        options[option.removeprefix("--")] = given
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""One read-only view of both stores: what became of each firing.
+
+Kept true here:
+- Reading changes nothing, creates nothing and leaves no file behind; a store that isn't there is an empty one.
+- Each firing is seen once. Where both stores have a word, the inbox's counts: it is the judge from the moment it knows
+  the id.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from bub_cron.errors import StoreError
+from bub_cron.wire import iso
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
+    from bub_cron.paths import Paths
+
+_BUSY_SECONDS = 10.0
+_EMPTY_LEDGER = (
+    "CREATE TABLE ledger.firings (id, reminder, fire_time, count, content, state, reason, recorded_at, settled_at)"
+)
+_EMPTY_INBOX = (
+    "CREATE TABLE inbox.firings (id, reminder, fire_time, target, content, state, attempts, sends, error, reply, tokens,"
+    " accepted_at, started_at, finished_at)"
+)
+_VIEW = """
+SELECT l.id, l.reminder, l.fire_time AS fire_time, l.count, coalesce(i.content, l.content), coalesce(i.state, l.state) AS
+    outcome, coalesce(i.attempts, 0), coalesce(i.sends, 0), CASE WHEN i.id IS NULL THEN l.reason ELSE i.error END, i.reply,
+    i.tokens, i.accepted_at, i.started_at, CASE WHEN i.id IS NULL AND l.state <> 'accepted' THEN l.settled_at ELSE
+    i.finished_at END, l.fire_time AS moment
+FROM ledger.firings l LEFT JOIN inbox.firings i ON i.id = l.id
+UNION ALL
+SELECT i.id, i.reminder, i.fire_time, 1, i.content, i.state, i.attempts, i.sends, i.error, i.reply, i.tokens,
+    i.accepted_at, i.started_at, i.finished_at, coalesce(CAST(strftime('%s', i.fire_time) AS INTEGER), i.accepted_at)
+FROM inbox.firings i WHERE NOT EXISTS (SELECT 1 FROM ledger.firings l WHERE l.id = i.id)
+"""
+
+
+class Record:
+    """What became of one firing. Instants are epoch seconds; `fire_time` is UTC text, or the caller's own label."""
+
+    __slots__ = (
+        "accepted_at", "attempts", "content", "count", "error", "finished_at", "fire_time", "id", "outcome", "reminder",
+        "reply", "sends", "started_at", "tokens",
+    )  # fmt: skip
+
+    def __init__(self, row: Sequence[Any]) -> None:
+        self.id: str = row[0]
+        self.reminder: str | None = row[1]
+        self.fire_time: str | None = iso(row[2]) if isinstance(row[2], int) else row[2]
+        self.count: int = row[3]
+        self.content: str = row[4]
+        self.outcome: str = row[5]
+        self.attempts: int = row[6]
+        self.sends: int = row[7]
+        self.error: str | None = row[8]
+        self.reply: str | None = row[9]
+        self.tokens: int | None = row[10]
+        self.accepted_at: float | None = row[11]
+        self.started_at: float | None = row[12]
+        self.finished_at: float | None = row[13]
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took from its first start to its last word, None before that."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return round(max(0.0, self.finished_at - self.started_at), 3)
+
+
+def history(
+    paths: Paths, *, reminder: str | None = None, outcome: str | None = None, most: int | None = None
+) -> list[Record]:
+    """Return the firings of both stores, the newest first, at most so many; `StoreError` if a store can't be read."""
+    where, values = [], []
+    for column, value in (("reminder", reminder), ("outcome", outcome)):
+        if value is not None:
+            where.append(f"{column} = ?")
+            values.append(value)
+    condition = f"WHERE {' AND '.join(where)}" if where else ""
+    query = f"SELECT * FROM ({_VIEW}) {condition} ORDER BY moment DESC, id DESC LIMIT ?"  # noqa: S608 - our own words
+    return list(_select(paths, query, (*values, -1 if most is None else most)))
+
+
+def last_records(paths: Paths) -> dict[str, Record]:
+    """Return each reminder's newest firing."""
+    # With max(), SQLite takes the other columns from the row that has the maximum.
+    query = f"SELECT *, max(moment) FROM ({_VIEW}) WHERE reminder IS NOT NULL GROUP BY reminder"  # noqa: S608
+    return {record.reminder: record for record in _select(paths, query, ()) if record.reminder is not None}
+
+
+def known_to_inbox(path: str, ids: Iterable[str]) -> set[str] | None:
+    """Return which of the ids the inbox at `path` has; None if it can't be read, so that nobody knows."""
+    try:
+        inbox = sqlite3.connect(_read_only(path, wal=True), uri=True, timeout=_BUSY_SECONDS)
+    except sqlite3.Error:
+        return None
+    try:
+        return {
+            firing_id
+            for firing_id in ids
+            if inbox.execute("SELECT 1 FROM firings WHERE id = ?", (firing_id,)).fetchone()
+        }
+    except sqlite3.Error:
+        return None
+    finally:
+        inbox.close()
+
+
+def _select(paths: Paths, query: str, values: Sequence[object]) -> Iterator[Record]:
+    view = sqlite3.connect(":memory:", uri=True, timeout=_BUSY_SECONDS)
+    try:
+        _attach(view, "ledger", paths.ledger, _EMPTY_LEDGER, wal=False)
+        _attach(view, "inbox", paths.inbox, _EMPTY_INBOX, wal=True)
+        rows = view.execute(query, values).fetchall()
+    except sqlite3.Error as error:
+        raise StoreError(f"the stores in {paths.state} can't be read: {error}") from error
+    finally:
+        view.close()
+    return map(Record, rows)
+
+
+def _attach(view: sqlite3.Connection, name: str, path: str, empty: str, *, wal: bool) -> None:
+    there = _has_content(path)
+    view.execute(f"ATTACH ? AS {name}", (_read_only(path, wal=wal) if there else ":memory:",))
+    if not there:
+        view.execute(empty)
+
+
+def _has_content(path: str) -> bool:
+    try:
+        return os.stat(path).st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from error
+
+
+def _read_only(path: str, *, wal: bool) -> str:
+    """Return the URI that opens a store for reading without leaving a trace.
+
+    A reader of a WAL store would make its -wal and -shm files if they weren't there. They aren't when no gateway has the
+    store open; then nobody writes, and it can be read as immutable.
+    """
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file:{quoted}?mode=ro{'&immutable=1' if wal and not os.path.exists(f'{path}-wal') else ''}"

@@ -1,0 +1,134 @@
+"""How things look to a person: tables, times, faults with their line, and no byte that a terminal would obey.
+
+Kept true here: what comes from a file, a chat or a model reaches the terminal only through `clean`; colour and cut lines
+are for terminals alone, so that what is piped on is whole and plain.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import unicodedata
+from collections.abc import Sequence
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bub_cron.errors import FileFaultsError
+
+OUTCOME_STYLES = {
+    "delivered": "green",
+    "silent": "green",
+    "ran": "green",
+    "due": "cyan",
+    "accepted": "cyan",
+    "running": "cyan",
+    "retrying": "yellow",
+    "missed": "yellow",
+    "unknown": "bold magenta",
+    "undelivered": "bold red",
+    "failed": "bold red",
+    "rejected": "bold red",
+}
+_UNPIPED_WIDTH = 100_000
+
+
+def console(out: TextIO | None = None) -> Console:
+    """Return a console for a stream (standard output if None): styled on a terminal, plain and unlimited elsewhere."""
+    out = out or sys.stdout
+    terminal = out.isatty()
+    return Console(
+        file=out,
+        force_terminal=terminal,
+        no_color=not terminal or bool(os.environ.get("NO_COLOR")),
+        width=shutil.get_terminal_size().columns if terminal else _UNPIPED_WIDTH,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def clean(text: str) -> str:
+    """Return text with every character that steers a terminal, or reorders what it shows, written as an escape."""
+    return "".join(
+        character if character == " " or not _steers(character) else _escape(character) for character in text
+    )
+
+
+def _steers(character: str) -> bool:
+    # Cc: control characters; Cf: invisible ones, among them the bidirectional controls; Zl, Zp: line separators.
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _escape(character: str) -> str:
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or f"\\u{ord(character):04x}"
+
+
+def clean_lines(text: str) -> list[str]:
+    """Return a text's lines, each cleaned."""
+    return [clean(line) for line in text.splitlines()]
+
+
+def first_line(text: str | None) -> str:
+    """Return the first line that has anything, cleaned; "" for None."""
+    return next((clean(line.strip()) for line in (text or "").splitlines() if line.strip()), "")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, elastic: str) -> None:
+    """Print a table to standard output. On a terminal the column `elastic` gives way so that each row stays one line."""
+    out = console()
+    drawn = Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False, show_edge=False)
+    for column in columns:
+        drawn.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if column == elastic else None)
+    drawn.expand = out.is_terminal
+    for row in rows:
+        drawn.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
+    with out.capture() as captured:
+        out.print(drawn)
+    out.file.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+
+
+def outcome(word: str) -> Text:
+    """Return an outcome in its colour."""
+    return Text(word, style=OUTCOME_STYLES.get(word, ""))
+
+
+def local_time(instant: float | None) -> str:
+    """Return an instant as the machine's local time, `2026-12-01 08:30:05`; "" for None."""
+    return "" if instant is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant))
+
+
+def span(seconds: float) -> str:
+    """Return a length of time with its two largest units: `2 d 3 h`, `4 min 10 s`, `0.3 s`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    left, parts = int(seconds), []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
+
+
+def print_faults(error: FileFaultsError, out: TextIO) -> None:
+    """Print a file's faults, one a line; on a terminal with the line of the file and a caret below."""
+    shown = console(out)
+    lines = error.source.splitlines()
+    for fault in error.faults:
+        place = Text(f"{clean(error.path)}:{fault.line}:{fault.column}: ", style="bold")
+        shown.print(place + Text(clean(fault.message)), soft_wrap=True)
+        if shown.is_terminal and 0 < fault.line <= len(lines):
+            _print_line(shown, lines[fault.line - 1], fault.line, fault.column)
+
+
+def _print_line(shown: Console, line: str, number: int, column: int) -> None:
+    room = max(20, shown.width - 12)
+    start = max(0, column - room) if column > room else 0
+    before, rest = clean(line[start : column - 1]), clean(line[column - 1 : start + room])
+    shown.print(Text(f"{number:>6} | ", style="dim") + Text(before + rest), no_wrap=True, overflow="crop")
+    shown.print(Text(" " * 6 + " | ", style="dim") + Text(" " * len(before)) + Text("^", style="bold red"))

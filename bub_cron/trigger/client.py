@@ -1,0 +1,118 @@
+"""Talk to the gateway over its socket: write lines, read answers.
+
+Kept true here: writing and reading go on together, so thousands of pipelined requests can't lock the two sides up; every
+wait has an end; what goes wrong is a `GatewayAbsentError` whose text says what to look at.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+
+from bub_cron.errors import GatewayAbsentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+CONNECT_SECONDS = 5.0
+PATIENCE = 20.0  # seconds without any progress after which the gateway counts as gone
+
+
+class Connection:
+    """One connection to the gateway's socket. Use as a context manager."""
+
+    __slots__ = ("_path", "_received", "_socket")
+
+    def __init__(self, path: str) -> None:
+        """Connect, or raise `GatewayAbsentError`."""
+        self._path = path
+        self._received = b""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(CONNECT_SECONDS)
+        try:
+            self._socket.connect(path)
+        except OSError as error:
+            self._socket.close()
+            raise GatewayAbsentError(_absent(path, error)) from error
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def exchange(self, lines: list[bytes], on_answer: Callable[[dict[str, Any]], None]) -> None:
+        """Write the lines and hand over one answer for each, in the order in which they come.
+
+        Raises `GatewayAbsentError` if the gateway goes silent or away before the last one; the answers handed over by
+        then stand.
+        """
+        left, expected = memoryview(b"".join(lines)), len(lines)
+        self._socket.setblocking(False)
+        while expected:
+            readable, writable, _ = select.select([self._socket], [self._socket] if left else [], [], PATIENCE)
+            if not readable and not writable:
+                raise GatewayAbsentError(f"the gateway at {self._path} did not answer within {PATIENCE:g} s")
+            try:
+                if writable:
+                    left = left[self._socket.send(left) :]
+                if readable:
+                    for answer in self._receive():
+                        on_answer(answer)
+                        expected -= 1
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise GatewayAbsentError(_absent(self._path, error)) from error
+
+    def write(self, line: bytes) -> None:
+        """Write one line."""
+        self._socket.settimeout(PATIENCE)
+        try:
+            self._socket.sendall(line)
+        except OSError as error:
+            raise GatewayAbsentError(_absent(self._path, error)) from error
+
+    def read(self, seconds: float) -> list[dict[str, Any]]:
+        """Return the answers that come within so many seconds, as soon as there is one; [] if there is none."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if not select.select([self._socket], [], [], left)[0]:
+                break
+            try:
+                if answers := list(self._receive()):
+                    return answers
+            except OSError as error:
+                raise GatewayAbsentError(_absent(self._path, error)) from error
+        return []
+
+    def _receive(self) -> Iterator[dict[str, Any]]:
+        import json
+
+        received = self._socket.recv(1 << 18)
+        if not received:
+            raise GatewayAbsentError(
+                f"the gateway at {self._path} closed the connection before it had answered: it stopped, or is stopping"
+            )
+        *lines, self._received = (self._received + received).split(b"\n")
+        for line in lines:
+            try:
+                answer = json.loads(line)
+            except ValueError as error:
+                raise GatewayAbsentError(f"what listens at {self._path} is no gateway of bub-cron") from error
+            if not isinstance(answer, dict):
+                raise GatewayAbsentError(f"what listens at {self._path} is no gateway of bub-cron")
+            yield answer
+
+
+def _absent(path: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"no gateway listens at {path}: start `bub gateway`, or set BUB_CRON_SOCKET to where it listens"
+    if isinstance(error, ConnectionRefusedError):
+        return f"nobody listens at {path} any more: start `bub gateway`"
+    if isinstance(error, PermissionError):
+        return f"the socket {path} may not be used by this user: run as the gateway's user, or see BUB_CRON_ALLOW_UIDS"
+    return f"the gateway at {path} can't be reached: {error.strerror or error}"

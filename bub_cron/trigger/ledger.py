@@ -1,0 +1,259 @@
+"""The trigger side's store: which fire times there were, and what the tick did about each.
+
+Kept true here:
+- A firing is in the ledger, on disk, before the socket is touched; its id is there once, so no fire time repeats.
+- The ledger judges a firing until the inbox has its id. `submitted_at` marks one whose line may have been written: before
+  it ends `missed`, or changes, the inbox is asked (tick.py does that).
+- Recording a fire time and moving on past it are one transaction, so no tick can do one without the other.
+- `reminders` is the last good file, each with its next fire time: a tick with nothing due reads three rows, whatever the
+  file's size, and a broken file changes nothing.
+
+| state  | event                                                             | next state | moved by |
+|--------|-------------------------------------------------------------------|------------|----------|
+| (none) | its fire time has come                                            | due        | record   |
+| (none) | its fire time has come, and its grace is over already             | missed     | record   |
+| (none) | an `at` that was past when its file was saved                     | missed     | load     |
+| due    | its reminder's message, target, ... was edited: taken over        | due        | submit   |
+| due    | its reminder is gone, disabled or rescheduled                     | missed     | submit   |
+| due    | its grace is over, and the inbox doesn't know it                  | missed     | submit   |
+| due    | a later one starts in its place (`catch_up: latest`)              | missed     | submit   |
+| due    | its line is about to be written (submitted_at)                    | due        | submit   |
+| due    | the gateway is absent or busy                                     | due        | submit   |
+| due    | the gateway has it: any answer but rejected and busy              | accepted   | submit   |
+| due    | the gateway rejected it                                           | rejected   | submit   |
+
+`accepted`, `missed` and `rejected` are never left. The journal is a rollback journal: a reader leaves no files behind.
+"""
+
+from __future__ import annotations
+
+from bub_cron.store import Transaction, open_store
+from bub_cron.wire import ACCEPTED, DUE, MISSED, REJECTED, firing_id, iso
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+APPLICATION_ID = 0x62634C64  # "bcLd"
+VERSION = 1
+SCHEMA = (
+    """
+CREATE TABLE tick (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    last_tick   INTEGER,    -- instants are seconds since the epoch
+    signature   TEXT,       -- of the reminders file as it was last read
+    faults      TEXT,       -- of that file, NULL if it was good
+    status      INTEGER,    -- the exit status that these faults have
+    trouble     TEXT,       -- what the last tick had to say
+    said_at     INTEGER     -- when that was last printed
+)
+""",
+    """
+CREATE TABLE reminders (
+    name        TEXT PRIMARY KEY,
+    schedule    TEXT NOT NULL,      -- as schedule.encode() writes it
+    content     TEXT NOT NULL,      -- JSON: the request's fields but for id, fire_time, expires
+    enabled     INTEGER NOT NULL,
+    grace       INTEGER NOT NULL,   -- seconds
+    catch_up    TEXT NOT NULL,
+    next_at     INTEGER             -- the first fire time that is not yet recorded
+) WITHOUT ROWID
+""",
+    """
+CREATE TABLE firings (
+    id           TEXT PRIMARY KEY,
+    reminder     TEXT NOT NULL,
+    fire_time    INTEGER NOT NULL,
+    count        INTEGER NOT NULL DEFAULT 1,    -- fire times that share the row; fire_time is the last of them
+    expires      INTEGER NOT NULL,
+    content      TEXT NOT NULL,
+    state        TEXT NOT NULL CHECK (state IN ('due', 'accepted', 'missed', 'rejected')),
+    reason       TEXT,
+    edited       INTEGER NOT NULL DEFAULT 0,    -- its reminder is gone, disabled or rescheduled
+    recorded_at  INTEGER NOT NULL,
+    submitted_at INTEGER,                       -- when its line may first have been written
+    settled_at   INTEGER
+)
+""",
+    "CREATE INDEX reminders_next ON reminders (next_at)",
+    "CREATE INDEX firings_due ON firings (fire_time) WHERE state = 'due'",
+    "CREATE INDEX firings_reminder ON firings (reminder, fire_time)",
+    "CREATE INDEX firings_time ON firings (fire_time)",
+    "INSERT INTO tick (one) VALUES (1)",
+)
+
+
+class Due:
+    """A firing that waits to be submitted, beside what its reminder says now. Instants are epoch seconds."""
+
+    __slots__ = (
+        "catch_up", "content", "edited", "expires", "fire_time", "id", "new_content", "new_grace", "reminder",
+        "submitted_at",
+    )  # fmt: skip
+
+    def __init__(self, row: Sequence[object]) -> None:
+        self.id: str
+        self.reminder: str
+        self.fire_time: int
+        self.expires: int
+        self.content: str
+        self.edited: int
+        self.submitted_at: int | None
+        self.catch_up: str | None
+        self.new_content: str | None
+        self.new_grace: int | None
+        (self.id, self.reminder, self.fire_time, self.expires, self.content, self.edited, self.submitted_at,
+         self.catch_up, self.new_content, self.new_grace) = row  # type: ignore[assignment] # fmt: skip
+
+    @property
+    def changed(self) -> bool:
+        """Whether its reminder's content or grace was edited since it was recorded."""
+        if self.edited or self.new_content is None or self.new_grace is None:
+            return False
+        return self.content != self.new_content or self.expires != self.fire_time + self.new_grace
+
+    def take_over(self) -> None:
+        """Take the edited content and grace over."""
+        if self.new_content is not None and self.new_grace is not None:
+            self.content, self.expires = self.new_content, self.fire_time + self.new_grace
+
+    def line(self) -> bytes:
+        """Return the request that submits it, as a line of the protocol."""
+        # Ids, instants and the stored content need no quoting, so that no JSON library is loaded before the socket.
+        head = f'{{"id": "{self.id}", "fire_time": "{iso(self.fire_time)}", "expires": "{iso(self.expires)}", "wait": false, '
+        return (head + self.content[1:]).encode() + b"\n"
+
+
+class Ledger:
+    """The open store. Every method raises `sqlite3.Error` when the disk refuses; the tick turns that into `StoreError`."""
+
+    def __init__(self, path: str) -> None:
+        """Open or create it; `StoreError` if that can't be done."""
+        self.path = path
+        self._db = open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="DELETE")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def transaction(self) -> Transaction:
+        """Return `with`'s subject for one write transaction."""
+        return Transaction(self._db)
+
+    # --- The tick's own row
+
+    def tick_row(self) -> tuple[int | None, str | None, str | None, int | None]:
+        """Return (the last tick's instant, the file's signature, its faults, the faults' exit status)."""
+        row: tuple[int | None, str | None, str | None, int | None] = self._db.execute(
+            "SELECT last_tick, signature, faults, status FROM tick"
+        ).fetchone()
+        return row
+
+    def set_last_tick(self, now: int) -> None:
+        self._db.execute("UPDATE tick SET last_tick = ?", (now,))
+
+    def set_file(self, signature: str, faults: str | None, status: int | None) -> None:
+        self._db.execute("UPDATE tick SET signature = ?, faults = ?, status = ?", (signature, faults, status))
+
+    def is_news(self, trouble: str, now: int) -> bool:
+        """Tell whether a tick's trouble ("" for none) is to be printed: a new one, or one last printed an hour ago."""
+        known, said_at = self._db.execute("SELECT trouble, said_at FROM tick").fetchone()
+        if trouble == (known or "") and (not trouble or (said_at is not None and 0 <= now - said_at < 3600)):
+            return False
+        self._db.execute("UPDATE tick SET trouble = ?, said_at = ?", (trouble, now))
+        return bool(trouble)
+
+    # --- Reminders: the last good file
+
+    def reminders(self) -> dict[str, tuple[str, str, int, int, str, int | None]]:
+        """Return name -> (schedule, content, enabled, grace, catch_up, next_at) of the last good file."""
+        rows = self._db.execute("SELECT name, schedule, content, enabled, grace, catch_up, next_at FROM reminders")
+        return {row[0]: row[1:] for row in rows}
+
+    def put_reminders(self, rows: Iterable[tuple[str, str, str, int, int, str, int | None]]) -> None:
+        """Store reminders: (name, schedule, content, enabled, grace, catch_up, next_at)."""
+        self._db.executemany("REPLACE INTO reminders VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def drop_reminders(self, names: Iterable[str]) -> None:
+        self._db.executemany("DELETE FROM reminders WHERE name = ?", ((name,) for name in names))
+
+    def overdue_reminders(self, now: int) -> list[tuple[str, str, str, int, int]]:
+        """Return (name, schedule, content, grace, next_at) of the reminders that have a fire time to record."""
+        return self._db.execute(
+            "SELECT name, schedule, content, grace, next_at FROM reminders WHERE next_at <= ? ORDER BY next_at, name",
+            (now,),
+        ).fetchall()
+
+    def set_next(self, rows: Iterable[tuple[int | None, str]]) -> None:
+        """Store (next_at, name)."""
+        self._db.executemany("UPDATE reminders SET next_at = ? WHERE name = ?", rows)
+
+    # --- Firings
+
+    def record(
+        self, reminder: str, fire_times: Iterable[int], *, content: str, grace: int, now: int, past: str | None = None
+    ) -> None:
+        """Record fire times: `due`, or `missed` where the grace is over, or where `past` says why. Known ids stay."""
+        late = "its grace was over before a tick ran"
+        rows = []
+        for fire_time in fire_times:
+            reason = past or (late if now > fire_time + grace else None)
+            rows.append((
+                firing_id(reminder, iso(fire_time)), reminder, fire_time, 1, fire_time + grace, content,
+                MISSED if reason else DUE, reason, now, now if reason else None,
+            ))  # fmt: skip
+        self._insert(rows)
+
+    def record_crowd(self, reminder: str, first: int, last: int, count: int, *, content: str, now: int) -> None:
+        """Record fire times that are too many for a row each as one `missed` row with their count."""
+        reason = f"{count:,} fire times passed while no tick ran"
+        crowd = f"{firing_id(reminder, iso(first))}/{iso(last)}"
+        self._insert([(crowd, reminder, last, count, last, content, MISSED, reason, now, now)])
+
+    def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
+        self._db.executemany(
+            "INSERT OR IGNORE INTO firings (id, reminder, fire_time, count, expires, content, state, reason, recorded_at,"
+            " settled_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+
+    def due(self) -> list[Due]:
+        """Return every due firing, the oldest first."""
+        rows = self._db.execute(
+            "SELECT f.id, f.reminder, f.fire_time, f.expires, f.content, f.edited, f.submitted_at, r.catch_up,"
+            " r.content, r.grace"
+            " FROM firings f LEFT JOIN reminders r ON r.name = f.reminder"
+            " WHERE f.state = 'due' ORDER BY f.fire_time, f.id"
+        )
+        return [Due(row) for row in rows]
+
+    def any_due(self) -> bool:
+        return self._db.execute("SELECT 1 FROM firings WHERE state = 'due' LIMIT 1").fetchone() is not None
+
+    def change_due(self, firings: Iterable[Due]) -> None:
+        """Store the content and expiry of due firings that took an edit over."""
+        self._db.executemany(
+            "UPDATE firings SET content = ?, expires = ? WHERE id = ? AND state = 'due'",
+            ((firing.content, firing.expires, firing.id) for firing in firings),
+        )
+
+    def mark_edited(self, ids: Iterable[str]) -> None:
+        """Mark due firings whose reminder is gone, disabled or rescheduled; `submit` ends them."""
+        self._db.executemany(
+            "UPDATE firings SET edited = 1 WHERE id = ? AND state = 'due'", ((firing,) for firing in ids)
+        )
+
+    def mark_submitted(self, ids: Iterable[str], now: int) -> None:
+        """Mark due firings whose lines are about to be written."""
+        self._db.executemany(
+            "UPDATE firings SET submitted_at = coalesce(submitted_at, ?) WHERE id = ? AND state = 'due'",
+            ((now, firing) for firing in ids),
+        )
+
+    def settle(self, rows: Iterable[tuple[str, str, str | None]], now: int) -> None:
+        """Move due firings to accepted, missed or rejected: (id, state, reason). Others stay as they are."""
+        changes = [(state, reason, now, firing) for firing, state, reason in rows]
+        if any(state not in (ACCEPTED, MISSED, REJECTED) for state, *_ in changes):
+            raise ValueError(f"no state to settle in: {changes}")
+        self._db.executemany(
+            "UPDATE firings SET state = ?, reason = ?, settled_at = ? WHERE id = ? AND state = 'due'", changes
+        )
