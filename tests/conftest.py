@@ -1,0 +1,59 @@
+"""Fixtures that more than one test file uses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from gateway_kit import House
+from stand_in_model import Answer, Messages
+
+
+class Held:
+    """A model's answer that can be held back, so that a test finds the turn in its middle."""
+
+    def __init__(self) -> None:
+        self.text = "the model's reply"
+        self._free = threading.Event()
+        self._free.set()
+
+    def hold(self) -> None:
+        self._free.clear()
+
+    def let_go(self) -> None:
+        self._free.set()
+
+    def __call__(self, messages: Messages) -> str:
+        self._free.wait(120)
+        return self.text
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    model = Held()
+    yield model
+    model.let_go()
+
+
+@pytest.fixture
+def house(held: Held) -> Iterator[House]:
+    """A house whose model is `held`."""
+    made = House(held)
+    yield made
+    held.let_go()
+    made.close()
+
+
+@pytest.fixture
+def make_house() -> Iterator[Callable[..., House]]:
+    """Make houses with models of the test's own."""
+    made: list[House] = []
+
+    def make(answer: Answer) -> House:
+        made.append(House(answer))
+        return made[-1]
+
+    yield make
+    for house in made:
+        house.close()
