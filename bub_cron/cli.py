@@ -166,13 +166,17 @@ def list_(paths: Paths, as_json: bool) -> None:
         (
             reminder.name,
             describe(reminder.schedule),
-            _local(moment, reminder) if (moment := _next(reminder, now)) else "-" if reminder.enabled else "disabled",
+            f"{_zoned(moment, reminder):%a %Y-%m-%d %H:%M}"
+            if (moment := _next(reminder, now))
+            else "-"
+            if reminder.enabled
+            else "disabled",
             reminder.to,
             terminal.outcome(last[reminder.name].outcome) if reminder.name in last else "-",
         )
         for reminder in reminders
     ]
-    terminal.table(("reminder", "schedule", "next", "to", "last"), rows, elastic="schedule")
+    terminal.table(("reminder", "schedule", "next", "to", "last"), rows, elastic=("reminder", "schedule", "to"))
 
 
 def _reminder_json(reminder: Reminder, last: Record | None, now: int) -> dict[str, Any]:
@@ -215,11 +219,15 @@ def next_(
             local = _zoned(moment, reminder).isoformat()
             click.echo(json.dumps({"reminder": reminder.name, "fire_time": iso(moment), "local": local}))
         return
+    shown = [(_local(moment, reminder), _here(moment, reminder), moment, reminder) for moment, reminder in moments]
+    # Where the machine's clock shows the same as each reminder's, one column says it all.
+    differ = any(here for _, here, *_ in shown)
     rows = [
-        (_local(moment, reminder), terminal.local_time(moment)[:-3], _away(moment - now), reminder.name, reminder.to)
-        for moment, reminder in moments
+        [when, *([here] if differ else []), _away(moment - now), reminder.name, reminder.to]
+        for when, here, moment, reminder in shown
     ]
-    terminal.table(("when", "here", "in", "reminder", "to"), rows, elastic="to")
+    columns = ["when", *(["here"] if differ else []), "in", "reminder", "to"]
+    terminal.table(columns, rows, elastic=("reminder", "to"))
 
 
 def _upcoming(reminders: list[Reminder], after: int, until: int) -> Iterator[tuple[int, Reminder]]:
@@ -256,6 +264,12 @@ def _zoned(moment: int, reminder: Reminder) -> datetime:
 
 def _local(moment: int, reminder: Reminder) -> str:
     return f"{_zoned(moment, reminder):%a %Y-%m-%d %H:%M} {reminder.timezone}"
+
+
+def _here(moment: int, reminder: Reminder) -> str:
+    """Return what the machine's clock shows then: "" if the same as the reminder's, without the date if that is."""
+    theirs, here = f"{_zoned(moment, reminder):%Y-%m-%d %H:%M}", terminal.local_time(moment)
+    return "" if here == theirs else here[11:] if here[:10] == theirs[:10] else here
 
 
 def _away(seconds: int) -> str:
@@ -396,7 +410,9 @@ def log(paths: Paths, name: str | None, count: int, outcome: str | None, as_json
         for record in records
     ]
     terminal.table(
-        ("time", "reminder", "outcome", "seconds", "attempts", "reply or error"), rows, elastic="reply or error"
+        ("time", "reminder", "outcome", "seconds", "attempts", "reply or error"),
+        rows,
+        elastic=("reminder", "reply or error"),
     )
 
 

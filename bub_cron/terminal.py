@@ -14,9 +14,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from bub_cron.errors import FileFaultsError
@@ -36,6 +34,8 @@ OUTCOME_STYLES = {
     "rejected": "bold red",
 }
 _UNPIPED_WIDTH = 100_000
+_GAP = 2
+_NARROWEST = 12
 
 
 def console(out: TextIO | None = None) -> Console:
@@ -79,18 +79,30 @@ def first_line(text: str | None) -> str:
     return next((clean(line.strip()) for line in (text or "").splitlines() if line.strip()), "")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, elastic: str) -> None:
-    """Print a table to standard output. On a terminal the column `elastic` gives way so that each row stays one line."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, elastic: Sequence[str]) -> None:
+    """Print a table to standard output. On a terminal the columns `elastic` give way, so that each row stays one line."""
     out = console()
-    drawn = Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False, show_edge=False)
-    for column in columns:
-        drawn.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if column == elastic else None)
-    drawn.expand = out.is_terminal
-    for row in rows:
-        drawn.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
-    with out.capture() as captured:
-        out.print(drawn)
-    out.file.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+    cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
+    widths = [max([len(title), *(row[place].cell_len for row in cells)]) for place, title in enumerate(columns)]
+    gaps = _GAP * (len(columns) - 1)
+    if out.is_terminal:
+        _shrink(widths, [columns.index(title) for title in elastic], out.width - gaps)
+    for line in ([Text(title, style="bold") for title in columns], *cells):
+        for cell, width in zip(line, widths, strict=True):
+            cell.truncate(width, overflow="ellipsis", pad=True)
+        # A narrow terminal may wrap the line itself: that can be read, a missing column can't.
+        shown = Text(" " * _GAP).join(line)
+        shown.rstrip()
+        out.print(shown, soft_wrap=True)
+
+
+def _shrink(widths: list[int], elastic: list[int], room: int) -> None:
+    """Take width from the widest elastic column until all fit, or until none has any to give."""
+    while sum(widths) > room:
+        widest = max(elastic, key=lambda place: widths[place])
+        if widths[widest] <= _NARROWEST:
+            return
+        widths[widest] -= 1
 
 
 def outcome(word: str) -> Text:
@@ -99,8 +111,8 @@ def outcome(word: str) -> Text:
 
 
 def local_time(instant: float | None) -> str:
-    """Return an instant as the machine's local time, `2026-12-01 08:30:05`; "" for None."""
-    return "" if instant is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant))
+    """Return an instant as the machine's local time, `2026-12-01 08:30`; "" for None."""
+    return "" if instant is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(instant))
 
 
 def span(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Fire times, the traps of cron texts, zones, phrases and the encoded form.
+"""Fire times, the traps of cron texts, and the encoded form.
 
 `schedule-cases.jsonl` was measured against Debian cron 3.0pl1-162's own code, driven by a fake clock. Everything around
 changes of the clock is also compared with an oracle written here, which goes through UTC minute by minute.
@@ -23,6 +23,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import bub_cron.schedule
 from bub_cron.errors import ScheduleError
 from bub_cron.schedule import (
     Schedule,
@@ -890,176 +891,33 @@ print([name for name in sys.modules if name.startswith(("croniter", "dateutil"))
     assert run_python(code).splitlines() == ["5 28800 at 09:00, Monday to Friday, Europe/Berlin", "[]"]
 
 
-def test_importing_the_module_loads_nothing_heavy() -> None:
+def test_importing_the_package_loads_three_modules_of_it() -> None:
     """An idle tick pays for every module it loads."""
     code = """
 import sys
 before = set(sys.modules)
 import bub_cron.schedule
-print(sorted(set(sys.modules) - before - {"__future__"}))
+print(*sorted(set(sys.modules) - before - {"__future__"}))
 """
-    assert run_python(code).strip() == "['bub_cron', 'bub_cron.errors', 'bub_cron.schedule']"
+    ours = ["bub_cron", "bub_cron.errors", "bub_cron.schedule", "bub_cron.schedule.kinds", "bub_cron.schedule.zones"]
+    assert run_python(code).split() == ours
 
 
-# Zones
+def test_a_walk_loads_nothing_heavy() -> None:
+    """Nor does decoding and walking load more of the package, or what takes long to import."""
+    code = f"""
+import sys
+from bub_cron.schedule import decode, fire_times, next_fire_time
+for line in {[encode(schedule) for schedule in SCHEDULES[-3:]]!r}:
+    next_fire_time(decode(line), {NEW_YEAR})
+heavy = ("croniter", "dateutil", "re", "dataclasses", "typing", "json")
+print(*sorted(name for name in sys.modules if name.startswith("bub_cron.schedule.") or name in heavy))
+"""
+    assert run_python(code).split() == ["bub_cron.schedule.kinds", "bub_cron.schedule.zones"]
 
 
-@pytest.mark.parametrize(
-    "name", ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Asia/Kolkata"]
-)
-def test_a_known_zone_is_returned(name: str) -> None:
-    """The name as it is."""
-    assert require_zone(name) == name
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("Europe/Berln", "did you mean Europe/Berlin"),
-        ("europe/berlin", "did you mean Europe/Berlin?"),
-        ("Berlin", "did you mean Europe/Berlin?"),
-        ("New York", "did you mean America/New_York?"),
-        ("", "write an IANA name"),
-        ("Europe", "not a time zone"),
-        ("Europe/", "not a time zone"),
-        ("..", "not a time zone"),
-        ("../zoneinfo/UTC", "not a time zone"),
-        ("Europe/../UTC", "not a time zone"),
-        ("/usr/share/zoneinfo/UTC", "not a time zone"),
-        ("/etc/passwd", "not a time zone"),
-        ("right/Europe/Berlin", "not a time zone"),
-        ("posix/Europe/Berlin", "not a time zone"),
-        ("localtime", "not a time zone"),
-        ("tzdata.zi", "not a time zone"),
-        ("leapseconds", "not a time zone"),
-        ("__init__.py", "not a time zone"),
-        ("UTC\x00", "not a time zone"),
-        ("UTC\n", "not a time zone"),
-        ("\ud800", "not a time zone"),
-        ("Zürich", "not a time zone"),
-        pytest.param("x" * 100_000, "not a time zone", id="long"),
-        ("CET-1CEST,M3.5.0,M10.5.0/3", "not a time zone"),
-    ],
-)
-def test_an_unknown_zone_is_refused(name: str, words: str) -> None:
-    """With the nearest names, whatever zoneinfo would have raised."""
-    with pytest.raises(ScheduleError) as caught:
-        require_zone(name)
-    assert words in str(caught.value)
-    with pytest.raises(ScheduleError):
-        parse_cron("0 9 * * *", name, "x")
-    with pytest.raises(ScheduleError):
-        parse_at(["2026-12-01 08:30"], name)
-
-
-def machine(root: Path, link: str = "", line: str = "") -> str:
-    """A file system with /etc/localtime as a link and /etc/timezone, where given."""
-    (root / "etc").mkdir()
-    if link:
-        (root / "etc/localtime").symlink_to(link)
-    if line:
-        (root / "etc/timezone").write_bytes(line.encode("utf-8", "surrogateescape"))
-    return str(root)
-
-
-@pytest.mark.parametrize("value", ["Europe/Berlin", ":Europe/Berlin", "/usr/share/zoneinfo/Europe/Berlin"])
-def test_tz_comes_first(tmp_path: Path, value: str) -> None:
-    """Also with a colon, or as a path."""
-    root = machine(tmp_path, "/usr/share/zoneinfo/Asia/Tokyo", "Asia/Kolkata")
-    assert machine_zone({"TZ": value}, root) == "Europe/Berlin"
-
-
-@pytest.mark.parametrize("value", ["", ":", " ", ":/etc/localtime"])
-def test_a_tz_that_says_nothing_counts_as_none(tmp_path: Path, value: str) -> None:
-    """Then the link decides."""
-    assert machine_zone({"TZ": value}, machine(tmp_path, "/usr/share/zoneinfo/Asia/Tokyo")) == "Asia/Tokyo"
-
-
-@pytest.mark.parametrize(
-    "value", ["Mars/Olympus", "CET-1CEST", "/my/own/zone", pytest.param("x" * 100_000, id="long"), "\x00"]
-)
-def test_a_tz_that_cannot_be_used_is_a_fault(tmp_path: Path, value: str) -> None:
-    """It is not passed over in silence, for the user's programs go by it."""
-    with pytest.raises(ScheduleError, match=r"as TZ says.*set `timezone:`"):
-        machine_zone({"TZ": value}, machine(tmp_path, "/usr/share/zoneinfo/Asia/Tokyo"))
-
-
-@pytest.mark.parametrize(
-    "link",
-    ["/usr/share/zoneinfo/Asia/Tokyo", "../usr/share/zoneinfo/Asia/Tokyo", "/usr/share/zoneinfo/posix/Asia/Tokyo"],
-)
-def test_the_link_comes_second(tmp_path: Path, link: str) -> None:
-    """Absolute or relative, and before /etc/timezone."""
-    assert machine_zone({}, machine(tmp_path, link, "Asia/Kolkata")) == "Asia/Tokyo"
-
-
-@pytest.mark.parametrize("link", ["", "/elsewhere/file", "nowhere"])
-def test_the_line_comes_third(tmp_path: Path, link: str) -> None:
-    """Without a link, or with one that names no zone."""
-    assert machine_zone({}, machine(tmp_path, link, "Asia/Kolkata\n")) == "Asia/Kolkata"
-
-
-@pytest.mark.parametrize("line", ["", "\n", "Mars/Olympus\n", "\udcff\udcfe", "\x00"])
-def test_a_machine_without_a_zone_is_not_utc(tmp_path: Path, line: str) -> None:
-    """The user is told to set one."""
-    with pytest.raises(ScheduleError, match="set `timezone:`"):
-        machine_zone({}, machine(tmp_path, "", line))
-
-
-# Phrases
-
-
-@pytest.mark.parametrize(
-    ("text", "phrase"),
-    [
-        ("0 9 * * 1-5", "at 09:00, Monday to Friday"),
-        ("0 9 * * *", "at 09:00, every day"),
-        ("0,30 9 * * *", "at 09:00 and 09:30, every day"),
-        ("* * * * *", "every minute"),
-        ("*/5 * * * *", "every 5 minutes"),
-        ("*/7 * * * *", "at minutes 0, 7, 14, 21, 28, 35, 42, 49 and 56 of every hour"),
-        ("0 * * * *", "at minute 0 of every hour"),
-        ("*/15 9-17 * * mon,wed,fri", "every 15 minutes from 09:00 to 17:45, on Monday, Wednesday and Friday"),
-        ("* 2 * * *", "every minute from 02:00 to 02:59"),
-        ("0 9-17 * * *", "at minute 0 of the hours 9 to 17"),
-        ("10/5 9 * * *", "at minutes 10, 15, 20, 25, 30, 35, 40, 45, 50 and 55 of the hour 9"),
-        ("0 9 15 * *", "at 09:00, on day 15 of the month"),
-        ("0 9 1-7,15 * *", "at 09:00, on days 1 to 7 and 15 of the month"),
-        ("0 9 L * *", "at 09:00, on the last day of the month"),
-        ("0 9 15 * 5", "at 09:00, on day 15 of the month or on Friday"),
-        ("0 9 15 * 1-5", "at 09:00, on day 15 of the month or on Monday to Friday"),
-        ("0 9 15 * 5#2", "at 09:00, on day 15 of the month or on the second Friday of the month"),
-        ("0 9 */15 * 5", "at 09:00, on Fridays that are day 1, 16 or 31 of the month"),
-        ("0 9 */15 * 5#3", "at 09:00, on the third Friday of the month if that is day 1, 16 or 31 of the month"),
-        ("0 9 1 * */3", "at 09:00, on Wednesdays, Saturdays and Sundays that are day 1 of the month"),
-        ("0 9 */1 * 5", "at 09:00, on Friday"),
-        ("0 9 1-31 * 5", "at 09:00, every day"),
-        ("0 9 31 2 1", "at 09:00, on Monday, in February"),
-        ("0 9 * * sun", "at 09:00, on Sunday"),
-        ("0 9 * * sat,sun", "at 09:00, on Saturday and Sunday"),
-        ("0 9 * * L5", "at 09:00, on the last Friday of the month"),
-        ("0 9 1 1-3,7 *", "at 09:00, on day 1 of the month, in January to March and July"),
-    ],
-)
-def test_describe_a_cron(text: str, phrase: str) -> None:
-    """Right under this project's day rule: "or" where either suffices, "that are" where both are needed."""
-    assert describe(cron(text, "Europe/Berlin")) == f"{phrase}, Europe/Berlin"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "phrase"),
-    [(60, "minute"), (1800, "30 minutes"), (3600, "hour"), (5400, "90 minutes"), (7200, "2 hours"), (DAY, "day")],
-)
-def test_describe_every(seconds: int, phrase: str) -> None:
-    """In the largest whole unit."""
-    assert describe(parse_every(seconds)) == f"every {phrase}, counted from the Unix epoch in UTC"
-
-
-def test_describe_at() -> None:
-    """In the reminder's zone; a long list by its ends."""
-    assert describe(parse_at(["2026-12-01 08:30"], "Europe/Berlin")) == "once, at 2026-12-01 08:30 Europe/Berlin"
-    assert describe(parse_at(["2026-12-01T08:30Z"], "Europe/Berlin")) == "once, at 2026-12-01 09:30 Europe/Berlin"
-    two = parse_at(["2026-12-02 08:30", "2026-12-01 08:30"], "UTC")
-    assert describe(two) == "2 times, at 2026-12-01 08:30 and 2026-12-02 08:30 UTC"
-    many = parse_at([f"2026-12-{day:02} 08:30" for day in range(1, 11)], "UTC")
-    assert describe(many) == "10 times, first at 2026-12-01 08:30 and last at 2026-12-10 08:30 UTC"
+def test_every_public_name_is_there() -> None:
+    """What is loaded late can be had like the rest, and another name is the usual error."""
+    assert all(callable(getattr(bub_cron.schedule, name)) for name in bub_cron.schedule.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        getattr(bub_cron.schedule, "no_such_name")  # noqa: B009

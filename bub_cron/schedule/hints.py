@@ -1,0 +1,31 @@
+"""What to write instead of a zone's name that is unknown.
+
+Kept true here: a hint names only zones that are known here. Hints take milliseconds, so they are kept: the same mistake
+may stand in every reminder of a file.
+"""
+
+from difflib import get_close_matches
+from functools import cache, lru_cache
+from zoneinfo import available_timezones
+
+from bub_cron.schedule.zones import MAX_NAME, NO_ZONES
+
+
+@lru_cache(maxsize=64)
+def nearest_zones(name: str) -> str:
+    """Offer up to three names that are near, or an example."""
+    if len(name) > MAX_NAME:
+        near = []
+    else:
+        zones, wanted = _zones(), name.strip().lower().replace(" ", "_")
+        same = [zone for zone in zones if wanted in (zone, zone.rpartition("/")[2])]
+        near = [zones[zone] for zone in same[:3] or get_close_matches(wanted, zones, n=3)]
+    if not near:
+        return "write an IANA name such as Europe/Berlin"
+    return f"did you mean {' or '.join(filter(None, [', '.join(near[:-1]), near[-1]]))}?"
+
+
+@cache
+def _zones() -> dict[str, str]:
+    """All zones, by their names in lower case."""
+    return {zone.lower(): zone for zone in sorted(available_timezones() - NO_ZONES)}

@@ -1,0 +1,97 @@
+"""What the README, the examples and the units say is true."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bub_cron.cli import commands
+from bub_cron.reminders import STARTER, load, parse
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", YAML_BLOCKS)
+def test_the_readmes_yaml_is_a_good_file(block: str) -> None:
+    assert parse(block.encode(), "README.md")
+
+
+def test_there_is_yaml_in_the_readme() -> None:
+    assert YAML_BLOCKS
+
+
+def test_the_example_file_is_good_and_shows_every_key() -> None:
+    path = ROOT / "examples" / "reminders.yaml"
+    assert len(load(str(path))) >= 6
+    keys = set(re.findall(r"^ +(\w+):", path.read_text(), re.MULTILINE))
+    table = set(re.findall(r"^\| `(\w+)`", README, re.MULTILINE)) & set(_documented_keys())
+    assert table <= keys | {"enabled"}
+
+
+def test_the_starter_file_is_good() -> None:
+    assert all(not reminder.enabled for reminder in parse(STARTER.encode(), "reminders.yaml"))
+
+
+def test_every_command_in_the_readme_exists_and_has_help() -> None:
+    named = set(re.findall(r"\| `bub-cron (\w+)", README)) | set(
+        re.findall(r"^\$ bub-cron (\w+)", README, re.MULTILINE)
+    )
+    assert named == set(commands.commands)
+    for name in named:
+        done = CliRunner().invoke(commands, [name, "--help"])
+        assert done.exit_code == 0
+        assert "Usage:" in done.output
+
+
+def test_every_key_of_a_reminder_stands_in_the_readme() -> None:
+    documented = _documented_keys()
+    keys = set(parse(b"reminders: {a: {every: 1h, to: 'a:b', text: x}}", "x")[0].content()) - {"reminder"}
+    assert keys <= set(documented)
+
+
+def test_the_files_that_the_readme_links_to_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("manager", ["--user", "--system"])
+def test_systemd_finds_nothing_wrong_with_the_units(manager: str, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    units = [str(ROOT / "systemd" / name) for name in ("bub-cron.service", "bub-cron.timer")]
+    done = subprocess.run(
+        ["systemd-analyze", manager, "verify", *units],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_timer_runs_each_minute_in_utc_and_catches_up() -> None:
+    timer = (ROOT / "systemd" / "bub-cron.timer").read_text()
+    for line in ("OnCalendar=*:* UTC", "AccuracySec=1s", "Persistent=true", "WantedBy=timers.target"):
+        assert f"\n{line}\n" in timer
+
+
+def test_the_crontab_has_one_line_that_cron_takes() -> None:
+    lines = (ROOT / "examples" / "crontab").read_text().splitlines()
+    [line] = [line for line in lines if line and not line.startswith("#")]
+    assert re.fullmatch(r"\* \* \* \* \* /\S+/bub-cron tick", line)
+
+
+def test_the_version_is_said_in_one_voice() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert CliRunner().invoke(commands, ["--version"]).output.strip().endswith(project["version"])
+
+
+def _documented_keys() -> list[str]:
+    [table] = re.findall(r"\| key \| default \| meaning \|\n(.*?)\n\n", README, re.DOTALL)
+    return [key for line in table.splitlines() for key in re.findall(r"`(\w+)`", line.split("|")[1])]
