@@ -58,9 +58,9 @@ class House:
             "TESTCHAT_RELEASE": str(self.release),
         }
 
-    def gateway(self, *, wait: bool = True, **environment: str) -> Gateway:
-        """Start a gateway; with `wait`, return once it listens and is ready."""
-        gateway = Gateway(self, environment)
+    def gateway(self, also: dict[str, str] | None = None, *, wait: bool = True, **environment: str) -> Gateway:
+        """Start a gateway with more in its environment; with `wait`, return once it listens and is ready."""
+        gateway = Gateway(self, {**(also or {}), **environment})
         self._gateways.append(gateway)
         if wait:
             gateway.wait_until_ready()

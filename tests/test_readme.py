@@ -10,19 +10,49 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
 
 from bub_cron.cli import commands
-from bub_cron.reminders import STARTER, load, parse
+from bub_cron.errors import FileFaultsError
+from bub_cron.reminders import STARTER, json_schema, load, parse
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("block", YAML_BLOCKS)
-def test_the_readmes_yaml_is_a_good_file(block: str) -> None:
-    assert parse(block.encode(), "README.md")
+EXAMPLES = [*YAML_BLOCKS, (ROOT / "examples" / "reminders.yaml").read_text(), STARTER]
+SCHEMA = Draft202012Validator(json_schema())
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_parser_and_the_schema_take_every_example(example: str) -> None:
+    assert parse(example.encode(), "example.yaml")
+    SCHEMA.validate(yaml.safe_load(example))
+
+
+@pytest.mark.parametrize(
+    ("bad", "example"),
+    [
+        ("an unknown key", {"reminders": {"a": {"every": "1h", "to": "a:b", "text": "x", "atempts": 2}}}),
+        ("two schedules", {"reminders": {"a": {"every": "1h", "cron": "@daily", "to": "a:b", "text": "x"}}}),
+        ("no message", {"reminders": {"a": {"every": "1h", "to": "a:b"}}}),
+        ("a target without a chat id", {"reminders": {"a": {"every": "1h", "to": "telegram", "text": "x"}}}),
+        ("a name with a space", {"reminders": {"a b": {"every": "1h", "to": "a:b", "text": "x"}}}),
+    ],
+)
+def test_the_schema_refuses_what_the_parser_refuses(bad: str, example: dict[str, object]) -> None:
+    assert not SCHEMA.is_valid(example), bad
+    with pytest.raises(FileFaultsError):
+        parse(yaml.safe_dump(example).encode(), "example.yaml")
+
+
+def test_the_schema_is_a_schema_and_the_starter_file_points_to_it() -> None:
+    Draft202012Validator.check_schema(json_schema())
+    assert STARTER.startswith("# yaml-language-server: $schema=")
+    assert "bub-cron schema >" in STARTER
 
 
 def test_there_is_yaml_in_the_readme() -> None:

@@ -1,0 +1,57 @@
+"""A file, or its bytes -> its reminders, or all of its faults.
+
+Kept true here: opening what is no regular file neither blocks nor reads without end.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+
+from bub_cron import schedule
+from bub_cron.errors import FileFaultsError, FileMissingError, FileUnreadableError
+from bub_cron.reminders.entries import Judge
+from bub_cron.reminders.faults import EnoughError, Faults
+from bub_cron.reminders.reminder import Reminder
+from bub_cron.reminders.source import INVISIBLE, MAX_BYTES, decode, read
+
+
+def load(path: str) -> list[Reminder]:
+    """Read the reminders of a file, in its order.
+
+    Raises FileMissingError, FileUnreadableError (also for what is no regular file) or FileFaultsError.
+    """
+    try:
+        # Without O_NONBLOCK, opening a FIFO that nobody writes to would wait for ever.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise FileUnreadableError(f"{path} is not a regular file")
+            source = file.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileMissingError(f"{path} does not exist; `bub-cron init` writes one to start from") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise FileUnreadableError(f"{path} can't be read: {reason}") from error
+    return parse(source, path)
+
+
+def parse(source: bytes, path: str, *, machine_zone: Callable[[], str] = schedule.machine_zone) -> list[Reminder]:
+    """Return the reminders in the bytes of a file, in its order; raise FileFaultsError with all of its faults.
+
+    `path` is for the faults' text alone. `machine_zone` is asked at most once, and only if a reminder needs it.
+    """
+    faults = Faults()
+    reminders: list[Reminder] = []
+    text = ""
+    try:
+        text = decode(source, faults)
+        if not faults.found:
+            root, is_cut = read(text, faults)
+            reminders = Judge(faults, machine_zone, is_cut).file(root)
+    except EnoughError:
+        pass  # the last fault says so
+    if faults.found:
+        # What can't be printed must not reach a terminal; one character for one, so that columns stay true.
+        raise FileFaultsError(path, faults.found, INVISIBLE.sub("\ufffd", text))
+    return reminders

@@ -1,0 +1,128 @@
+"""What is legal in a file but may not be meant.
+
+Kept true here: a notice says only what the schedule's own fire times bear out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from bub_cron import schedule, wire
+from bub_cron.reminders.reminder import Notice, Reminder
+from bub_cron.schedule import Schedule
+
+_DAY = 86400
+_MANY = 1000  # runs of a model a day
+
+
+def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
+    """Return the notices; see `bub_cron.reminders.suspicions`."""
+    notices: list[Notice] = []
+    changes = cache(lambda zone: _changes(ZoneInfo(zone), now))
+    meetings: dict[Schedule, list[str]] = {}  # of 10,000 reminders most share a few
+    first_of: dict[tuple[Schedule, str, str, str], Reminder] = {}
+    for reminder in (one for one in reminders if one.enabled):
+        twin = first_of.setdefault((reminder.schedule, reminder.to, reminder.kind, reminder.body), reminder)
+        if reminder.schedule not in meetings:
+            meetings[reminder.schedule] = list(_clock_changes(reminder, changes(reminder.timezone)))
+        messages = [*_both_days(reminder), *_often(reminder, now), *_past(reminder, now)]
+        messages += meetings[reminder.schedule]
+        if twin is not reminder:
+            messages.append(f"has the schedule, target and message of {twin.name} on line {twin.line}: both will fire")
+        notices += [Notice(reminder.line, reminder.column, f"{reminder.name} {message}") for message in messages]
+    return notices
+
+
+def _both_days(reminder: Reminder) -> Iterator[str]:
+    fields = reminder.schedule_text.split()
+    if reminder.schedule.kind == "cron" and len(fields) == 5 and not {"*", "*/1"} & {fields[2], fields[4]}:
+        yield f"restricts both day of month and day of week: it fires {schedule.describe(reminder.schedule)}"
+
+
+def _often(reminder: Reminder, now: int) -> Iterator[str]:
+    """Count the day that begins with the next fire time and the one after it: `now` may lie within a `* * * * mon`."""
+    counts, after = [0], now
+    for _ in range(2 if reminder.kind == wire.PROMPT else 0):
+        first = schedule.next_fire_time(reminder.schedule, after)
+        if first is not None:
+            after = first - 1 + _DAY
+            counts.append(sum(1 for _ in schedule.fire_times(reminder.schedule, first - 1, after)))
+    if max(counts) >= _MANY:
+        yield f"runs a model {max(counts):,} times a day"
+
+
+def _past(reminder: Reminder, now: int) -> Iterator[str]:
+    if reminder.schedule.kind == "at" and schedule.next_fire_time(reminder.schedule, now) is None:
+        yield f"is past: {reminder.schedule_text} will not come again"
+
+
+# Changes of the clock: (instant, offset before, offset after), all in seconds
+
+_Change = tuple[int, int, int]
+
+
+def _changes(zone: ZoneInfo, now: int) -> list[_Change]:
+    """Return the zone's changes within a year after `now`."""
+
+    def offset(instant: int) -> int:
+        return int((datetime.fromtimestamp(instant, zone).utcoffset() or timedelta()).total_seconds())
+
+    changes = []
+    for start in range(now, now + 366 * _DAY, _DAY // 2):
+        low, high = start, start + _DAY // 2
+        if offset(low) != offset(high):
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if offset(middle) == offset(start) else (low, middle)
+            changes.append((high, offset(low), offset(high)))
+    return changes
+
+
+def _clock_changes(reminder: Reminder, changes: list[_Change]) -> Iterator[str]:
+    """Yield a sentence for the first time that the clock skips, and one for the first that it repeats."""
+    wall = _as_wall(reminder) if changes else None
+    if wall is None:
+        return
+    told: set[bool] = set()
+    for instant, before, after in changes:
+        is_skipped = after > before
+        low, high = sorted((instant + before, instant + after))
+        time = next(schedule.fire_times(wall, low - 1, high - 1), None)
+        if time is not None and is_skipped not in told:
+            told.add(is_skipped)
+            message = (_skipped if is_skipped else _repeated)(reminder.schedule, time, instant, after)
+            yield f"meets a change of clocks: in {reminder.timezone}, {message}"
+
+
+def _as_wall(reminder: Reminder) -> Schedule | None:
+    """Read a schedule as if in UTC, so that its fire times are wall-clock times; None if clock changes leave it alone."""
+    text = reminder.schedule_text
+    if reminder.schedule.kind == "cron":
+        # One that follows the clock (schedule's rule 1) is meant to skip and repeat.
+        follows = text.strip().lower() == "@hourly" or any(field.startswith("*") for field in text.split()[:2])
+        return None if follows else schedule.parse_cron(text, "UTC", reminder.name)
+    # Without the dates that have an offset of their own: no clock moves those.
+    local = [date for date in text.split(", ") if "Z" not in date and "+" not in date and date.count("-") == 2]
+    return schedule.parse_at(local, "UTC") if local and reminder.schedule.kind == "at" else None
+
+
+def _skipped(plan: Schedule, time: int, instant: int, after: int) -> str:
+    fires = _fires_at(plan, instant)
+    what = f"it fires at {_wall(instant + after, '%H:%M')} instead" if fires else "it doesn't fire then"
+    return f"{_wall(time, '%H:%M')} doesn't exist on {_wall(time, '%Y-%m-%d')}; {what}"
+
+
+def _repeated(plan: Schedule, time: int, instant: int, after: int) -> str:
+    what = "both times" if _fires_at(plan, time - after) else "the first time"
+    return f"{_wall(time, '%H:%M')} comes twice on {_wall(time, '%Y-%m-%d')}; it fires {what}"
+
+
+def _fires_at(plan: Schedule, instant: int) -> bool:
+    return next(schedule.fire_times(plan, instant - 1, instant), None) is not None
+
+
+def _wall(seconds: int, form: str) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime(form)

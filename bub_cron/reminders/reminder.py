@@ -1,0 +1,62 @@
+"""What one entry of the file is: `Reminder`; and `Notice`, a doubt about one.
+
+Kept true here: a `Reminder` was checked in full, so a gateway takes its `content`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bub_cron import wire
+from bub_cron.schedule import Schedule
+
+
+class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter of the cost of all
+    """One entry of the file, with every default filled in.
+
+    `schedule_text` is the schedule as written (`0 9 * * mon-fri`, `30m`, the dates of an `at` joined by ", ");
+    `kind` is `prompt`, `text` or `command` and `body` the message; `grace` and `timeout` are seconds; `timezone` is
+    where its times are read, "UTC" for an `every` without one; `line` and `column` are those of its name, from 1.
+    """
+
+    name: str
+    schedule: Schedule
+    schedule_text: str
+    kind: str
+    body: str
+    to: str
+    session: str
+    timezone: str
+    grace: int
+    attempts: int
+    context: dict[str, str]
+    line: int
+    column: int
+    enabled: bool = True
+    catch_up: str = "latest"
+    overlap: str = wire.DEFAULT_OVERLAP
+    timeout: int = wire.DEFAULT_TIMEOUT
+    reply: str = wire.DEFAULT_REPLY
+    quiet: bool = False
+    model: str | None = None
+
+    def content(self) -> dict[str, object]:
+        """Return the fields of a request on the socket that make this reminder what it is: no id, no time."""
+        fields: dict[str, object] = {"reminder": self.name, "to": self.to, self.kind: self.body}
+        for key in ("attempts", "timeout", "overlap", "reply", "quiet"):
+            fields[key] = getattr(self, key)
+        if self.session != self.to:
+            fields["session"] = self.session
+        if self.model is not None:
+            fields["model"] = self.model
+        if self.context:
+            fields["context"] = dict(self.context)
+        return fields
+
+
+class Notice(NamedTuple):
+    """Something legal but suspicious, at the name of the reminder that it is about."""
+
+    line: int
+    column: int
+    message: str

@@ -1,0 +1,54 @@
+"""What `bub-cron init` writes.
+
+Kept true here: it is valid as it stands, also with every example switched on, and fires nothing before it is edited.
+"""
+
+STARTER = """\
+# yaml-language-server: $schema=./reminders.schema.json
+# That line lets an editor complete and check this file, once the schema lies beside it:
+#     bub-cron schema > reminders.schema.json
+#
+# After an edit, `bub-cron check` prints every fault and `bub-cron next` when what fires. Changes count from the next
+# minute on. To try an example, take away the `# ` before its lines.
+
+# What every reminder has unless it says otherwise: any key but the schedule and the message.
+defaults:
+  to: telegram:123456789  # channel:chat_id; put your own here
+  # timezone: Europe/Berlin  # an IANA name; without it, the machine's zone
+
+reminders:
+  hello:
+    enabled: false  # delete this line, or make it true, once `to` is right
+    cron: "0 9 * * mon-fri"  # minute, hour, day of month, month, day of week; always in quotes
+    text: Good morning.
+
+# A turn of the agent, and its reply in the chat. A long prompt goes below a `|`.
+  # standup:
+  #   cron: "30 9 * * mon-fri"
+  #   prompt: |
+  #     Summarise what changed in the repository since yesterday.
+  #     At most five lines.
+
+# Once, or at each time of a list.
+  # dentist:
+  #   at: 2036-12-01 08:30
+  #   text: Dentist at 10:00.
+
+# At a steady distance. With `quiet` the model may answer <no_reply/>, and nothing is sent.
+  # inbox:
+  #   every: 30m
+  #   prompt: Anything urgent in the inbox?
+  #   quiet: true
+
+# A Bub command, if the gateway allows commands; and the keys that are left, with what they are when not given.
+  # backup:
+  #   cron: "H 3 * * *"  # H: some minute, always the same one for this name
+  #   command: ",backup --now"
+  #   session: telegram:123456789  # the same as to
+  #   grace: 1h  # how late it may still start; 24h for at
+  #   catch_up: latest  # or all: which of the missed fire times to start
+  #   overlap: skip  # or queue: when an earlier one still runs
+  #   attempts: 1  # starts allowed; 3 for prompt and text
+  #   timeout: 10m  # the limit of one attempt
+  #   reply: chat  # or agent: the agent sends by itself
+"""

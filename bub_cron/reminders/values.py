@@ -1,0 +1,104 @@
+"""A node -> the value of a reminder's key.
+
+Kept true here: a reader returns the value or raises ValueError with half a sentence that reads on after the key (or
+ScheduleError, a whole one). What the socket takes, too, is judged by the socket's own checkers (`wire.FIELDS`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from bub_cron import schedule, wire
+from bub_cron.reminders.faults import in_quotes, shown
+from bub_cron.reminders.source import LIST, SCALAR, Node
+
+
+def scalar(right: str, node: Node) -> str:
+    """Return what is written, quoted or not; `right` is what to write instead of a list or a group of keys."""
+    if node.kind != SCALAR:
+        raise ValueError(f"must be {right}, not {node.kind}")
+    if node.plain and not node.text:
+        raise ValueError("is empty")
+    return node.text
+
+
+def text(checker: Callable[[str], str], node: Node) -> str:
+    """Return what `checker` makes of a text that YAML, too, reads as one."""
+    value = checker(scalar("text", node))
+    surprise = node.surprise()
+    if surprise:
+        raise ValueError(
+            f"must be text, but YAML reads {shown(value)} as {surprise}; put it in quotes{in_quotes(value)}"
+        )
+    return value
+
+
+def _prompt(node: Node) -> str:
+    value = text(wire.FIELDS[wire.PROMPT], node)
+    if value.lstrip().startswith(","):
+        raise ValueError("begins with a comma, so Bub would run it as a command; write it under command instead")
+    return value
+
+
+def _duration(node: Node) -> int:
+    value = scalar("a duration such as 30m", node)
+    if value.isdecimal() and value.isascii():
+        raise ValueError(f"needs a unit: {value[:9]}m for minutes, {value[:9]}s for seconds")
+    return wire.parse_duration(value)
+
+
+def _attempts(node: Node) -> int:
+    value = scalar("a whole number", node)
+    if not node.plain or not re.fullmatch(r"-?(0|[1-9][0-9]*)", value):
+        # Neither 010 (eight, for YAML) nor 1_0 nor 1:30 is worth guessing at.
+        raise ValueError("must be a whole number such as 3, in plain digits and without quotes")
+    return wire.check_attempts(int(value[:9]))
+
+
+def _boolean(node: Node) -> bool:
+    scalar("true or false", node)
+    surprise = node.surprise()
+    if surprise in {"true", "false"}:
+        return surprise == "true"
+    raise ValueError(f"must be true or false{'' if node.plain else ' without quotes'}, not {surprise or 'text'}")
+
+
+def _at(node: Node) -> list[Node]:
+    """Return the nodes of an `at`; they are read once the zone is known."""
+    items = node.items if node.kind == LIST else [node]
+    if not items:
+        raise ValueError("is empty")
+    return items
+
+
+def _shared(key: str) -> Callable[[Node], str]:
+    return partial(text, wire.FIELDS[key])
+
+
+SCHEDULES = ("cron", "every", "at")
+READERS: Mapping[str, Callable[[Node], object]] = {
+    "cron": partial(scalar, "text"),
+    "every": lambda node: schedule.parse_every(_duration(node)),
+    "at": _at,
+    wire.PROMPT: _prompt,
+    wire.TEXT: _shared(wire.TEXT),
+    wire.COMMAND: _shared(wire.COMMAND),
+    "to": _shared("to"),
+    "session": _shared("session"),
+    "timezone": partial(text, schedule.require_zone),
+    "enabled": _boolean,
+    "grace": _duration,
+    "catch_up": partial(text, wire.one_of("latest", "all")),
+    "overlap": _shared("overlap"),
+    "attempts": _attempts,
+    "timeout": _duration,
+    "reply": _shared("reply"),
+    "quiet": _boolean,
+    "model": _shared("model"),
+}
+"""All but `context`, which may have a fault for each of its entries."""
+
+REMINDER_KEYS = (*READERS, "context")
+DEFAULT_KEYS = tuple(key for key in REMINDER_KEYS if key not in SCHEDULES + wire.MESSAGES)
