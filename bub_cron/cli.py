@@ -36,11 +36,13 @@ from bub_cron.records import Record, history, last_records
 from bub_cron.reminders import STARTER, Reminder, json_schema, load, suspicions
 from bub_cron.schedule import describe, fire_times, next_fire_time
 from bub_cron.trigger import tick as trigger
-from bub_cron.trigger.client import Connection
+from bub_cron.trigger.client import PATIENCE, Connection
 from bub_cron.wire import (
     ACCEPTED,
+    BUSY,
     GOOD,
     LAST_WORDS,
+    MAX_LINE,
     OUTCOMES,
     REJECTED,
     RETRYING,
@@ -55,6 +57,7 @@ from bub_cron.wire import FIELDS as WIRE_FIELDS
 FAR = 253402214400  # 9999-12-31, where calendars end
 DEFAULT_COUNT = 10
 LOG_COUNT = 20
+_ENDS = LAST_WORDS | {BUSY}
 
 
 class _Commands(click.Group):
@@ -128,8 +131,11 @@ def check(paths: Paths) -> None:
         sys.exit(error.exit_status)
     now = int(time.time())
     for notice in suspicions(reminders, now):
-        click.echo(f"{paths.file}:{notice.line}:{notice.column}: warning: {terminal.clean(notice.message)}", err=True)
-    click.echo(f"{paths.file}: {_summary(reminders, now)}")
+        click.echo(
+            f"{terminal.clean(paths.file)}:{notice.line}:{notice.column}: warning: {terminal.clean(notice.message)}",
+            err=True,
+        )
+    click.echo(f"{terminal.clean(paths.file)}: {_summary(reminders, now)}")
 
 
 def _summary(reminders: list[Reminder], now: int) -> str:
@@ -160,7 +166,7 @@ def list_(paths: Paths, as_json: bool) -> None:
     now = int(time.time())
     if as_json:
         for reminder in reminders:
-            click.echo(json.dumps(_reminder_json(reminder, last.get(reminder.name), now), ensure_ascii=False))
+            click.echo(terminal.json_line(_reminder_json(reminder, last.get(reminder.name), now)))
         return
     rows = [
         (
@@ -208,7 +214,7 @@ def next_(
 ) -> None:
     """Show the fire times to come, of one reminder or of all."""
     reminders = load(paths.file)
-    chosen = [reminder for reminder in reminders if reminder.enabled] if name is None else [_named(reminders, name)]
+    chosen = reminders if name is None else [_named(reminders, name)]
     now = int(time.time())
     begin = now if after is None else _instant(after)
     end = FAR if until is None else _instant(until)
@@ -217,7 +223,7 @@ def next_(
     if as_json:
         for moment, reminder in moments:
             local = _zoned(moment, reminder).isoformat()
-            click.echo(json.dumps({"reminder": reminder.name, "fire_time": iso(moment), "local": local}))
+            click.echo(terminal.json_line({"reminder": reminder.name, "fire_time": iso(moment), "local": local}))
         return
     shown = [(_local(moment, reminder), _here(moment, reminder), moment, reminder) for moment, reminder in moments]
     # Where the machine's clock shows the same as each reminder's, one column says it all.
@@ -232,9 +238,10 @@ def next_(
 
 def _upcoming(reminders: list[Reminder], after: int, until: int) -> Iterator[tuple[int, Reminder]]:
     def one(reminder: Reminder) -> Iterator[tuple[int, Reminder]]:
-        return ((moment, reminder) for moment in fire_times(reminder.schedule, after, until) if reminder.enabled)
+        return ((moment, reminder) for moment in fire_times(reminder.schedule, after, until))
 
-    return heapq.merge(*map(one, reminders), key=lambda pair: pair[0])
+    enabled = [reminder for reminder in reminders if reminder.enabled]
+    return heapq.merge(*map(one, enabled), key=lambda pair: pair[0])
 
 
 def _instant(text: str) -> int:
@@ -319,8 +326,11 @@ def send(paths: Paths, no_wait: bool, **fields: str | None) -> None:
 
 def _run_now(paths: Paths, request: dict[str, Any], *, wait: bool) -> int:
     """Submit a request, show what becomes of it, and return the exit status."""
+    line = encode({**request, "wait": wait})
+    if len(line) > MAX_LINE:
+        raise click.UsageError(f"the message is too long: a request may have {MAX_LINE // 1024} KiB")
     with Connection(paths.socket) as connection:
-        connection.write(encode({**request, "wait": wait}))
+        connection.write(line)
         answer = _follow(connection, request, wait=wait)
     status = answer.get("status")
     if status == REJECTED:
@@ -334,22 +344,20 @@ def _follow(connection: Connection, request: dict[str, Any], *, wait: bool) -> d
     """Return the last word, or without `wait` the first one; on a terminal, show meanwhile what goes on."""
     out = terminal.console(sys.stderr)
     began = time.monotonic()
-    answer: dict[str, Any] = {}
+    answers = connection.read_some()
     with out.status("asking the gateway") as shown:
-        while answer.get("status") not in LAST_WORDS and (wait or not answer):
+        while True:
+            for answer in answers:
+                if not wait or answer.get("status") in _ENDS:
+                    return answer
+                shown.update(_progress(answer, time.monotonic() - began))
             try:
-                if out.is_terminal and answer:
+                if out.is_terminal:
                     connection.write(encode({"status": request["id"]}))
-                for answer in connection.read(1.0 if out.is_terminal else 3600.0):
-                    if answer.get("status") in LAST_WORDS or answer.get("status") == "busy":
-                        return answer
+                answers = connection.read(1.0 if out.is_terminal else PATIENCE)
             except GatewayAbsentError as error:
-                if not answer:
-                    raise
                 text = f"{error}\n{request['id']} is in its inbox: `bub-cron log` will show what becomes of it"
                 raise GatewayLeftError(text) from error
-            shown.update(_progress(answer, time.monotonic() - began))
-    return answer
 
 
 def _progress(answer: dict[str, Any], seconds: float) -> str:
@@ -396,7 +404,7 @@ def log(paths: Paths, name: str | None, count: int, outcome: str | None, as_json
     records = history(paths, reminder=name, outcome=outcome, most=count)
     if as_json:
         for record in records:
-            click.echo(json.dumps(_record_json(record), ensure_ascii=False))
+            click.echo(terminal.json_line(_record_json(record)))
         return
     rows = [
         (

@@ -1,7 +1,8 @@
 """Every error that a caller can do something about, each with its exit status.
 
 Kept true here: whatever goes wrong reaches the user as a `BubCronError`, which is turned into one line of text and an
-exit status in one place (`cli.main` and `trigger.tick.main`). Exit statuses are those of sysexits.h where one fits.
+exit status in one place for the commands (`cli`) and in one for the tick (`trigger.tick.run`). Exit statuses are those
+of sysexits.h where one fits.
 
 Imports nothing: a tick that has nothing to do pays for every module it loads.
 """
@@ -88,6 +89,10 @@ class StoreError(BubCronError):
     exit_status = EX_IOERR
 
 
+class DamagedStoreError(StoreError):
+    """A store that SQLite can't read any more as what it was; `salvage.mend` puts it aside."""
+
+
 class GatewayAbsentError(BubCronError):
     """Nobody answers on the socket, or it stopped answering before everything asked was answered."""
 
@@ -111,7 +116,12 @@ class RequestError(BubCronError):
         self.id = id
 
 
+def whole_characters(text: str) -> str:
+    """Return text with halves of surrogate pairs, which neither a store nor a socket can hold, replaced by `?`."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def described(error: BaseException, most: int = 300) -> str:
     """Return an exception as one line of at most about `most` characters: its type, and its text where it has one."""
-    text = " ".join(str(error).split())[:most]
+    text = whole_characters(" ".join(str(error).split())[:most])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

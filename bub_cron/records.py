@@ -37,7 +37,8 @@ SELECT l.id, l.reminder, l.fire_time AS fire_time, l.count, coalesce(i.content, 
 FROM ledger.firings l LEFT JOIN inbox.firings i ON i.id = l.id
 UNION ALL
 SELECT i.id, i.reminder, i.fire_time, 1, i.content, i.state, i.attempts, i.sends, i.error, i.reply, i.tokens,
-    i.accepted_at, i.started_at, i.finished_at, coalesce(CAST(strftime('%s', i.fire_time) AS INTEGER), i.accepted_at)
+    i.accepted_at, i.started_at, i.finished_at, CASE WHEN i.fire_time GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]Z' THEN CAST(strftime('%s', i.fire_time)
+        AS INTEGER) ELSE i.accepted_at END
 FROM inbox.firings i WHERE NOT EXISTS (SELECT 1 FROM ledger.firings l WHERE l.id = i.id)
 """
 

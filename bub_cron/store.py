@@ -7,10 +7,11 @@ goes wrong is a `StoreError` that names the file and says what to do. Both sides
 import os
 import sqlite3
 
-from bub_cron.errors import StoreError
+from bub_cron.errors import DamagedStoreError, StoreError
 from bub_cron.paths import make_private_directory
 
 BUSY_SECONDS = 10.0
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def open_store(
@@ -19,7 +20,7 @@ def open_store(
     """Open a store for writing, creating it (mode 0600, in a directory of mode 0700) if it isn't there.
 
     The connection is in autocommit mode: use `Transaction`. The statements of `schema` are run once, for an empty file; `journal` is
-    SQLite's journal mode. Raises `StoreError`.
+    SQLite's journal mode. Raises `StoreError`, for a damaged store `DamagedStoreError`.
     """
     try:
         make_private_directory(os.path.dirname(path))
@@ -76,6 +77,9 @@ def store_error(path: str, error: Exception) -> StoreError:
     """Return the `StoreError` that says in one line what an operating system or SQLite error means for a store."""
     if isinstance(error, OSError):
         return StoreError(f"{path}: {error.strerror or error}")
+    # The primary code is in the low byte.
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
+        return DamagedStoreError(f"{path} is damaged: {error}")
     return StoreError(f"{path}: {error}")
 
 

@@ -6,6 +6,7 @@ are for terminals alone, so that what is piped on is whole and plain.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -74,6 +75,17 @@ def clean_lines(text: str) -> list[str]:
     return [clean(line) for line in text.splitlines()]
 
 
+def json_line(value: object) -> str:
+    """Return a value as one line of JSON that keeps letters as they are and escapes what `clean` would escape."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(_json_escape(character) if _steers(character) else character for character in text)
+
+
+def _json_escape(character: str) -> str:
+    # json.dumps leaves DEL as it is.
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
+
+
 def first_line(text: str | None) -> str:
     """Return the first line that has anything, cleaned; "" for None."""
     return next((clean(line.strip()) for line in (text or "").splitlines() if line.strip()), "")
@@ -107,7 +119,7 @@ def _shrink(widths: list[int], elastic: list[int], room: int) -> None:
 
 def outcome(word: str) -> Text:
     """Return an outcome in its colour."""
-    return Text(word, style=OUTCOME_STYLES.get(word, ""))
+    return Text(clean(word), style=OUTCOME_STYLES.get(word, ""))
 
 
 def local_time(instant: float | None) -> str:

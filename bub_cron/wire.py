@@ -37,7 +37,7 @@ UNKNOWN_ID = "unknown-id"
 PONG = "pong"
 DUE = "due"  # said by the ledger alone, never on the socket
 
-OPEN = frozenset({ACCEPTED, RUNNING, RETRYING})
+IN_INBOX = frozenset({ACCEPTED, RUNNING, RETRYING, DELIVERED, SILENT, RAN, UNDELIVERED, FAILED, UNKNOWN, MISSED})
 GOOD = frozenset({DELIVERED, SILENT, RAN})
 LAST_WORDS = frozenset({DELIVERED, SILENT, RAN, UNDELIVERED, FAILED, UNKNOWN, MISSED, REJECTED})
 OUTCOMES = (
@@ -400,20 +400,10 @@ def _object(line: bytes) -> dict[str, Any]:
 
     from bub_cron.errors import RequestError
 
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
-            twice = next(key for key in found if [name for name, _ in items].count(key) > 1)
-            raise ValueError(f"the key {twice[:64]!r} stands there twice")
-        return found
-
-    def no_constant(name: str) -> Any:
-        raise ValueError(f"{name} is not JSON")
-
     if len(line) > MAX_LINE:
         raise RequestError(f"the line is over {MAX_LINE // 1024} KiB")
     try:
-        value = json.loads(line.decode("utf-8"), object_pairs_hook=pairs, parse_constant=no_constant)
+        value = json.loads(line.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise RequestError("the line is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -425,6 +415,19 @@ def _object(line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RequestError('the line is not a JSON object, such as {"to": "telegram:1", "text": "hello"}')
     return value
+
+
+def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in items:
+        if key in found:
+            raise ValueError(f"the key {key[:64]!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def encode(message: Mapping[str, Any]) -> bytes:

@@ -34,6 +34,7 @@ from bub_cron.gateway.address import BoundSocket, Ownership, TakenError
 from bub_cron.gateway.delivery import Channels, Delivery
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.listener import Listener
+from bub_cron.gateway.memory import Memory
 from bub_cron.gateway.runner import Runner, attempt_delay
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settings import CronSettings
@@ -69,8 +70,8 @@ class CronChannel(Lifecycle):
         if not _has_chats(manager):
             logger.debug("cron.off: no gateway, but a chat on a terminal")
             return
-        self._undo_signal = _stop_on_sigterm(stop_event)
         ready = asyncio.Event()
+        self._undo_signal = _stop_on_sigterm(stop_event, ready)
         self._service = asyncio.create_task(self._serve(manager, ready), name="bub-cron")
         # It comes back through the plugin's admit_message once the manager listens, with all channels started.
         await self._message_handler(
@@ -113,9 +114,18 @@ class CronChannel(Lifecycle):
         await inbox.open()
         stack.push_async_callback(inbox.close)
         delivery = Delivery(self._framework, manager)
-        runner = Runner(inbox, self._turns, delivery, self._users, max_concurrent=settings.max_concurrent)
+        runner = Runner(
+            inbox,
+            self._turns,
+            delivery,
+            self._users,
+            max_concurrent=settings.max_concurrent,
+            remember=Memory(self._framework).note,
+        )
         for firing in await inbox.recover(runner.now(), attempt_delay):
             runner.take(firing)
+        for firing in await inbox.notices():
+            runner.tell(firing)
         stack.push_async_callback(runner.stop)
         since = iso(runner.now())
         listener = Listener(
@@ -171,13 +181,20 @@ async def _own(place: str) -> Ownership:
         await asyncio.sleep(_TAKEOVER_SECONDS)
 
 
-def _stop_on_sigterm(stop_event: asyncio.Event) -> Callable[[], None]:
+def _stop_on_sigterm(stop_event: asyncio.Event, ready: asyncio.Event) -> Callable[[], None]:
     """Stop the gateway cleanly on SIGTERM if nobody else cares for it; return what undoes that."""
+    starting = asyncio.current_task()
+
+    def stop() -> None:
+        stop_event.set()
+        if not ready.is_set() and starting is not None:
+            starting.cancel()  # nobody looks at the event yet, and a later channel's start() may never return
+
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         return lambda: None
     loop = asyncio.get_running_loop()
     try:
-        loop.add_signal_handler(signal.SIGTERM, stop_event.set)
+        loop.add_signal_handler(signal.SIGTERM, stop)
     except (RuntimeError, ValueError) as error:  # not in the main thread
         logger.warning("cron.sigterm: can't be handled here, so it ends the gateway at once: {}", error)
         return lambda: None

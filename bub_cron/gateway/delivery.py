@@ -119,21 +119,30 @@ def _as_taken(channel: Channel, content: str) -> str:
         return content
     try:
         json.loads(content)
-    except (ValueError, RecursionError):
+    except json.JSONDecodeError:
         return content
+    except (ValueError, RecursionError):
+        pass  # too long a number, too deep a nesting: its send() would raise just the same
     return json.dumps({"message": content}, ensure_ascii=False)
 
 
 def _may_have_left(error: BaseException) -> bool:
     """Tell whether an exception is a timeout after which the request may be on its way.
 
-    HTTP libraries have timeouts of their own names and wrap each other's, so the whole chain of causes is looked at.
+    HTTP libraries have timeouts of their own names and wrap each other's. That it was one before the request only the
+    error itself and its causes can vouch for; what it came up during (`__context__`) may be an earlier try's.
     """
-    names: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None and len(names) < 10:
-        names += [kind.__name__.lower() for kind in type(cause).__mro__]
-        cause = cause.__cause__ or cause.__context__
-    if any(name.startswith(_BEFORE_THE_REQUEST) for name in names):
+    if any(name.startswith(_BEFORE_THE_REQUEST) for name in _names(error, contexts=False)):
         return False
-    return any("timeout" in name or "timedout" in name for name in names)
+    return any("timeout" in name or "timedout" in name for name in _names(error, contexts=True))
+
+
+def _names(error: BaseException | None, *, contexts: bool) -> list[str]:
+    """Return the class names, in lower case, of an exception and of what led to it."""
+    names: list[str] = []
+    for _ in range(10):
+        if error is None:
+            break
+        names += [kind.__name__.lower() for kind in type(error).__mro__]
+        error = error.__cause__ or (error.__context__ if contexts else None)
+    return names

@@ -50,24 +50,32 @@ import json
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bub_cron.errors import BubCronError, StoreError
+from loguru import logger
+
+from bub_cron import salvage
+from bub_cron.errors import BubCronError, DamagedStoreError, StoreError
 from bub_cron.store import Transaction, open_store, store_error
 from bub_cron.wire import (
     ACCEPTED,
     COMMAND,
+    DELIVERED,
     FAILED,
     GOOD,
     LAST_WORDS,
     MISSED,
+    RAN,
     RETRYING,
     RUNNING,
+    SILENT,
     TEXT,
     UNKNOWN,
     Request,
+    iso,
     parse_instant,
 )
 
@@ -101,13 +109,17 @@ CREATE TABLE firings (
 """,
     "CREATE INDEX firings_open ON firings (seq) WHERE state IN ('accepted', 'running', 'retrying')",
     "CREATE INDEX firings_reminder ON firings (reminder, seq)",
-    "CREATE TABLE told (reminder TEXT PRIMARY KEY) WITHOUT ROWID",
+    # The reminders whose failure their chats have heard of, or are to hear of.
+    "CREATE TABLE told (reminder TEXT PRIMARY KEY, firing TEXT NOT NULL, begun INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
 )
 
 _COLUMNS = (
     "id, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,"
     " not_before, accepted_at, started_at, finished_at"
 )
+_ADD_TOKENS = "tokens = coalesce(tokens + ?, ?, tokens)"
+# What has a last word is open before, and these take more: the turn, or the send, was under way.
+_ENDS_FROM = {DELIVERED: (RUNNING,), SILENT: (RUNNING,), RAN: (RUNNING,), UNKNOWN: (RUNNING,), MISSED: (ACCEPTED,)}
 _OPEN = "('accepted', 'running', 'retrying')"
 _MOST_IN_ONE_TRANSACTION = 2000
 
@@ -208,7 +220,7 @@ class Inbox:
     def __init__(self, path: str, *, most_open: int) -> None:
         self._path = path
         self._most_open = most_open
-        self._open_count = 0
+        self._open_count: int | None = None  # None: to be counted
         self._asked: queue.SimpleQueue[tuple[_Step, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -251,6 +263,8 @@ class Inbox:
                     f"the id {request.id} is known already, with other content; the firing is untouched"
                 )
             return _firing(row), False
+        if self._open_count is None:
+            self._open_count = _count_open(connection)
         if self._open_count >= self._most_open:
             raise FullError(f"{self._open_count:,} firings wait or run already; submit it again later")
         missed = self._why_missed(connection, request, now)
@@ -300,12 +314,25 @@ class Inbox:
                 self._move(connection, firing.id, "state = ?, not_before = NULL", (RETRYING,), (RUNNING,))
             elif firing.attempts < firing.attempts_allowed:
                 again = now + retry_delay(firing.attempts)
-                self._move(
-                    connection, firing.id, "state = ?, not_before = ?, error = ?", (RETRYING, again, lost), (RUNNING,)
-                )
+                change = "state = ?, not_before = ?, error = ?"
+                self._move(connection, firing.id, change, (RETRYING, again, lost), (RUNNING,))
             else:
                 self._end(connection, firing.id, UNKNOWN if firing.acts_by_itself else FAILED, lost, now)
         return self._rows(connection, f"WHERE state IN {_OPEN} ORDER BY seq")
+
+    async def notices(self) -> list[Firing]:
+        """Return the failed firings whose chats are to hear of it and whose notices have not begun."""
+        return await self._select("WHERE id IN (SELECT firing FROM told WHERE begun = 0) ORDER BY seq")
+
+    async def begin_notice(self, firing: Firing) -> None:
+        """Note that the sending of a failure's notice begins; from then on it is not repeated."""
+        await self._ask(
+            lambda connection: connection.execute("UPDATE told SET begun = 1 WHERE firing = ?", (firing.id,))
+        )
+
+    async def forget_notice(self, firing: Firing) -> None:
+        """Note that the chat has not heard of this failure after all, so that the reminder's next one is told."""
+        await self._ask(lambda connection: connection.execute("DELETE FROM told WHERE firing = ?", (firing.id,)))
 
     async def start_attempt(self, firing_id: str, now: float) -> Firing:
         """accepted or retrying -> running, and count an attempt."""
@@ -320,7 +347,7 @@ class Inbox:
         """running -> running, with the reply on disk."""
         return await self._change(
             firing_id,
-            "reply = ?, error = NULL, tokens = coalesce(tokens + ?, ?, tokens)",
+            f"reply = ?, error = NULL, {_ADD_TOKENS}",
             (reply, tokens, tokens),
             (RUNNING,),
         )
@@ -334,12 +361,12 @@ class Inbox:
             (ACCEPTED, RUNNING, RETRYING),
         )
 
-    async def retry(self, firing_id: str, error: str, not_before: float) -> Firing:
+    async def retry(self, firing_id: str, error: str, not_before: float, tokens: int | None = None) -> Firing:
         """running -> retrying: the turn failed or the send was refused, and it is tried again at `not_before`."""
         return await self._change(
             firing_id,
-            "state = ?, sending = 0, error = ?, not_before = ?",
-            (RETRYING, error, not_before),
+            f"state = ?, sending = 0, error = ?, not_before = ?, {_ADD_TOKENS}",
+            (RETRYING, error, not_before, tokens, tokens),
             (RUNNING,),
         )
 
@@ -352,32 +379,44 @@ class Inbox:
             (RUNNING,),
         )
 
-    async def finish(self, firing_id: str, outcome: str, error: str | None, now: float) -> tuple[Firing, bool]:
-        """Any open state -> its last word. Return (the firing, whether its chat is to hear of a failure now).
+    async def finish(
+        self, firing_id: str, outcome: str, error: str | None, now: float, tokens: int | None = None
+    ) -> tuple[Firing, bool]:
+        """Open -> a last word, from the states that the table gives. Return (the firing, whether its chat is to hear of it).
 
         A reminder's failure is told once; the next time only after it has worked in between.
         """
         ended: tuple[Firing, bool] = await self._ask(
-            lambda connection: self._end(connection, firing_id, outcome, error, now)
+            lambda connection: self._end(connection, firing_id, outcome, error, now, tokens)
         )
         return ended
 
     def _end(
-        self, connection: sqlite3.Connection, firing_id: str, outcome: str, error: str | None, now: float
+        self,
+        connection: sqlite3.Connection,
+        firing_id: str,
+        outcome: str,
+        error: str | None,
+        now: float,
+        tokens: int | None = None,
     ) -> tuple[Firing, bool]:
+        if outcome == DELIVERED and not self._get(connection, firing_id).sending:
+            raise StaleFiringError(f"{firing_id} has no send that could have been seen to its end")
         firing = self._move(
             connection,
             firing_id,
-            "state = ?, sending = 0, error = ?, not_before = NULL, finished_at = ?",
-            (outcome, error, now),
-            (ACCEPTED, RUNNING, RETRYING),
+            f"state = ?, sending = 0, error = ?, not_before = NULL, finished_at = ?, {_ADD_TOKENS}",
+            (outcome, error, now, tokens, tokens),
+            _ENDS_FROM.get(outcome, (ACCEPTED, RUNNING, RETRYING)),
         )
-        self._open_count -= 1
+        if self._open_count is not None:
+            self._open_count -= 1
         tell = False
         if firing.reminder is not None and outcome in GOOD:
             connection.execute("DELETE FROM told WHERE reminder = ?", (firing.reminder,))
         elif firing.reminder is not None and outcome == FAILED:
-            tell = connection.execute("INSERT OR IGNORE INTO told VALUES (?)", (firing.reminder,)).rowcount > 0
+            insert = "INSERT OR IGNORE INTO told (reminder, firing) VALUES (?, ?)"
+            tell = connection.execute(insert, (firing.reminder, firing.id)).rowcount > 0
         return firing, tell
 
     # --- The thread and its one connection
@@ -423,13 +462,11 @@ class Inbox:
 
     def _serve(self, opened: asyncio.Future[None]) -> None:
         try:
-            connection = open_store(
-                self._path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="WAL"
-            )
-        except StoreError as error:
-            self._tell([(opened, None, error)])
+            connection = self._open()
+            self._open_count = _count_open(connection)
+        except Exception as error:
+            self._tell([(opened, None, error if isinstance(error, StoreError) else store_error(self._path, error))])
             return
-        self._open_count = _count_open(connection)
         self._tell([(opened, None, None)])
         more = True
         while more:
@@ -440,6 +477,26 @@ class Inbox:
             self._carry_out(connection, [asked for asked in batch if asked is not None])
         connection.close()
 
+    def _open(self) -> sqlite3.Connection:
+        """Open the store; one that is damaged is put aside first, and what can be read of it kept."""
+
+        def make() -> sqlite3.Connection:
+            return open_store(self._path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="WAL")
+
+        try:
+            connection = make()
+            if (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) == "ok":
+                return connection
+            connection.close()
+            logger.error("cron.store {}: {}", self._path, found)
+        except DamagedStoreError as error:
+            logger.error("cron.store {}", error)
+        except sqlite3.Error as error:
+            if not isinstance(store_error(self._path, error), DamagedStoreError):
+                raise
+        logger.error("cron.store {}", salvage.mend(self._path, iso(time.time()), make))
+        return make()
+
     def _carry_out(self, connection: sqlite3.Connection, batch: list[tuple[_Step, asyncio.Future[Any]]]) -> None:
         """Carry out a batch in one transaction; each step stands or falls alone, the commit is common to all."""
         done: list[tuple[asyncio.Future[Any], Any, Exception | None]] = []
@@ -448,7 +505,7 @@ class Inbox:
                 for step, future in batch:
                     done.append((future, *self._one(connection, step)))
         except sqlite3.Error as error:
-            self._open_count = _count_open(connection)
+            self._open_count = None  # what the steps made of it is not what is on disk
             failed = store_error(self._path, error)
             done = [(future, None, failed) for _, future in batch]
         self._tell(done)
@@ -473,10 +530,7 @@ class Inbox:
 
 
 def _count_open(connection: sqlite3.Connection) -> int:
-    try:
-        count: int = connection.execute(f"SELECT count(*) FROM firings WHERE state IN {_OPEN}").fetchone()[0]  # noqa: S608
-    except sqlite3.Error:
-        return 0  # the disk can't be read: what is asked next fails in the same way, and says so
+    count: int = connection.execute(f"SELECT count(*) FROM firings WHERE state IN {_OPEN}").fetchone()[0]  # noqa: S608
     return count
 
 

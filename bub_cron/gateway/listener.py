@@ -22,7 +22,7 @@ from loguru import logger
 
 from bub_cron.errors import RequestError, StoreError
 from bub_cron.gateway.address import BoundSocket
-from bub_cron.gateway.inbox import DifferentContentError, FullError, Inbox
+from bub_cron.gateway.inbox import DifferentContentError, Firing, FullError, Inbox
 from bub_cron.gateway.runner import Runner
 from bub_cron.wire import (
     BUSY,
@@ -128,6 +128,10 @@ class Listener:
                 await _write(writer, (await self._runner.last_word(request.id)).answer())
         except ConnectionError as error:
             logger.debug("cron.caller_left {}", error)
+        except Exception:
+            # A fault of ours: the caller learns it by the end of the connection, rather than wait for ever.
+            logger.exception("cron.answer")
+            writer.close()
 
     async def _first_answer(self, line: bytes, writer: asyncio.StreamWriter) -> Request | None:
         """Write the first answer; return the request if its last word is still to come."""
@@ -150,15 +154,21 @@ class Listener:
         """Take a request into the inbox; return (the first answer, whether a last word is still to come)."""
         try:
             self._judge_message(request)
-            firing, new = await self._inbox.accept(request, self._now())
+            # Not to be ended by the caller's leaving: what the inbox has must also be taken by the runner.
+            firing = await asyncio.shield(asyncio.ensure_future(self._accept(request)))
         except (RequestError, DifferentContentError) as error:
             return _refusal(REJECTED, request.id, error), False
         except (FullError, StoreError) as error:
             return _refusal(BUSY, request.id, error), False
-        if new and not firing.has_last_word:
-            logger.info("cron.accepted id={} to={}", firing.id, firing.to)
-            self._runner.take(firing)
         return firing.answer(), not firing.has_last_word
+
+    async def _accept(self, request: Request) -> Firing:
+        firing, new = await self._inbox.accept(request, self._now())
+        if new:
+            logger.info("cron.accepted id={} to={}", firing.id, firing.to)
+        if not firing.has_last_word:
+            self._runner.take(firing)
+        return firing
 
     def _judge_message(self, request: Request) -> None:
         """Refuse what this gateway's own command prefix makes a command, or a command that isn't one."""
@@ -198,8 +208,8 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes | None]:
         except asyncio.LimitOverrunError:
             yield None
             return
-        if line := line.strip(b"\r\n"):
-            yield line
+        if line.strip():
+            yield line.rstrip(b"\r\n")
 
 
 def _refusal(status: str, firing_id: str | None, error: Exception) -> dict[str, Any]:

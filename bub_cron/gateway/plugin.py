@@ -57,7 +57,10 @@ class CronPlugin:
     @hookimpl
     def system_prompt(self, prompt: str | list[dict[str, Any]], state: dict[str, Any]) -> str | None:
         firing = state.get(TURN_KEY)
-        return instructions(firing) if isinstance(firing, Firing) else None
+        # A turn that a tool starts inside ours has our state, but a session of its own, and nobody delivers its reply.
+        if not isinstance(firing, Firing) or state.get("session_id", firing.session) != firing.session:
+            return None
+        return instructions(firing)
 
     @hookimpl
     def on_error(self, stage: str, error: Exception, message: Envelope | None) -> None:

@@ -45,6 +45,7 @@ _SENDS_AT_LEAST = 3
 _SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
 _USER_WAIT = 600.0  # seconds that a firing waits for a user's turn
 _SEND_STOP_WAIT = 4.0  # seconds that a send in flight gets when the gateway stops
+_TOO_LATE = "too late to start by the time it could"
 _NO_OUTPUT = "(no output)"  # what Bub returns for a command that printed nothing
 
 
@@ -66,7 +67,7 @@ def _nth(delays: tuple[float, ...], number: int) -> float:
 
 
 class Runner:
-    """Drives firings. `now` gives epoch seconds; `sleep` waits seconds."""
+    """Drives firings. `remember` is told what was delivered; `now` gives epoch seconds; `sleep` waits seconds."""
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class Runner:
         users: UserTurns,
         *,
         max_concurrent: int,
+        remember: Callable[[Firing], Awaitable[None]] | None = None,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -83,6 +85,7 @@ class Runner:
         self._turns = turns
         self._delivery = delivery
         self._users = users
+        self._remember = remember
         self.now = now
         self._sleep = sleep
         self._begun = asyncio.Event()
@@ -113,8 +116,8 @@ class Runner:
         self._begun.set()
 
     def take(self, firing: Firing) -> None:
-        """Drive a firing that is in the inbox and has no last word."""
-        if not self._stopping:
+        """Drive a firing that is in the inbox and has no last word, unless it is driven already."""
+        if not self._stopping and firing.id not in self._drives:
             self._drives[firing.id] = asyncio.create_task(self._drive(firing), name=f"bub-cron {firing.id}")
 
     async def last_word(self, firing_id: str) -> Firing:
@@ -198,9 +201,9 @@ class Runner:
                     await self._users.idle(firing.session, _USER_WAIT)
                     await held.enter_async_context(self._places)
             except TimeoutError as error:
-                raise _TooLateError("too late to start by the time it could") from error
+                raise _TooLateError(_TOO_LATE) from error
             if self.now() > firing.expires:
-                raise _TooLateError("too late to start by the time it could")
+                raise _TooLateError(_TOO_LATE)
             yield
 
     async def _turn(self, firing: Firing) -> Firing:
@@ -214,34 +217,36 @@ class Runner:
             await self._stopped_in_turn(firing, begun=begun)
             raise
         except GatewayStopsError:
-            await self._insist(lambda: self._inbox.give_back(firing.id))
+            await self._stopped_in_turn(firing, begun=True)
             raise
         except TurnFailedError as error:
-            return await self._failed(firing, str(error))
+            return await self._failed(firing, str(error), error.tokens)
         return await self._ended(firing, reply)
 
     async def _ended(self, firing: Firing, reply: Reply) -> Firing:
         """Judge a turn that ended without error."""
         # The marker is for us; whatever stands around it, no chat shows it.
-        text = reply.text.replace(NO_REPLY, "").strip() if NO_REPLY in reply.text else reply.text
+        text = reply.text
+        while NO_REPLY in text:
+            text = text.replace(NO_REPLY, "").strip()
         if firing.reply_mode == "agent" or (firing.kind == COMMAND and text.strip() in ("", _NO_OUTPUT)):
-            return await self._end(firing, RAN, None)
+            return await self._end(firing, RAN, None, reply.tokens)
         if text.strip():
             return await self._insist(lambda: self._inbox.keep_reply(firing.id, text, reply.tokens))
         if firing.quiet:
-            return await self._end(firing, SILENT, None)
+            return await self._end(firing, SILENT, None, reply.tokens)
         # Not tried again: the turn has done its work, and a model that sent by a skill says nothing more.
         meant = (
             f"the whole reply was {NO_REPLY}, which needs quiet: true" if NO_REPLY in reply.text else "an empty reply"
         )
-        return await self._end(firing, FAILED, meant)
+        return await self._end(firing, FAILED, meant, reply.tokens)
 
-    async def _failed(self, firing: Firing, error: str) -> Firing:
+    async def _failed(self, firing: Firing, error: str, tokens: int | None) -> Firing:
         again = self.now() + attempt_delay(firing.attempts)
         if firing.attempts < firing.attempts_allowed and again <= firing.expires:
             logger.warning("cron.retry id={} attempt={} error={}", firing.id, firing.attempts, error)
-            return await self._insist(lambda: self._inbox.retry(firing.id, error, again))
-        return await self._end(firing, FAILED, error)
+            return await self._insist(lambda: self._inbox.retry(firing.id, error, again, tokens))
+        return await self._end(firing, FAILED, error, tokens)
 
     async def _stopped_in_turn(self, firing: Firing, *, begun: bool) -> None:
         """Put a turn that the stop has ended back; one that acts by itself counts, for it may have acted."""
@@ -262,10 +267,19 @@ class Runner:
     async def _deliver(self, firing: Firing) -> Firing:
         if refusal := self._delivery.refusal(firing.to):
             return await self._end(firing, UNDELIVERED, refusal)
-        if firing.kind == TEXT and not firing.sends and self.now() > firing.expires:
-            return await self._end(firing, MISSED, "too late to start by the time it could")
         channel, _ = split_to(firing.to)
-        async with self._lanes.setdefault(channel, asyncio.Semaphore(_SENDS_AT_ONCE)):
+        async with AsyncExitStack() as held:
+            lane = self._lanes.setdefault(channel, asyncio.Semaphore(_SENDS_AT_ONCE))
+            if firing.kind == TEXT and not firing.sends:
+                try:
+                    async with asyncio.timeout(max(0.0, firing.expires - self.now())):
+                        await held.enter_async_context(lane)
+                except TimeoutError:
+                    return await self._end(firing, MISSED, _TOO_LATE)
+                if self.now() > firing.expires:
+                    return await self._end(firing, MISSED, _TOO_LATE)
+            else:
+                await held.enter_async_context(lane)
             self._busy.add(firing.id)
             self._sending.add(firing.id)
             try:
@@ -288,7 +302,10 @@ class Runner:
             return await self._end(firing, UNKNOWN, str(error))
         except SendRefusedError as error:
             return await self._refused(firing, str(error))
-        return await self._end(firing, DELIVERED, None)
+        firing = await self._end(firing, DELIVERED, None)
+        if self._remember is not None:
+            await self._remember(firing)
+        return firing
 
     async def _refused(self, firing: Firing, error: str) -> Firing:
         again = self.now() + _send_delay(firing.sends)
@@ -299,8 +316,8 @@ class Runner:
 
     # --- Last words
 
-    async def _end(self, firing: Firing, outcome: str, error: str | None) -> Firing:
-        firing, tell = await self._insist(lambda: self._inbox.finish(firing.id, outcome, error, self.now()))
+    async def _end(self, firing: Firing, outcome: str, error: str | None, tokens: int | None = None) -> Firing:
+        firing, tell = await self._insist(lambda: self._inbox.finish(firing.id, outcome, error, self.now(), tokens))
         logger.log(
             "INFO" if error is None else "WARNING",
             "cron.{} id={} to={} attempts={} sends={} seconds={} error={}",
@@ -310,17 +327,26 @@ class Runner:
             if not watcher.done():
                 watcher.set_result(firing)
         if tell:
-            notice = asyncio.create_task(self._tell_of_failure(firing))
-            self._notices.add(notice)
-            notice.add_done_callback(self._notices.discard)
+            self.tell(firing)
         return firing
 
+    def tell(self, firing: Firing) -> None:
+        """Tell the chat of a failure that the inbox says it is to hear of."""
+        notice = asyncio.create_task(self._tell_of_failure(firing))
+        self._notices.add(notice)
+        notice.add_done_callback(self._notices.discard)
+
     async def _tell_of_failure(self, firing: Firing) -> None:
-        """Tell the chat, once, that its reminder failed."""
+        await self._begun.wait()
+        await self._insist(lambda: self._inbox.begin_notice(firing))
         try:
             await self._delivery.send(firing, f"The reminder {firing.reminder} failed: {firing.error}.")
+        except SendUnseenError as error:
+            logger.warning("cron.notice id={} may have been sent: {}", firing.id, error)
         except BubCronError as error:
+            # Nothing arrived: the next failure is told instead.
             logger.warning("cron.notice id={} not sent: {}", firing.id, error)
+            await self._insist(lambda: self._inbox.forget_notice(firing))
 
     async def _insist[Result](self, step: Callable[[], Awaitable[Result]]) -> Result:
         """Write a change of state; while the disk refuses, try again, since going on without it would lose it."""

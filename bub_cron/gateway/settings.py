@@ -28,6 +28,14 @@ class CronSettings(Settings):
         description="User ids, comma-separated, that may talk to the socket besides the gateway's own and root.",
     )
 
+    @field_validator("allow_uids", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        # config.yml may say `allow_uids: 1000`, or a list of numbers.
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return ",".join(map(str, value)) if isinstance(value, list) else value
+
     @field_validator("allow_uids")
     @classmethod
     def _numbers(cls, value: str) -> str:

@@ -22,7 +22,7 @@ from bub.channels import ChannelMessage
 from bub.envelope import Envelope, content_of, field_of
 from bub.streaming import StreamEvent
 
-from bub_cron.errors import BubCronError, described
+from bub_cron.errors import BubCronError, described, whole_characters
 from bub_cron.gateway.inbox import Firing
 from bub_cron.wire import COMMAND, NO_REPLY, split_to
 
@@ -32,7 +32,11 @@ _SECONDS_TO_END_AFTER_CANCEL = 5.0
 
 
 class TurnFailedError(BubCronError):
-    """The attempt failed; the text says how."""
+    """The attempt failed; the text says how. `tokens` is what it took all the same, where the provider tells."""
+
+    def __init__(self, message: str, tokens: int | None = None) -> None:
+        super().__init__(message)
+        self.tokens = tokens
 
 
 class GatewayStopsError(BubCronError):
@@ -69,14 +73,18 @@ class Turns:
         turn = self._running[key] = _Turn(firing)
         try:
             result = await self._finish_in_time(firing, _message(firing, key))
+        except TurnFailedError as error:
+            error.tokens = turn.tokens
+            raise
         finally:
             del self._running[key]
         if turn.errors:
-            raise TurnFailedError(turn.errors[0])
-        if not turn.streamed:
+            raise TurnFailedError(whole_characters(turn.errors[0]), turn.tokens)
+        if not turn.streamed and firing.kind != COMMAND:
+            # Without the router we never saw the stream. A command's output is whole all the same.
             raise GatewayStopsError("the turn ran while Bub's router was unbound")
         texts = [content_of(outbound) for outbound in result.outbounds if _is_ours(outbound)]
-        return Reply("\n\n".join(text for text in texts if text.strip()), turn.tokens)
+        return Reply(whole_characters("\n\n".join(text for text in texts if text.strip())), turn.tokens)
 
     async def _finish_in_time(self, firing: Firing, message: ChannelMessage) -> Any:
         task = asyncio.ensure_future(self._framework.process_inbound(message, stream_output=True))

@@ -57,12 +57,14 @@ class Connection:
             if not readable and not writable:
                 raise GatewayAbsentError(f"the gateway at {self._path} did not answer within {PATIENCE:g} s")
             try:
-                if writable:
-                    left = left[self._socket.send(left) :]
                 if readable:
                     for answer in self._receive():
                         on_answer(answer)
                         expected -= 1
+                elif writable:
+                    left = left[self._socket.send(left) :]
+            except BrokenPipeError:
+                left = left[:0]  # it takes no more; what it has said is still to be read
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -75,6 +77,13 @@ class Connection:
             self._socket.sendall(line)
         except OSError as error:
             raise GatewayAbsentError(_absent(self._path, error)) from error
+
+    def read_some(self) -> list[dict[str, Any]]:
+        """Return the answers that come first; `GatewayAbsentError` if none does."""
+        answers = self.read(PATIENCE)
+        if not answers:
+            raise GatewayAbsentError(f"the gateway at {self._path} did not answer within {PATIENCE:g} s")
+        return answers
 
     def read(self, seconds: float) -> list[dict[str, Any]]:
         """Return the answers that come within so many seconds, as soon as there is one; [] if there is none."""
@@ -101,7 +110,7 @@ class Connection:
         for line in lines:
             try:
                 answer = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise GatewayAbsentError(f"what listens at {self._path} is no gateway of bub-cron") from error
             if not isinstance(answer, dict):
                 raise GatewayAbsentError(f"what listens at {self._path} is no gateway of bub-cron")

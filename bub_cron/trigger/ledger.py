@@ -32,10 +32,14 @@ from bub_cron.wire import ACCEPTED, DUE, MISSED, REJECTED, firing_id, iso
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Sequence
+
+    from bub_cron.errors import StoreError
 
 APPLICATION_ID = 0x62634C64  # "bcLd"
 VERSION = 1
+ROWS_EACH = 1000  # fire times of one reminder, recorded at once, that get a row each
 SCHEMA = (
     """
 CREATE TABLE tick (
@@ -83,6 +87,17 @@ CREATE TABLE firings (
 )
 
 
+def _open(path: str) -> sqlite3.Connection:
+    return open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="DELETE")
+
+
+def mend(path: str, now: float) -> StoreError:
+    """Put a damaged ledger aside, keep what can be read of it, and return what to say."""
+    from bub_cron import salvage
+
+    return salvage.mend(path, iso(now), lambda: _open(path))
+
+
 class Due:
     """A firing that waits to be submitted, beside what its reminder says now. Instants are epoch seconds."""
 
@@ -128,9 +143,9 @@ class Ledger:
     """The open store. Every method raises `sqlite3.Error` when the disk refuses; the tick turns that into `StoreError`."""
 
     def __init__(self, path: str) -> None:
-        """Open or create it; `StoreError` if that can't be done."""
+        """Open or create it; `StoreError` if that can't be done (`DamagedStoreError`: `mend` it)."""
         self.path = path
-        self._db = open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="DELETE")
+        self._db = _open(path)
 
     def close(self) -> None:
         self._db.close()
@@ -192,29 +207,39 @@ class Ledger:
     def record(
         self, reminder: str, fire_times: Iterable[int], *, content: str, grace: int, now: int, past: str | None = None
     ) -> None:
-        """Record fire times: `due`, or `missed` where the grace is over, or where `past` says why. Known ids stay."""
-        late = "its grace was over before a tick ran"
-        rows = []
+        """Record fire times: `due`, or `missed` where the grace is over, or where `past` says why. Known ids stay.
+
+        The last thousand get a row each; what is older shares one, `missed`, with their count.
+        """
+        from collections import deque
+
+        latest: deque[int] = deque()
+        first = last = count = 0
         for fire_time in fire_times:
+            latest.append(fire_time)
+            if len(latest) > ROWS_EACH:
+                last = latest.popleft()
+                first = first or last
+                count += 1
+        late = "its grace was over before a tick ran"
+        rows: list[tuple[object, ...]] = [] if not count else [self._crowd(reminder, first, last, count, content, now)]
+        for fire_time in latest:
             reason = past or (late if now > fire_time + grace else None)
             rows.append((
                 firing_id(reminder, iso(fire_time)), reminder, fire_time, 1, fire_time + grace, content,
                 MISSED if reason else DUE, reason, now, now if reason else None,
             ))  # fmt: skip
-        self._insert(rows)
-
-    def record_crowd(self, reminder: str, first: int, last: int, count: int, *, content: str, now: int) -> None:
-        """Record fire times that are too many for a row each as one `missed` row with their count."""
-        reason = f"{count:,} fire times passed while no tick ran"
-        crowd = f"{firing_id(reminder, iso(first))}/{iso(last)}"
-        self._insert([(crowd, reminder, last, count, last, content, MISSED, reason, now, now)])
-
-    def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
         self._db.executemany(
             "INSERT OR IGNORE INTO firings (id, reminder, fire_time, count, expires, content, state, reason, recorded_at,"
             " settled_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
+
+    @staticmethod
+    def _crowd(reminder: str, first: int, last: int, count: int, content: str, now: int) -> tuple[object, ...]:
+        reason = f"{count:,} fire times passed while no tick ran"
+        crowd = f"{firing_id(reminder, iso(first))}/{iso(last)}"
+        return (crowd, reminder, last, count, last, content, MISSED, reason, now, now)
 
     def due(self) -> list[Due]:
         """Return every due firing, the oldest first."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from bub_cron.reminders import Reminder
 from bub_cron.reminders import load as load_file
-from bub_cron.schedule import Schedule, encode, fire_times, next_fire_time
+from bub_cron.schedule import Schedule, decode, encode, fire_times, next_fire_time
 from bub_cron.trigger.ledger import Ledger
 
 
@@ -36,11 +36,26 @@ def take_in(ledger: Ledger, path: str, signature: str, last_tick: int | None, no
             if before != row[1:]:
                 rows.append(row)
         gone = known.keys() - {reminder.name for reminder in reminders}
+        _record_until_save(ledger, known, moved.keys() | gone, since, now)
         ledger.mark_edited(_edited(ledger, moved, gone))
         _record_past(ledger, moved.values(), since, now)
         ledger.put_reminders(rows)
         ledger.drop_reminders(gone)
         ledger.set_file(signature, None, None)
+
+
+def _record_until_save(
+    ledger: Ledger, known: dict[str, tuple[str, str, int, int, str, int | None]], names: set[str], since: int, now: int
+) -> None:
+    """Record what the old schedules of these reminders had between the previous tick and the file's save.
+
+    They are edited away at once, but not without a row.
+    """
+    for name in names & known.keys():
+        schedule, content, enabled, grace, _, next_at = known[name]
+        if enabled and next_at is not None and next_at <= since:
+            past = fire_times(decode(schedule), next_at - 1, since)
+            ledger.record(name, past, content=content, grace=grace, now=now)
 
 
 def _since(path: str, last_tick: int | None, now: int) -> int:

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import sys
 
-from bub_cron import errors
+from bub_cron import __version__, errors
 from bub_cron.errors import BubCronError, GatewayAbsentError, StoreError
 from bub_cron.store import store_error
 from bub_cron.trigger.ledger import Ledger
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
     from bub_cron.paths import Paths
+    from bub_cron.trigger.client import Connection
     from bub_cron.trigger.ledger import Due
 
-ROWS_EACH = 1000  # fire times of one reminder, missed by the ticks, that get a row each
 FRESH_SECONDS = 60  # older ones, when they first can be submitted, are what `catch_up` chooses from
 CLOCK_BACK_SECONDS = 3 * 3600
 
@@ -57,22 +57,39 @@ def run(paths: Paths, now: float, out: TextIO | None = None) -> int:
     out = out or sys.stderr
     try:
         ledger = Ledger(paths.ledger)
-    except StoreError as error:
-        print(f"bub-cron: {error}", file=out)
-        return error.exit_status
-    try:
-        troubles = _tick(ledger, paths, int(now))
-        with ledger.transaction():
-            news = ledger.is_news("\n".join(trouble.key for trouble in troubles), int(now))
-    except sqlite3.Error as error:
-        print(f"bub-cron: {store_error(ledger.path, error)}", file=out)
+        try:
+            troubles = _tick(ledger, paths, int(now))
+            with ledger.transaction():
+                news = ledger.is_news("\n".join(trouble.key for trouble in troubles), int(now))
+        finally:
+            ledger.close()
+    except (sqlite3.Error, StoreError) as error:
+        _say(out, str(_broken(paths.ledger, error, now)))
         return errors.EX_IOERR
-    finally:
-        ledger.close()
     for trouble in troubles if news else ():
-        print("\n".join(f"bub-cron: {line}" for line in trouble.text.splitlines()), file=out)
+        _say(out, trouble.text)
     statuses = {trouble.status for trouble in troubles}
     return next((status for status in _URGENCY if status in statuses), 0)
+
+
+def _say(out: TextIO, text: str) -> None:
+    for line in text.splitlines():
+        # What the gateway or the file says may hold what a terminal would obey.
+        plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in line)
+        print(f"bub-cron: {plain}", file=out)
+
+
+def _broken(path: str, error: Exception, now: float) -> StoreError:
+    """Return what a store's error means; a damaged ledger is put aside, and what can be read of it kept, at once."""
+    broken = error if isinstance(error, StoreError) else store_error(path, error)
+    if not isinstance(broken, errors.DamagedStoreError):
+        return broken
+    from bub_cron.trigger.ledger import mend
+
+    try:
+        return mend(path, now)
+    except StoreError as failed:
+        return failed
 
 
 def _tick(ledger: Ledger, paths: Paths, now: int) -> list[Trouble]:
@@ -99,7 +116,8 @@ def signature(path: str) -> str:
         zone = os.readlink("/etc/localtime")
     except OSError:
         zone = ""
-    return f"{path}\n{seen}\n{os.environ.get('TZ', '')}\n{zone}"
+    # The version, too: what another one wrote of the file may read differently.
+    return f"{__version__}\n{os.fsencode(path)!r}\n{seen}\n{os.environ.get('TZ', '')}\n{zone}"
 
 
 def _read_file(ledger: Ledger, path: str, now: int) -> list[Trouble]:
@@ -114,8 +132,10 @@ def _read_file(ledger: Ledger, path: str, now: int) -> list[Trouble]:
         except BubCronError as error:
             # The last good file stays in force.
             faults, status = str(error), error.exit_status
+            # One that could not be read is tried again each time: mending its mode doesn't change what is seen of it.
+            known = "" if isinstance(error, errors.FileUnreadableError) else present
             with ledger.transaction():
-                ledger.set_file(present, faults, status)
+                ledger.set_file(known, faults, status)
     if faults is None:
         return []
     return [
@@ -129,97 +149,85 @@ def _read_file(ledger: Ledger, path: str, now: int) -> list[Trouble]:
 def _record(ledger: Ledger, now: int) -> list[Trouble]:
     last_tick, *_ = ledger.tick_row()
     back = last_tick is not None and now < last_tick - CLOCK_BACK_SECONDS
-    if back:
-        _set_cursor(ledger, now)
-    elif overdue := ledger.overdue_reminders(now):
-        from bub_cron.schedule import decode, next_fire_time
-
-        following = []
-        for name, schedule_text, content, grace, next_at in overdue:
-            schedule = decode(schedule_text)
-            _record_reminder(ledger, name, schedule, content, grace, next_at, now)
-            following.append((next_fire_time(schedule, now), name))
-        ledger.set_next(following)
+    troubles = _set_cursor(ledger, now) if back else _record_overdue(ledger, now)
     if last_tick is None or now > last_tick or back:
         ledger.set_last_tick(now)
-    if not back or last_tick is None:
+    if back and last_tick is not None:
+        from bub_cron.wire import iso
+
+        text = f"the clock is behind the last tick ({iso(last_tick)}): counting on from {iso(now)}; no firing repeats"
+        troubles.append(Trouble(0, text))
+    return troubles
+
+
+def _record_overdue(ledger: Ledger, now: int) -> list[Trouble]:
+    overdue = ledger.overdue_reminders(now)
+    if not overdue:
         return []
-    from bub_cron.wire import iso
+    from bub_cron.schedule import decode, fire_times, next_fire_time
 
-    text = f"the clock is behind the last tick ({iso(last_tick)}): counting on from {iso(now)}; no firing repeats"
-    return [Trouble(0, text)]
-
-
-def _record_reminder(
-    ledger: Ledger, name: str, schedule: Any, content: str, grace: int, next_at: int, now: int
-) -> None:
-    """Record a reminder's fire times from `next_at` to `now`: the last thousand a row each, the older ones one row."""
-    from collections import deque
-
-    from bub_cron.schedule import fire_times
-
-    latest: deque[int] = deque(maxlen=ROWS_EACH)
-    count = 0
-    for fire_time in fire_times(schedule, next_at - 1, now):
-        if count == 0:
-            first = fire_time
-        if len(latest) == ROWS_EACH:
-            last_of_crowd = latest[0]
-        latest.append(fire_time)
-        count += 1
-    if count > ROWS_EACH:
-        ledger.record_crowd(name, first, last_of_crowd, count - ROWS_EACH, content=content, now=now)
-    ledger.record(name, latest, content=content, grace=grace, now=now)
+    following, troubles = [], []
+    for name, schedule_text, content, grace, next_at in overdue:
+        try:
+            schedule = decode(schedule_text)
+            ledger.record(name, fire_times(schedule, next_at - 1, now), content=content, grace=grace, now=now)
+            following.append((next_fire_time(schedule, now), name))
+        except errors.ScheduleError as error:  # its zone has gone from the machine; the others go on
+            troubles.append(Trouble(error.exit_status, f"the reminder {name} can't be scheduled: {error}"))
+    ledger.set_next(following)
+    return troubles
 
 
-def _set_cursor(ledger: Ledger, now: int) -> None:
+def _set_cursor(ledger: Ledger, now: int) -> list[Trouble]:
     from bub_cron.schedule import decode, next_fire_time
 
-    ledger.set_next([
-        (next_fire_time(decode(schedule), now), name)
-        for name, (schedule, _, enabled, *_) in ledger.reminders().items()
-        if enabled
-    ])
+    following, troubles = [], []
+    for name, (schedule, _, enabled, *_) in ledger.reminders().items():
+        try:
+            following.append((next_fire_time(decode(schedule), now) if enabled else None, name))
+        except errors.ScheduleError as error:
+            troubles.append(Trouble(error.exit_status, f"the reminder {name} can't be scheduled: {error}"))
+    ledger.set_next(following)
+    return troubles
 
 
 # --- Submitting
 
 
 def _submit(ledger: Ledger, paths: Paths, now: int) -> list[Trouble]:
-    from bub_cron.trigger.client import Connection
+    from bub_cron.trigger import client
 
+    troubles: list[Trouble] = []
     try:
-        with Connection(paths.socket) as connection:
+        with client.Connection(paths.socket) as connection:
             _judge(ledger, lambda ids: _ask_gateway(connection, ids), now, catch_up=True)
-            return _send(ledger, connection, now)
+            _send(ledger, connection, now, troubles)
     except GatewayAbsentError as error:
-        from bub_cron.records import known_to_inbox
-
-        _judge(ledger, lambda ids: known_to_inbox(paths.inbox, ids), now, catch_up=False)
-        waiting = len(ledger.due())
-        if not waiting:
-            return []
-        text = f"{error}\n{waiting} due {'firing waits' if waiting == 1 else 'firings wait'} for it"
-        return [Trouble(error.exit_status, text, key=str(error))]
+        _judge(ledger, lambda ids: _ask_file(paths.inbox, ids), now, catch_up=False)
+        if waiting := len(ledger.due()):
+            text = f"{error}\n{waiting} due {'firing waits' if waiting == 1 else 'firings wait'} for it"
+            troubles.append(Trouble(error.exit_status, text, key=str(error)))
+    return troubles
 
 
-def _judge(ledger: Ledger, ask: Callable[[list[str]], set[str] | None], now: int, *, catch_up: bool) -> None:
+def _judge(ledger: Ledger, ask: Callable[[list[str]], dict[str, bool]], now: int, *, catch_up: bool) -> None:
     """Settle the due firings that are not to be submitted, and let the others take edits over.
 
-    `ask` tells which of some ids the inbox has, None if nobody knows. It is called outside of any transaction.
+    `ask` tells which of some ids the inbox has; an id that it leaves out is one that nobody knows of. It is called
+    outside of any transaction.
     """
     doubtful = [
         firing.id
         for firing in ledger.due()
         if firing.submitted_at is not None and (firing.edited or firing.changed or now > firing.expires)
     ]
-    known = ask(doubtful) if doubtful else set()
+    known = ask(doubtful) if doubtful else {}
     with ledger.transaction():
         # Read again: another tick may have settled some of them meanwhile.
-        due = ledger.due()
-        settled: dict[str, tuple[str, str | None]] = dict.fromkeys(known or (), ("accepted", None))
-        asked = set(doubtful) if known is not None else set()
-        ours = [firing for firing in due if firing.submitted_at is None or firing.id in asked]
+        ours = [firing for firing in ledger.due() if firing.submitted_at is None or firing.id in known]
+        settled: dict[str, tuple[str, str | None]] = {
+            firing: ("accepted", None) for firing, there in known.items() if there
+        }
         open_ = [firing for firing in ours if firing.id not in settled]
         changed = [firing for firing in open_ if firing.changed]
         for firing in changed:
@@ -252,19 +260,28 @@ def _superseded(due: list[Due], now: int) -> dict[str, tuple[str, str | None]]:
     }
 
 
-def _ask_gateway(connection: Any, ids: list[str]) -> set[str]:
-    known: set[str] = set()
-    lines = [f'{{"status": "{firing}"}}\n'.encode() for firing in ids]
+def _ask_file(path: str, ids: list[str]) -> dict[str, bool]:
+    from bub_cron.records import known_to_inbox
+
+    known = known_to_inbox(path, ids)
+    return {} if known is None else {firing: firing in known for firing in ids}
+
+
+def _ask_gateway(connection: Connection, ids: list[str]) -> dict[str, bool]:
+    from bub_cron.wire import IN_INBOX, UNKNOWN_ID
+
+    known: dict[str, bool] = {}
 
     def note(answer: dict[str, Any]) -> None:
-        if answer.get("status") not in ("unknown-id", "busy", "rejected"):
-            known.add(str(answer.get("id")))
+        status = str(answer.get("status"))
+        if status in IN_INBOX or status == UNKNOWN_ID:
+            known[str(answer.get("id"))] = status != UNKNOWN_ID
 
-    connection.exchange(lines, note)
+    connection.exchange([f'{{"status": "{firing}"}}\n'.encode() for firing in ids], note)
     return known
 
 
-def _send(ledger: Ledger, connection: Any, now: int) -> list[Trouble]:
+def _send(ledger: Ledger, connection: Connection, now: int, troubles: list[Trouble]) -> None:
     with ledger.transaction():
         due = [firing for firing in ledger.due() if not _why_not(firing, now) and not firing.changed]
         ledger.mark_submitted([firing.id for firing in due], now)
@@ -273,25 +290,28 @@ def _send(ledger: Ledger, connection: Any, now: int) -> list[Trouble]:
         connection.exchange([firing.line() for firing in due], answers.append)
     finally:
         # Also when the gateway went away in the middle: what it answered by then stands.
-        troubles = _take_answers(ledger, answers, {firing.id for firing in due}, now)
-    return troubles
+        troubles += _take_answers(ledger, answers, {firing.id for firing in due}, now)
 
 
 def _take_answers(ledger: Ledger, answers: list[dict[str, Any]], ids: set[str], now: int) -> list[Trouble]:
+    from bub_cron.wire import IN_INBOX
+
     settled: list[tuple[str, str, str | None]] = []
     troubles: list[Trouble] = []
     for answer in answers:
-        firing, status, error = answer.get("id"), answer.get("status"), str(answer.get("error", ""))
-        if firing not in ids:
-            text = f"the gateway refused the connection: {error or answer}"
-            troubles.append(Trouble(errors.EX_UNAVAILABLE, text))
+        firing, status, error = answer.get("id"), str(answer.get("status")), str(answer.get("error", ""))
+        if not isinstance(firing, str) or firing not in ids:
+            troubles.append(Trouble(errors.EX_UNAVAILABLE, f"the gateway refused the connection: {error or answer}"))
+        elif status in IN_INBOX:
+            settled.append((firing, "accepted", None))
         elif status == "rejected":
             settled.append((firing, "rejected", error))
             troubles.append(Trouble(errors.EX_PROTOCOL, f"the gateway rejected {firing}: {error}"))
         elif status == "busy":
             troubles.append(Trouble(errors.EX_UNAVAILABLE, f"the gateway is busy: {error}", key="busy"))
         else:
-            settled.append((firing, "accepted", None))
+            text = f"the gateway answered with a word that this bub-cron doesn't know: {status}"
+            troubles.append(Trouble(errors.EX_UNAVAILABLE, text))
     with ledger.transaction():
         ledger.settle(settled, now)
     return list({trouble.key: trouble for trouble in troubles}.values())

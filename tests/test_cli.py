@@ -1,0 +1,682 @@
+"""cli.py and __main__.py: what each command prints where, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from fake_gateway import LEAVE, Message, Place, at, busy, ending, firing, insert, rejecting
+
+from bub_cron import __version__
+from bub_cron.__main__ import _path_options, main
+from bub_cron.cli import commands
+from bub_cron.trigger.ledger import Ledger
+from bub_cron.wire import MAX_LINE, OUTCOMES
+
+DAY = "2026-11-23T"
+NOON = at(DAY + "12:00:00")
+NOON_ID = firing("pills", DAY + "12:00:00")
+FILE = """\
+defaults: {to: 'telegram:1', timezone: Europe/Berlin}
+reminders:
+  pills:
+    cron: "0 21 * * *"
+    text: Time for your pills.
+  standup:
+    cron: "0 9 * * *"
+    timezone: UTC
+    prompt: What changed?
+    model: openai:x
+  old:
+    at: 2020-01-01 08:00
+    text: Long ago.
+  spare:
+    every: 30m
+    text: Nothing.
+    enabled: false
+"""
+EVIL = "\x1b[31mred\x07\x9b1m\u202e\x00"
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+type Run = Callable[..., Result]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    made = Place(tmp_path / "bub")
+    for name in ("BUB_CRON_FILE", "BUB_CRON_STATE", "BUB_CRON_SOCKET", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BUB_HOME", str(made.home))
+    made.write(FILE, NOON)
+    return made
+
+
+@pytest.fixture
+def run(place: Place, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> Result:
+        with pytest.raises(SystemExit) as end:
+            commands(list(arguments), prog_name="bub-cron")
+        captured = capsys.readouterr()
+        for stream in (captured.out, captured.err):
+            assert not any(character < " " and character != "\n" for character in stream)
+        code = end.value.code
+        return Result(code if isinstance(code, int) else int(code is not None), captured.out, captured.err)
+
+    return run
+
+
+def json_lines(result: Result) -> list[dict[str, Any]]:
+    assert (result.status, result.err) == (0, "")
+    return [json.loads(line) for line in result.out.split("\n")[:-1]]
+
+
+def record(place: Place, *fire_times: int, name: str = "pills", state: str | None = None, reason: str = "why") -> None:
+    with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
+        ledger.record(name, fire_times, content='{"text": "Time for your pills."}', grace=3600, now=fire_times[0])
+        if state is not None:
+            ledger.settle([(found.id, state, reason) for found in ledger.due()], fire_times[0] + 60)
+
+
+# --- init, check, schema
+
+
+def test_init_writes_a_file_that_is_good(place: Place, run: Run) -> None:
+    os.unlink(place.paths.file)
+    assert run("init") == (0, f"{place.paths.file}\n", "Edit it, then try `bub-cron check` and `bub-cron next`.\n")
+    assert run("check").status == 0
+
+
+def test_init_makes_the_directories(place: Place, run: Run) -> None:
+    path = str(place.home / "a" / "b" / "my.yaml")
+    assert run("init", "--file", path).out == f"{path}\n"
+    assert Path(path).is_file()
+
+
+@pytest.mark.parametrize("there", ["file", "directory", "dangling link"])
+def test_init_never_writes_over_anything(place: Place, run: Run, there: str) -> None:
+    path = place.home / "my.yaml"
+    if there == "file":
+        path.write_text("mine")
+    elif there == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(place.home / "nowhere")
+    assert run("init", "--file", str(path)) == (
+        73, "", f"bub-cron: {path} is there already; it was left as it is\n",
+    )  # fmt: skip
+    assert there != "file" or path.read_text() == "mine"
+    assert not (place.home / "nowhere").exists()
+
+
+def test_init_where_nothing_can_be_written(run: Run) -> None:
+    result = run("init", "--file", "/proc/my.yaml")
+    assert (result.status, result.out) == (73, "")
+    assert result.err.startswith("bub-cron: /proc/my.yaml can't be written: ")
+
+
+def test_check_sums_a_good_file_up_in_one_line(place: Place, run: Run) -> None:
+    result = run("check")
+    assert result.status == 0
+    assert result.out.startswith(f"{place.paths.file}: 4 reminders, 1 of them disabled; the next is ")
+    assert result.out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [
+        ("reminders: {}\n", "0 reminders; none fires any more"),
+        (
+            "reminders:\n  a: {at: 2020-01-01 08:00, to: 't:1', text: x}\n",
+            "1 reminder; none fires any more",
+        ),
+    ],
+)
+def test_check_says_when_nothing_fires_any_more(place: Place, run: Run, text: str, summary: str) -> None:
+    place.write(text, NOON)
+    result = run("check")
+    assert (result.status, result.out) == (0, f"{place.paths.file}: {summary}\n")
+
+
+def test_check_prints_every_fault_as_data(place: Place, run: Run) -> None:
+    place.write("reminders:\n  a:\n    evry: 1m\n    to: telegram:1\n    text: yes\n", NOON)
+    result = run("check")
+    assert (result.status, result.err) == (65, "")
+    lines = result.out.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"{place.paths.file}:") for line in lines)
+
+
+def test_check_warns_beside_the_data(place: Place, run: Run) -> None:
+    result = run("check")
+    assert result.err.startswith(f"{place.paths.file}:11:3: warning: ")
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["list"], ["next"], ["fire", "pills"]])
+@pytest.mark.parametrize(("trouble", "status"), [("missing", 66), ("directory", 65), ("broken", 65)])
+def test_a_file_that_is_not_good_has_its_status(
+    place: Place, run: Run, arguments: list[str], trouble: str, status: int
+) -> None:
+    os.unlink(place.paths.file)
+    if trouble == "directory":
+        os.mkdir(place.paths.file)
+    elif trouble == "broken":
+        place.write("reminders: [", NOON)
+    result = run(*arguments)
+    assert result.status == status
+    words = result.out if (arguments, trouble) == (["check"], "broken") else result.err
+    assert place.paths.file in words
+    assert place.paths.file not in (result.err if words is result.out else result.out)
+
+
+def test_the_schema_is_json(run: Run) -> None:
+    result = run("schema")
+    assert (result.status, result.err) == (0, "")
+    assert json.loads(result.out)["type"] == "object"
+
+
+# --- next, list
+
+
+def test_next_gives_the_fire_times_after_and_up_to(run: Run) -> None:
+    within = ("next", "pills", "--json", "--after", "2026-11-23T20:00:00Z", "--until")
+    assert json_lines(run(*within, "2026-11-24T20:00:00Z")) == [
+        {"reminder": "pills", "fire_time": "2026-11-24T20:00:00Z", "local": "2026-11-24T21:00:00+01:00"}
+    ]
+    assert json_lines(run(*within, "2026-11-24T19:59:59Z")) == []
+
+
+def test_next_merges_all_reminders_that_are_enabled(run: Run) -> None:
+    lines = json_lines(run("next", "--json", "-n", "3", "--after", "2026-11-23T12:00:00+00:00"))
+    assert [(line["reminder"], line["fire_time"]) for line in lines] == [
+        ("pills", "2026-11-23T20:00:00Z"), ("standup", "2026-11-24T09:00:00Z"), ("pills", "2026-11-24T20:00:00Z"),
+    ]  # fmt: skip
+
+
+def test_next_shows_ten_unless_told_otherwise(run: Run) -> None:
+    after = ("--after", "2026-11-23T12:00:00Z", "--json")
+    assert len(json_lines(run("next", *after))) == 10
+    assert len(json_lines(run("next", *after, "--until", "2026-12-23T12:00:00Z"))) == 60
+    assert len(json_lines(run("next", *after, "--until", "2026-12-23T12:00:00Z", "-n", "7"))) == 7
+    assert json_lines(run("next", "old", *after)) == []
+
+
+def test_next_of_a_disabled_reminder_is_nothing_at_once(place: Place) -> None:
+    command = [sys.executable, "-m", "bub_cron", "next", "spare", "--json"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=4).stdout == ""
+
+
+def test_next_as_a_table_names_time_zone_reminder_and_target(run: Run) -> None:
+    result = run("next", "pills", "-n", "1", "--after", "2026-11-23T12:00:00Z")
+    assert (result.status, result.err) == (0, "")
+    assert "Mon 2026-11-23 21:00 Europe/Berlin" in result.out.splitlines()[1]
+    assert result.out.splitlines()[1].split()[-2:] == ["pills", "telegram:1"]
+
+
+def test_an_unknown_reminder_gets_the_nearest_name(run: Run) -> None:
+    assert run("next", "pils") == (65, "", "bub-cron: there is no reminder pils; did you mean pills?\n")
+    assert run("fire", "zzz") == (1, "", "bub-cron: there is no reminder zzz; `bub-cron list` shows those there are\n")
+    assert "\\u001b[31m" in run("fire", EVIL.replace("\0", "")).err
+
+
+@pytest.mark.parametrize("option", ["--after", "--until"])
+@pytest.mark.parametrize("text", ["soon", "2026-13-01", "", EVIL.replace("\0", "")])
+def test_what_is_no_instant_is_a_usage_error(run: Run, option: str, text: str) -> None:
+    result = run("next", option, text)
+    assert (result.status, result.out) == (2, "")
+    assert "is not an instant; write it like 2026-12-01T07:30:00Z" in result.err
+
+
+def test_the_end_of_the_calendar_is_an_end(run: Run) -> None:
+    assert (
+        run("next", "pills", "--json", "--after", "9999-12-31T12:00:00Z", "--until", "9999-12-31T23:59:59Z").status == 0
+    )
+
+
+def test_list_shows_the_next_and_the_last(place: Place, run: Run) -> None:
+    record(place, NOON, state="missed", reason="too late")
+    lines = {line["reminder"]: line for line in json_lines(run("list", "--json"))}
+    assert list(lines) == ["pills", "standup", "old", "spare"]
+    assert lines["pills"]["last"] == {"fire_time": f"{DAY}12:00:00Z", "outcome": "missed", "error": "too late"}
+    assert lines["pills"]["next"].endswith((":00:00Z",))
+    assert {key: lines["standup"][key] for key in ("enabled", "schedule", "timezone", "kind", "to", "last")} == {
+        "enabled": True, "schedule": "0 9 * * *", "timezone": "UTC", "kind": "prompt", "to": "telegram:1", "last": None,
+    }  # fmt: skip
+    assert (lines["old"]["next"], lines["spare"]["next"], lines["spare"]["enabled"]) == (None, None, False)
+
+
+def test_list_as_a_table(place: Place, run: Run) -> None:
+    record(place, NOON, state="missed")
+    result = run("list")
+    assert (result.status, result.err) == (0, "")
+    rows = {line.split()[0]: line.split() for line in result.out.splitlines()}
+    assert list(rows) == ["reminder", "pills", "standup", "old", "spare"]
+    assert [rows["pills"][-1], rows["old"][-1]] == ["missed", "-"]
+    assert "disabled" in rows["spare"]
+
+
+# --- log
+
+
+def test_log_merges_both_stores_and_the_inboxs_word_counts(place: Place, run: Run) -> None:
+    record(place, NOON, state="accepted")
+    record(place, NOON + 60, state="missed", reason="too late")
+    place.fill_inbox(
+        id=NOON_ID, reminder="pills", fire_time=f"{DAY}12:00:00Z", state="delivered", reply="Grüße", attempts=1, sends=2,
+        accepted_at=NOON + 1.5, started_at=NOON + 2, finished_at=NOON + 4, tokens=7,
+    )  # fmt: skip
+    missed, delivered = json_lines(run("log", "--json"))
+    assert delivered == {
+        "id": NOON_ID, "reminder": "pills", "fire_time": f"{DAY}12:00:00Z", "outcome": "delivered", "attempts": 1,
+        "sends": 2, "error": None, "reply": "Grüße", "accepted_at": f"{DAY}12:00:01Z",
+        "finished_at": f"{DAY}12:00:04Z", "seconds": 2.0, "tokens": 7, "count": 1,
+    }  # fmt: skip
+    assert missed == {
+        "id": firing("pills", DAY + "12:01:00"), "reminder": "pills", "fire_time": f"{DAY}12:01:00Z",
+        "outcome": "missed", "attempts": 0, "sends": 0, "error": "too late", "reply": None, "accepted_at": None,
+        "finished_at": f"{DAY}12:02:00Z", "seconds": None, "tokens": None, "count": 1,
+    }  # fmt: skip
+
+
+def test_log_chooses(place: Place, run: Run) -> None:
+    record(place, *range(NOON, NOON + 30 * 60, 60))
+    record(place, NOON, name="standup", state="accepted")
+    assert len(json_lines(run("log", "--json"))) == 20
+    assert len(json_lines(run("log", "--json", "-n", "100"))) == 31
+    assert {line["reminder"] for line in json_lines(run("log", "standup", "--json"))} == {"standup"}
+    assert len(json_lines(run("log", "--json", "--outcome", "accepted", "-n", "100"))) == 31
+    assert json_lines(run("log", "nobody", "--json")) == []
+
+
+@pytest.mark.parametrize("word", OUTCOMES)
+def test_log_knows_every_outcome(run: Run, word: str) -> None:
+    assert run("log", "--outcome", word).status == 0
+
+
+@pytest.mark.parametrize("arguments", [["--outcome", "busy"], ["-n", "0"], ["--nonsense"], ["a", "b"]])
+def test_what_log_does_not_take_is_a_usage_error(run: Run, arguments: list[str]) -> None:
+    result = run("log", *arguments)
+    assert (result.status, result.out) == (2, "")
+
+
+def test_log_as_a_table_shows_the_first_line_of_what_matters(place: Place, run: Run) -> None:
+    record(place, NOON)
+    place.fill_inbox(id="poke-1", state="failed", error=f"boom {EVIL}\nmore", accepted_at=NOON + 60, reply="r")
+    place.fill_inbox(id="poke-2", state="delivered", reply=f"\n\n {EVIL} hello\nmore", accepted_at=NOON + 120)
+    result = run("log")
+    assert (result.status, result.err) == (0, "")
+    assert "\x9b" not in result.out
+    assert "\u202e" not in result.out
+    first, second, third = result.out.splitlines()[1:]
+    assert first.endswith("\\u001b[31mred\\u0007\\u009b1m\\u202e\\u0000 hello")
+    assert second.endswith("boom \\u001b[31mred\\u0007\\u009b1m\\u202e\\u0000")
+    assert third.endswith("Time for your pills.")
+
+
+@pytest.mark.parametrize("label", ["lunch", "0001-01-01", "9999-12-31T23:59:59-12:00", "-1", "now"])
+def test_log_takes_any_label_for_a_fire_time(place: Place, run: Run, label: str) -> None:
+    place.fill_inbox(id="poke-1", fire_time=label, accepted_at=NOON)
+    assert run("log").status == 0
+    assert [line["fire_time"] for line in json_lines(run("log", "--json"))] == [label]
+
+
+def test_json_holds_nothing_that_a_terminal_would_obey(place: Place, run: Run) -> None:
+    place.fill_inbox(id="poke-1", state="delivered", reply=f"{EVIL}\u2028\x85\x7f", accepted_at=NOON)
+    result = run("log", "--json")
+    assert json.loads(result.out)["reply"] == f"{EVIL}\u2028\x85\x7f"
+    assert result.out.rstrip("\n").isprintable()
+    assert len(result.out.splitlines()) == 1
+
+
+def test_a_store_that_cannot_be_read_is_told(place: Place, run: Run) -> None:
+    os.makedirs(place.paths.state)
+    Path(place.paths.ledger).write_text("Dear diary,\n" * 100)
+    for arguments in (["log"], ["list"], ["log", "--json"]):
+        result = run(*arguments)
+        assert (result.status, result.out) == (74, "")
+        assert result.err.startswith(f"bub-cron: the stores in {place.paths.state} can't be read: ")
+
+
+# --- Looking changes nothing
+
+LOOKING: Sequence[Sequence[str]] = [
+    ["log"],
+    ["log", "--json"],
+    ["list"],
+    ["list", "--json"],
+    ["next"],
+    ["check"],
+    ["schema"],
+]
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    """Every file below a directory; of the shared memory of a WAL, which is no content, the name alone."""
+    return {
+        str(path.relative_to(root)): b"" if path.name.endswith("-shm") else path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+HOLDER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from fake_gateway import Place, insert
+store = Place(Path(sys.argv[1])).open_inbox()
+insert(store, id="in-the-wal", state="delivered")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("inbox", ["none", "stopped", "in use", "killed"])
+def test_commands_that_look_change_no_byte_and_leave_no_file(place: Place, run: Run, inbox: str) -> None:
+    record(place, NOON)
+    if inbox == "stopped":
+        place.fill_inbox(id="poke-1")
+    process = None
+    if inbox in ("in use", "killed"):
+        command = [sys.executable, "-c", HOLDER, str(place.home), str(Path(__file__).parent)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        if inbox == "killed":
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+    before = snapshot(place.home)
+    for arguments in LOOKING:
+        assert run(*arguments).status == 0
+    assert snapshot(place.home) == before
+    assert ("cron/inbox.db-wal" in before) is (process is not None)
+    if process is not None:
+        process.communicate()
+
+
+def test_commands_that_look_make_no_directory(place: Place, run: Run) -> None:
+    before = snapshot(place.home)
+    for arguments in LOOKING:
+        assert run(*arguments).status == 0
+    assert snapshot(place.home) == before
+    assert not Path(place.paths.state).exists()
+
+
+def test_the_reminders_file_is_never_written(place: Place, run: Run) -> None:
+    before = os.stat(place.paths.file)
+    with place.gateway(ending(status="delivered")):
+        for arguments in (*LOOKING, ["fire", "pills"], ["tick"]):
+            run(*arguments)
+    after = os.stat(place.paths.file)
+    assert (after.st_mtime_ns, after.st_ctime_ns, after.st_ino) == (
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+        before.st_ino,
+    )
+
+
+# --- fire, send
+
+
+def test_fire_submits_what_the_reminder_is_under_an_id_of_its_own(place: Place, run: Run) -> None:
+    with place.gateway(ending(status="delivered", reply="All well.\nReally.", seconds=1.25)) as gateway:
+        results = [run("fire", "standup"), run("fire", "standup")]
+    ids = gateway.submitted
+    assert [request.pop("id") for request in gateway.requests] == ids
+    assert ids[0] != ids[1]
+    assert gateway.requests[0] == {
+        "reminder": "standup", "to": "telegram:1", "prompt": "What changed?", "attempts": 3, "timeout": 600,
+        "overlap": "queue", "reply": "chat", "quiet": False, "model": "openai:x", "wait": True,
+    }  # fmt: skip
+    assert results[0] == (0, f"delivered to telegram:1 in 1.2 s ({ids[0]})\nAll well.\nReally.\n", "")
+
+
+def test_fire_minds_no_enabled(place: Place, run: Run) -> None:
+    with place.gateway(ending(status="delivered")) as gateway:
+        assert run("fire", "spare").status == 0
+    assert len(gateway.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("delivered", 0), ("silent", 0), ("ran", 0), ("undelivered", 1), ("failed", 1), ("unknown", 1), ("missed", 1)],
+)
+def test_fire_and_send_exit_as_the_last_word_says(place: Place, run: Run, status: str, code: int) -> None:
+    with place.gateway(ending(status=status, error="why not")) as gateway:
+        for arguments in (["fire", "pills"], ["send", "--to", "telegram:9", "--text", "hello"]):
+            result = run(*arguments)
+            assert (result.status, result.err) == (code, "error: why not\n")
+            assert result.out.startswith(f"{status} to telegram:")
+    assert gateway.requests[1]["to"] == "telegram:9"
+
+
+def test_without_waiting_accepted_is_enough(place: Place, run: Run) -> None:
+    with place.gateway() as gateway:
+        result = run("fire", "pills", "--no-wait")
+        assert (result.status, result.err) == (0, "")
+        assert result.out.startswith("accepted to telegram:1 (fire-pills-")
+        assert run("send", "--to", "telegram:1", "--text", "x", "--no-wait").status == 0
+    assert [request["wait"] for request in gateway.requests] == [False, False]
+
+
+def test_without_waiting_another_first_word_is_not_enough(place: Place, run: Run) -> None:
+    with place.gateway(lambda request: [{"id": request["id"], "status": "missed", "error": "too late"}]):
+        assert run("fire", "pills", "--no-wait").status == 1
+
+
+def test_a_rejection_is_told(place: Place, run: Run) -> None:
+    with place.gateway(rejecting):
+        assert run("fire", "pills") == (1, "", "rejected: commands are not allowed\n")
+
+
+def test_busy_is_told_and_no_success(place: Place, run: Run) -> None:
+    with place.gateway(busy):
+        result = run("fire", "pills")
+    assert (result.status, result.err) == (1, "error: the inbox is full\n")
+    assert result.out.startswith("busy to telegram:1 (")
+
+
+@pytest.mark.parametrize("arguments", [["fire", "pills"], ["send", "--to", "telegram:1", "--text", "x"]])
+def test_no_gateway_is_69(place: Place, run: Run, arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert (result.status, result.out) == (69, "")
+    assert result.err.startswith(f"bub-cron: no gateway listens at {place.paths.socket}")
+    with place.gateway(leave_after=1):
+        result = run(*arguments)
+    assert (result.status, result.out) == (69, "")
+    assert "closed the connection before it had answered" in result.err
+
+
+def test_a_gateway_that_leaves_while_one_waits_is_told_with_the_id(place: Place, run: Run) -> None:
+    def accept_and_leave(request: Message) -> list[Message | bytes]:
+        return [{"id": request["id"], "status": "accepted"}, LEAVE]
+
+    with place.gateway(accept_and_leave) as gateway:
+        result = run("fire", "pills")
+    assert (result.status, result.out) == (1, "")
+    assert f"{gateway.submitted[0]} is in its inbox: `bub-cron log` will show what becomes of it" in result.err
+
+
+def test_what_the_gateway_says_is_shown_and_not_obeyed(place: Place, run: Run) -> None:
+    with place.gateway(ending(status="failed", error=EVIL, reply=f"{EVIL}\n{EVIL}", seconds=1)):
+        result = run("fire", "pills")
+    shown = "\\u001b[31mred\\u0007\\u009b1m\\u202e\\u0000"
+    assert result.err == f"error: {shown}\n"
+    assert result.out.splitlines()[1:] == [shown, shown]
+    with place.gateway(lambda request: [{"id": request["id"], "status": "rejected", "error": EVIL}]):
+        assert run("fire", "pills").err == f"rejected: {shown}\n"
+
+
+def test_a_gateway_that_says_nothing_is_not_waited_for_for_ever(place: Place) -> None:
+    code = (
+        "import sys; from bub_cron.trigger import client; client.PATIENCE = 0.1\n"
+        "from bub_cron.cli import commands; commands(['fire', 'pills', '--no-wait'])"
+    )
+    with place.gateway(lambda _: []):
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=3, check=False)
+    assert found.returncode == 69
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--to", "telegram", "--text", "x"], "to must be channel:chat_id"),
+        (["--to", "t:1"], "none of prompt, text"),
+        (["--to", "t:1", "--text", "x", "--prompt", "y"], "more than one of prompt, text"),
+        (["--to", "t:1", "--text", ""], "text is empty"),
+        (["--to", "t:1", "--text", "x", "--timeout", "soon"], "timeout 'soon' is not a duration"),
+        (["--to", "t:1", "--text", "\udcff"], "text holds half of a surrogate pair"),
+        (["--text", "x"], "Missing option '--to'"),
+    ],
+)
+def test_what_send_does_not_take_is_a_usage_error(place: Place, run: Run, options: list[str], message: str) -> None:
+    with place.gateway() as gateway:
+        result = run("send", *options)
+    assert (result.status, result.out) == (2, "")
+    assert message in result.err
+    assert gateway.requests == []
+
+
+def test_send_passes_all_it_was_given(place: Place, run: Run) -> None:
+    with place.gateway(ending(status="silent")) as gateway:
+        given = ["--to", "t:1", "--prompt", "p", "--session", "s", "--timeout", "1h30m"]
+        assert run("send", *given).status == 0
+    (request,) = gateway.requests
+    assert request.pop("id").startswith("send-")
+    assert request == {"to": "t:1", "prompt": "p", "session": "s", "timeout": 5400, "wait": True}
+
+
+def test_a_text_that_fits_no_line_is_a_usage_error(place: Place, run: Run) -> None:
+    with place.gateway(ending(status="delivered")) as gateway:
+        result = run("send", "--to", "t:1", "--text", "文" * (MAX_LINE // 3))
+    assert gateway.requests == []
+    assert result.status == 2
+
+
+# --- The command line
+
+
+def test_help_and_version(run: Run) -> None:
+    assert run("--version").out == f"bub-cron, version {__version__}\n"
+    for arguments in (["--help"], ["-h"], *([name, "-h"] for name in commands.commands)):
+        result = run(*arguments)
+        assert (result.status, result.err) == (0, "")
+        assert result.out.startswith("Usage: bub-cron")
+
+
+@pytest.mark.parametrize("name", ["check", "list", "next", "log", "fire", "send", "tick", "init"])
+def test_every_command_takes_the_paths(run: Run, name: str) -> None:
+    shown = run(name, "-h").out
+    assert all(option in shown for option in ("--file", "--state", "--socket"))
+
+
+def test_flags_override_the_environment(place: Place, run: Run) -> None:
+    other = Place(place.home / "other")
+    other.write("reminders: {}\n", NOON)
+    assert run("check", "--file", other.paths.file).out.startswith(f"{other.paths.file}: 0 reminders")
+    record(other, NOON)
+    assert len(json_lines(run("log", "--json", "--state", other.paths.state))) == 1
+    with other.gateway(ending(status="delivered")):
+        assert run("fire", "pills", "--socket", other.paths.socket).status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ([], {}),
+        (["--file", "f", "--state=s", "--socket", "k"], {"file": "f", "state": "s", "socket": "k"}),
+        (["--file=a=b"], {"file": "a=b"}),
+        (["--file", "a", "--file", "b"], {"file": "b"}),
+        (["--file"], None),
+        (["--file="], None),
+        (["-h"], None),
+        (["--fil", "x"], None),
+        (["x"], None),
+    ],
+)
+def test_a_ticks_options_are_read_without_click(arguments: list[str], options: dict[str, str] | None) -> None:
+    assert _path_options(arguments) == options
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_tick_runs_the_same_with_click_and_without(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quick: bool
+) -> None:
+    place.write("reminders: [", NOON)
+    # Click joins `--state=` and what follows as the quick way does; an empty --file is for click to judge.
+    extra = [] if quick else ["--file="]
+    monkeypatch.setattr(sys, "argv", ["bub-cron", "tick", f"--state={place.home / 's'}", *extra])
+    with pytest.raises(SystemExit) as end:
+        main()
+    captured = capsys.readouterr()
+    assert (end.value.code, captured.out) == (65, "")
+    assert captured.err.startswith(f"bub-cron: {place.paths.file}:1:")
+    assert (place.home / "s" / "ledger.db").exists()
+
+
+def test_a_tick_submits_what_is_due_now(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = int(time.time())
+    place.write("reminders:\n  a: {every: 1m, to: 't:1', text: x}\n", now - 600)
+    place.tick(now - 120)
+    monkeypatch.setattr(sys, "argv", ["bub-cron", "tick"])
+    with place.gateway() as gateway, pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, capsys.readouterr()) == (0, ("", ""))
+    assert gateway.taken
+
+
+@pytest.mark.parametrize("arguments", [["tick", "--nonsense"], ["tick", "x"], ["nonsense"], []])
+def test_what_is_no_command_is_a_usage_error(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bub-cron", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().out == ""
+    assert not Path(place.paths.state).exists()
+
+
+def test_the_module_can_be_run(place: Place) -> None:
+    found = subprocess.run([sys.executable, "-m", "bub_cron", "log"], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["time", "reminder", "outcome", "seconds", "attempts", "reply", "or", "error"]
+    assert found.stderr == ""
+
+
+def test_a_reader_that_leaves_is_no_traceback(place: Place) -> None:
+    record(place, *range(NOON, NOON + 60 * 999, 60))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bub_cron", "log", "--json", "-n", "999"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait()
+
+
+def test_an_inbox_in_use_is_seen_at_once(place: Place, run: Run) -> None:
+    with closing(place.open_inbox()) as store:
+        insert(store, id="poke-1", state="running", accepted_at=NOON)
+        assert [line["outcome"] for line in json_lines(run("log", "--json"))] == ["running"]
+        store.execute("UPDATE firings SET state = 'ran'")
+        assert [line["outcome"] for line in json_lines(run("log", "--json"))] == ["ran"]

@@ -1,0 +1,593 @@
+"""listener.py: what every caller is answered, whatever it sends, however it reads, and whenever it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_bub import House, elapsed, hang, house, now, run, settle, takes
+
+from bub_cron.gateway import listener as listener_module
+from bub_cron.gateway.address import BoundSocket
+from bub_cron.gateway.listener import Listener
+from bub_cron.wire import MAX_LINE
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="bc-"))  # shorter than pytest's: it must fit a socket
+    yield made
+    shutil.rmtree(made)
+
+
+class Caller:
+    """A connection to the socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, *requests: dict[str, Any] | bytes) -> None:
+        for request in requests:
+            self.writer.write(request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n")
+
+    async def answer(self) -> dict[str, Any]:
+        line = await self.reader.readline()
+        assert line.endswith(b"\n"), f"closed after {line!r}"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    async def ask(self, request: dict[str, Any] | bytes) -> dict[str, Any]:
+        self.send(request)
+        return await self.answer()
+
+    async def rest(self) -> list[dict[str, Any]]:
+        """Half-close, and read until the gateway closes."""
+        self.writer.write_eof()
+        return [json.loads(line) for line in (await self.reader.read()).splitlines()]
+
+    async def leave(self) -> None:
+        self.writer.close()
+        await self.writer.wait_closed()
+
+
+class Door:
+    """A listening gateway side."""
+
+    def __init__(self, home: House, path: Path, listener: Listener) -> None:
+        self.home = home
+        self.path = path
+        self.listener = listener
+        self._callers: list[Caller] = []
+
+    async def call(self) -> Caller:
+        caller = Caller(*await asyncio.open_unix_connection(str(self.path), limit=2**22))
+        self._callers.append(caller)
+        return caller
+
+    async def hang_up(self) -> None:
+        for caller in self._callers:
+            caller.writer.close()
+        await settle()
+
+
+@asynccontextmanager
+async def door(path: Path, **options: Any) -> AsyncIterator[Door]:
+    settings: dict[str, Any] = {
+        "uids": frozenset(),
+        "allow_commands": False,
+        "command_prefix": ",",
+        "about": lambda: {"pid": 42},
+    }
+    most_open = options.pop("most_open", 100_000)
+    async with house(path, most_open=most_open) as home:
+        listener = Listener(home.inbox, home.runner, now=now, **{**settings, **options})
+        bound = BoundSocket(str(path / "s"), 0o600)
+        await listener.start(bound)
+        made = Door(home, path / "s", listener)
+        try:
+            yield made
+        finally:
+            await made.hang_up()
+            await listener.close()
+            bound.remove()
+
+
+def at_door(path: Path, test: Callable[[Door], Awaitable[None]], **options: Any) -> None:
+    async def main() -> None:
+        async with door(path, **options) as made:
+            await test(made)
+
+    run(main())
+
+
+TEXT = {"to": "chat:1", "text": "hello"}
+
+
+# --- A request's answers
+
+
+def test_a_poke_is_accepted_and_then_told_its_last_word(path: Path) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        caller.send(TEXT)
+        first, last = await caller.rest()
+        assert first["status"] == "accepted"
+        assert first["id"].startswith("poke-")
+        assert last == {"id": first["id"], "status": "delivered", "seconds": 0.0}
+
+    at_door(path, test)
+
+
+def test_accepted_is_said_only_once_it_is_on_disk(path: Path) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        async with made.home.inbox.thread_held():
+            caller.send({"id": "a", **TEXT})
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert caller.reader._buffer == b""  # type: ignore[attr-defined]
+        assert await caller.answer() == {"id": "a", "status": "accepted"}
+        assert await made.home.inbox.get("a")
+
+    at_door(path, test)
+
+
+def test_without_wait_there_is_one_answer(path: Path) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        caller.send({"id": "a", "wait": False, **TEXT})
+        assert await caller.rest() == [{"id": "a", "status": "accepted"}]
+        assert (await made.home.runner.last_word("a")).state == "delivered"
+
+    at_door(path, test)
+
+
+def test_answers_to_pipelined_requests_carry_ids_and_come_as_they_are_ready(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(100)]
+        caller = await made.call()
+        caller.send(
+            {"id": "slow", "to": "chat:1", "prompt": "x"}, {"id": "quick", **TEXT}, b"nonsense\n", {"ping": True}
+        )
+        answers = await caller.rest()
+        assert [answer.get("id") for answer in answers if answer["status"] == "delivered"] == ["quick", "slow"]
+        assert sorted(answer["status"] for answer in answers) == sorted([
+            "accepted",
+            "accepted",
+            "delivered",
+            "delivered",
+            "rejected",
+            "pong",
+        ])
+
+    at_door(path, test)
+
+
+def test_a_half_close_ends_the_requests_and_not_the_answers(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(300)]
+        caller = await made.call()
+        caller.send({"id": "a", "to": "chat:1", "prompt": "x"})
+        answers = await caller.rest()
+        assert [answer["status"] for answer in answers] == ["accepted", "delivered"]
+        assert elapsed() == 300
+
+    at_door(path, test)
+
+
+def test_a_caller_that_sends_nothing_is_let_go(path: Path) -> None:
+    async def test(made: Door) -> None:
+        assert await (await made.call()).rest() == []
+
+    at_door(path, test)
+
+
+def test_the_last_line_needs_no_newline_and_blank_lines_are_nothing(path: Path) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        caller.send(b'\n\r\n{"ping": true}\r\n\n', b'{"ping": true}')
+        assert [answer["status"] for answer in await caller.rest()] == ["pong", "pong"]
+
+    at_door(path, test)
+
+
+def test_a_line_of_spaces_is_blank(path: Path) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        caller.send(b"   \n", b'{"ping": true}\n', b"  ")
+        assert [answer["status"] for answer in await caller.rest()] == ["pong"]
+
+    at_door(path, test)
+
+
+def line_of(size: int) -> bytes:
+    head, tail = b'{"ping":', b"true}"
+    return head + b" " * (size - len(head) - len(tail)) + tail
+
+
+def test_a_line_may_have_64_kib_and_no_more(path: Path) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        assert (await caller.ask(line_of(MAX_LINE) + b"\n"))["status"] == "pong"
+        refused = await caller.ask(line_of(MAX_LINE + 1) + b"\n")
+        assert refused == {"status": "rejected", "error": "the line is over 64 KiB"}
+        assert await caller.reader.read() == b""
+
+    at_door(path, test)
+
+
+def test_an_overlong_line_does_not_cost_the_answers_to_those_before_it(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(10)]
+        caller = await made.call()
+        caller.send({"id": "a", "to": "chat:1", "prompt": "x"}, b"x" * (MAX_LINE + 1))
+        statuses = [(await caller.answer())["status"] for _ in range(3)]
+        assert sorted(statuses) == ["accepted", "delivered", "rejected"]
+        assert await caller.reader.read() == b""
+
+    at_door(path, test)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [(b"hello", "not JSON"), (b"\xff\xfe", "not UTF-8"), (b"[]", "not a JSON object"), (b"{}", "to is missing"),
+     (b'{"to":"chat:1"}', "none of"), (b'{"to":"chat:1","text":"a","prompt":"b"}', "more than one"),
+     (b'{"to":"chat:1","text":" "}', "empty"), (b'{"to":"chat","text":"a"}', "channel:chat_id"),
+     (b'{"to":"chat:1","text":"a","txet":1}', "unknown field"), (b'{"to":"chat:1","text":1}', "must be text"),
+     (b'{"to":"chat:1","text":"a","text":"b"}', "twice"), (b'{"to":"chat:1","text":"\\ud800"}', "surrogate"),
+     (b'{"to":"chat:1","text":"a","expires":NaN}', "NaN"), (b"[" * 60000, "nested"), (b'{"ping":1}', "goes alone"),
+     (b'{"ping":true,"id":"x"}', "goes alone"), (b'{"status":"a","wait":true}', "goes alone"),
+     (b'{"to":"chat:1","text":"a","attempts":0}', "between 1 and 100"),
+     (b'{"to":"chat:1","text":"a","context":{"model":"m"}}', "may not set model"),
+     (b'{"to":"chat:1","text":"a","context":{"_bub_cron_turn":"1"}}', "may not set _bub_cron_turn")],
+)  # fmt: skip
+def test_what_is_no_request_is_rejected_with_the_reason_and_the_connection_goes_on(
+    path: Path, line: bytes, why: str
+) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        answer = await caller.ask(line + b"\n")
+        assert answer["status"] == "rejected"
+        assert why in answer["error"]
+        assert (await caller.ask({"ping": True}))["status"] == "pong"
+        assert await made.home.inbox.sql("SELECT count(*) FROM firings") == [(0,)]
+
+    at_door(path, test)
+
+
+def test_a_rejection_carries_the_requests_id_where_it_has_one(path: Path) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        assert (await caller.ask({"id": "mine", "to": "chat:1"}))["id"] == "mine"
+        assert "id" not in await caller.ask({"id": "no spaces", "to": "chat:1"})
+
+    at_door(path, test)
+
+
+# --- Ping and status
+
+
+def test_a_ping_tells_about_the_gateway_and_its_counts(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(100)]
+        caller = await made.call()
+        for firing_id in ("a", "b"):
+            await caller.ask({"id": firing_id, "to": "chat:1", "prompt": "x", "wait": False})
+        await asyncio.sleep(1)
+        assert await caller.ask({"ping": True}) == {"status": "pong", "pid": 42, "waiting": 1, "running": 1}
+
+    at_door(path, test)
+
+
+def test_a_fault_while_answering_is_an_answer_or_a_closed_connection(path: Path) -> None:
+    def about() -> dict[str, Any]:
+        raise LookupError("somebody's channel broke")
+
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        caller.send({"ping": True})
+        async with asyncio.timeout(60):
+            await caller.reader.readline()
+
+    at_door(path, test, about=about)
+
+
+def test_a_status_says_where_a_firing_stands(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(100)]
+        caller = await made.call()
+        assert await caller.ask({"status": "a"}) == {"id": "a", "status": "unknown-id"}
+        await caller.ask({"id": "a", "to": "chat:1", "prompt": "x", "wait": False})
+        await asyncio.sleep(1)
+        assert await caller.ask({"status": "a"}) == {"id": "a", "status": "running", "attempts": 1}
+        await made.home.runner.last_word("a")
+        assert (await caller.ask({"status": "a"}))["reply"] == "done"
+
+    at_door(path, test)
+
+
+# --- Repeated ids, full, bad disk
+
+
+def test_an_id_submitted_three_times_runs_once_and_each_is_told(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.always = takes(10)
+        one, two = await made.call(), await made.call()
+        request = {"id": "a", "to": "chat:1", "prompt": "x"}
+        one.send(request, request)
+        await asyncio.sleep(1)
+        two.send(request)
+        assert sorted(answer["status"] for answer in await one.rest()) == [
+            "accepted",
+            "accepted",
+            "delivered",
+            "delivered",
+        ]
+        assert [answer["status"] for answer in await two.rest()] == ["running", "delivered"]
+        three = await made.call()
+        three.send(request)
+        assert [answer["status"] for answer in await three.rest()] == ["delivered"]
+        assert made.home.model.turns == 1
+
+    at_door(path, test)
+
+
+def test_a_known_id_with_other_content_is_rejected_and_the_first_goes_on(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(10)]
+        caller = await made.call()
+        await caller.ask({"id": "a", "to": "chat:1", "prompt": "x", "wait": False})
+        answer = await caller.ask({"id": "a", "to": "chat:2", "prompt": "x"})
+        assert (answer["id"], answer["status"]) == ("a", "rejected")
+        assert "other content" in answer["error"]
+        assert (await made.home.runner.last_word("a")).state == "delivered"
+
+    at_door(path, test)
+
+
+def test_a_full_inbox_is_busy_and_takes_it_later(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(10)]
+        caller = await made.call()
+        await caller.ask({"id": "a", "to": "chat:1", "prompt": "x", "wait": False})
+        assert (await caller.ask({"id": "b", **TEXT}))["status"] == "busy"
+        await made.home.runner.last_word("a")
+        assert (await caller.ask({"id": "b", **TEXT}))["status"] == "accepted"
+
+    at_door(path, test, most_open=1)
+
+
+def test_a_disk_that_refuses_is_busy_and_nothing_runs(path: Path) -> None:
+    async def test(made: Door) -> None:
+        await made.home.inbox.break_disk()
+        caller = await made.call()
+        answer = await caller.ask({"id": "a", **TEXT})
+        assert (answer["id"], answer["status"]) == ("a", "busy")
+        assert made.home.chat.begun == []
+        await made.home.inbox.mend_disk()
+        assert (await caller.ask({"id": "a", **TEXT}))["status"] == "accepted"
+
+    at_door(path, test)
+
+
+def test_a_request_that_is_too_late_has_its_last_word_at_once(path: Path) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        caller.send({"id": "a", "expires": 1, **TEXT})
+        assert [answer["status"] for answer in await caller.rest()] == ["missed"]
+
+    at_door(path, test)
+
+
+# --- Callers that leave, or don't read
+
+
+def test_a_caller_that_leaves_while_it_waits_touches_no_firing_and_nobody_else(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(100)]
+        leaver, stayer = await made.call(), await made.call()
+        request = {"id": "a", "to": "chat:1", "prompt": "x"}
+        await leaver.ask(request)
+        await stayer.ask(request)
+        await leaver.leave()
+        await asyncio.sleep(1)
+        assert (await stayer.answer())["status"] == "delivered"
+        assert (await (await made.call()).ask({"ping": True}))["status"] == "pong"
+
+    at_door(path, test)
+
+
+def test_a_caller_that_sends_and_is_gone_has_submitted_all_the_same(path: Path) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        caller.send({"id": "a", **TEXT})
+        await caller.leave()
+        await asyncio.sleep(1)
+        assert made.home.chat.texts == ["hello"]
+
+    at_door(path, test)
+
+
+async def break_off_while_the_disk_works(made: Door) -> None:
+    """Submit `a` and close with an answer unread, as a killed process does: the gateway's next read fails."""
+    caller = await made.call()
+    caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    async with made.home.inbox.thread_held():
+        caller.send({"ping": True}, {"id": "a", **TEXT})
+        for _ in range(50):
+            await asyncio.sleep(0)
+        caller.writer.transport.abort()
+        for _ in range(50):
+            await asyncio.sleep(0)
+    assert (await made.home.get("a")).state == "accepted"
+
+
+def test_what_was_stored_for_a_caller_that_broke_off_is_run(path: Path) -> None:
+    """Killed with an answer unread: the gateway's read fails while the disk is at work on the next request."""
+
+    async def test(made: Door) -> None:
+        await break_off_while_the_disk_works(made)
+        await asyncio.sleep(5000)
+        firing = await made.home.get("a")
+        assert firing.has_last_word
+
+    at_door(path, test)
+
+
+def test_what_is_stored_and_not_run_is_run_when_it_is_submitted_again(path: Path) -> None:
+    async def test(made: Door) -> None:
+        await break_off_while_the_disk_works(made)
+        again = await made.call()
+        again.send({"id": "a", **TEXT})
+        async with asyncio.timeout(5000):
+            assert (await again.rest())[-1]["status"] == "delivered"
+
+    at_door(path, test)
+
+
+def test_a_caller_that_never_reads_delays_nobody(path: Path) -> None:
+    async def test(made: Door) -> None:
+        deaf = await made.call()
+        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        deaf.send(*[{"id": "i" * 200, "to": "chat"}] * 6000)
+        await settle()
+        caller = await made.call()
+        caller.send({"id": "a", **TEXT})
+        assert [answer["status"] for answer in await caller.rest()] == ["accepted", "delivered"]
+
+    at_door(path, test)
+
+
+def test_one_caller_has_only_so_many_requests_unanswered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_module, "_MOST_UNANSWERED", 3)
+
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        async with made.home.inbox.thread_held():
+            caller.send(*({"id": str(number), "wait": False, **TEXT} for number in range(10)))
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert made.home.inbox._asked.qsize() == 3
+        assert len(await caller.rest()) == 10
+
+    at_door(path, test)
+
+
+def test_a_close_lets_everybody_go_and_takes_nobody_new(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(100)]
+        waiter, idler = await made.call(), await made.call()
+        await waiter.ask({"id": "a", "to": "chat:1", "prompt": "x"})
+        await made.listener.close()
+        assert await waiter.reader.read() == b""
+        assert await idler.reader.read() == b""
+        with pytest.raises(ConnectionRefusedError):
+            await made.call()
+        assert elapsed() < 3
+
+    at_door(path, test)
+
+
+def test_a_send_that_hangs_delays_no_answer(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.chat.script = [hang]
+        caller = await made.call()
+        assert (await caller.ask({"id": "a", **TEXT}))["status"] == "accepted"
+        assert (await caller.ask({"ping": True}))["running"] == 1
+
+    at_door(path, test)
+
+
+# --- Who may talk
+
+
+def test_a_stranger_is_rejected_and_its_request_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_module, "_peer_uid", lambda writer: 4242)
+
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        assert await caller.answer() == {"status": "rejected", "error": "user 4242 may not talk to this gateway"}
+        assert await caller.reader.read() == b""
+        assert await made.home.inbox.sql("SELECT count(*) FROM firings") == [(0,)]
+
+    at_door(path, test)
+
+
+@pytest.mark.parametrize(("uid", "allowed"), [(0, False), (os.getuid(), False), (4242, True)])
+def test_root_oneself_and_the_allowed_may_talk(
+    path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, allowed: bool
+) -> None:
+    monkeypatch.setattr(listener_module, "_peer_uid", lambda writer: uid)
+
+    async def test(made: Door) -> None:
+        assert (await (await made.call()).ask({"ping": True}))["status"] == "pong"
+
+    at_door(path, test, uids=frozenset({uid} if allowed else ()))
+
+
+def test_the_kernel_says_who_talks(path: Path) -> None:
+    async def test(made: Door) -> None:
+        seen: list[int] = []
+
+        def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.append(listener_module._peer_uid(writer))
+            writer.close()
+
+        server = await asyncio.start_unix_server(connected, str(path / "other"))
+        _, writer = await asyncio.open_unix_connection(str(path / "other"))
+        await settle()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        assert seen == [os.getuid()]
+
+    at_door(path, test)
+
+
+# --- Commands, by the gateway's own prefix
+
+
+@pytest.mark.parametrize(
+    ("prefix", "allow", "message", "status"),
+    [
+        (",", False, {"command": ",help"}, "rejected"),
+        (",", True, {"command": ",help"}, "accepted"),
+        (",", True, {"command": "  ,help\n"}, "accepted"),
+        (",", True, {"command": "help"}, "rejected"),
+        (",", True, {"command": "!help"}, "rejected"),
+        ("!", True, {"command": "!help"}, "accepted"),
+        ("!", True, {"command": ",help"}, "rejected"),
+        (",", True, {"prompt": ",help"}, "rejected"),
+        (",", True, {"prompt": " \n\t\u2003,rm -rf /"}, "rejected"),
+        ("!", False, {"prompt": "!help"}, "rejected"),
+        ("!", False, {"prompt": ",help"}, "accepted"),
+        ("bub>", False, {"prompt": " bub>help"}, "rejected"),
+        (",", False, {"text": ",help"}, "accepted"),
+    ],
+)
+def test_what_is_a_command_is_judged_by_the_gateways_prefix(
+    path: Path, prefix: str, allow: bool, message: dict[str, str], status: str
+) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        answer = await caller.ask({"id": "a", "to": "nosuch:1", "wait": False, **message})
+        assert (answer["id"], answer["status"]) == ("a", status)
+
+    at_door(path, test, command_prefix=prefix, allow_commands=allow)
+
+
+def test_a_refused_command_says_who_may_change_that(path: Path) -> None:
+    async def test(made: Door) -> None:
+        answer = await (await made.call()).ask({"to": "chat:1", "command": ",help"})
+        assert "BUB_CRON_ALLOW_COMMANDS" in answer["error"]
+
+    at_door(path, test)

@@ -1,0 +1,136 @@
+"""plugin.py: hooks that are called for everybody's turns, quick and without a way to break them; and the settings."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bub.channels import ChannelMessage
+from bub.channels.admission import TurnSnapshot
+from fake_bub import bub_home, elapsed, framework_in, house, run, settle
+from pydantic import ValidationError
+
+from bub_cron.gateway.channel import READY_KEY, CronChannel
+from bub_cron.gateway.plugin import CronPlugin
+from bub_cron.gateway.settings import CronSettings
+
+SNAPSHOT = TurnSnapshot(session_id="s", is_running=False, running_count=0, pending_count=0)
+STRANGE: list[Any] = [
+    {}, {"context": None}, {"context": "text"}, {"context": {"_bub_cron_turn": 5}}, {"context": {"_bub_cron_turn": "99"}},
+    None, object(), ChannelMessage("s", "chat", "x"),
+]  # fmt: skip
+
+
+def plugin_in(path: Path) -> CronPlugin:
+    return CronPlugin(framework_in(path))
+
+
+@pytest.mark.parametrize("message", STRANGE)
+def test_no_hook_raises_whatever_the_message_is(tmp_path: Path, message: Any) -> None:
+    async def main() -> None:
+        plugin = plugin_in(tmp_path)
+        assert plugin.load_state(message=message, session_id="s") is None
+        plugin.save_state(session_id="s", state={}, message=message, model_output="")
+        assert plugin.system_prompt(prompt="x", state={"_bub_cron_turn": "no firing"}) is None
+        plugin.on_error(stage="turn", error=RuntimeError("x"), message=message)
+        assert plugin.admit_message(session_id="s", message=message, turn=SNAPSHOT) is None
+
+    with bub_home(tmp_path):
+        run(main())
+
+
+def test_the_sign_that_the_gateway_listens_is_dropped_and_seen(tmp_path: Path) -> None:
+    async def main() -> None:
+        ready = asyncio.Event()
+        message = ChannelMessage("cron:ready", "cron", "", context={READY_KEY: ready})
+        decision = plugin_in(tmp_path).admit_message(session_id="s", message=message, turn=SNAPSHOT)
+        assert decision is not None
+        assert decision.action == "drop"
+        assert ready.is_set()
+
+    with bub_home(tmp_path):
+        run(main())
+
+
+def test_it_provides_one_channel_named_cron_as_often_as_asked(tmp_path: Path) -> None:
+    async def handler(message: Any) -> None: ...
+
+    with bub_home(tmp_path):
+        plugin = plugin_in(tmp_path)
+        first, second = plugin.provide_channels(handler), plugin.provide_channels(handler)
+        assert [channel.name for channel in first + second] == ["cron", "cron"]
+        assert isinstance(first[0], CronChannel)
+
+
+def test_a_users_turn_counts_until_it_ends_and_ours_never_do(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as home:
+            user = asyncio.create_task(home.user_turn("chat:1", 50))
+            await settle()
+            assert list(home.users._running) == ["chat:1"]
+            await user
+            assert home.users._running == {}
+            await home.word(prompt="x")
+            assert home.users._running == {}
+            assert round(elapsed()) == 50
+
+    run(main())
+
+
+def test_a_users_turn_whose_prompt_could_not_be_built_does_not_count_for_ever(tmp_path: Path) -> None:
+    class Broken:
+        from bub import hookimpl
+
+        @hookimpl
+        def build_prompt(self, message: Any, session_id: str, state: Any) -> str:
+            raise RuntimeError("no prompt")
+
+    async def main() -> None:
+        async with house(tmp_path) as home:
+            broken = Broken()
+            home.framework.plugin_manager.register(broken)
+            task = asyncio.create_task(home.user_turn("chat:1", 50))
+            await asyncio.wait({task})
+            assert isinstance(task.exception(), RuntimeError)
+            await settle()
+            assert home.users._running == {}
+
+    run(main())
+
+
+def test_a_users_turn_gets_nothing_of_ours(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as home:
+            await home.user_turn("chat:1", 1)
+            assert home.chat.texts == ["to the user"]
+
+    run(main())
+
+
+# --- Settings
+
+
+def test_the_settings_have_safe_defaults() -> None:
+    settings = CronSettings()
+    assert (settings.max_concurrent, settings.max_waiting) == (4, 20_000)
+    assert (settings.allow_commands, settings.uids) == (False, frozenset())
+
+
+@pytest.mark.parametrize(("given", "uids"), [("", set()), ("5", {5}), (" 5 ,6,", {5, 6})])
+def test_uids_are_numbers_with_commas(given: str, uids: set[int]) -> None:
+    assert CronSettings(allow_uids=given).uids == uids
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"allow_uids": "me"}, {"allow_uids": "-1"}, {"max_concurrent": 0}, {"max_waiting": 0}]
+)
+def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        CronSettings(**wrong)
+
+
+def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUB_CRON_MAX_CONCURRENT", "9")
+    assert CronSettings(max_concurrent=2).max_concurrent == 9

@@ -1,0 +1,230 @@
+"""store.py: private from the first instant; what isn't ours, or is newer, is refused and left alone."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from bub_cron.errors import EX_IOERR, StoreError
+from bub_cron.store import Transaction, open_store
+
+SCHEMA = ("CREATE TABLE things (name TEXT PRIMARY KEY)", "INSERT INTO things VALUES ('first')")
+NOBODY = 65534
+
+
+def opened(path: Path, version: int = 1, journal: str = "DELETE", application_id: int = 77) -> sqlite3.Connection:
+    return open_store(str(path), application_id=application_id, version=version, schema=SCHEMA, journal=journal)
+
+
+def names(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as store:
+        return [name for (name,) in store.execute("SELECT name FROM things ORDER BY name")]
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be a user whom a mode of 0500 keeps from writing; root isn't kept by any."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory that `unprivileged` can read and not write, outside of pytest's own private ones."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o555)  # noqa: S103 - that is what is tested
+        yield Path(name)
+        os.chmod(name, 0o700)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+def test_a_store_is_private_whatever_the_umask(tmp_path: Path, mask: int, journal: str) -> None:
+    path = tmp_path / "state" / "a.db"
+    with umask(mask), closing(opened(path, journal=journal)) as store:
+        store.execute("INSERT INTO things VALUES ('x')")
+        modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in path.parent.iterdir()}
+    beside = {"a.db-wal": 0o600, "a.db-shm": 0o600} if journal == "WAL" else {}
+    assert modes == {"a.db": 0o600, **beside}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_the_schema_is_run_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        opened(tmp_path / "a.db").close()
+    assert names(tmp_path / "a.db") == ["first"]
+
+
+def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+    (tmp_path / "a.db").touch()
+    opened(tmp_path / "a.db").close()
+    assert names(tmp_path / "a.db") == ["first"]
+
+
+def test_it_syncs_fully_and_keeps_the_journal_asked_for(tmp_path: Path) -> None:
+    for journal in ("delete", "wal"):
+        with closing(opened(tmp_path / f"{journal}.db", journal=journal)) as store:
+            assert store.execute("PRAGMA journal_mode").fetchone() == (journal,)
+            assert store.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_many_processes_create_it_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.stdin.read(1)\n"
+        "from bub_cron.store import open_store\n"
+        f"open_store({str(tmp_path / 's' / 'a.db')!r}, application_id=77, version=1, schema={SCHEMA!r}, journal='WAL')"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) for _ in range(4)]
+    for process in processes:
+        process.communicate(b"x")
+    assert [process.returncode for process in processes] == [0, 0, 0, 0]
+    assert names(tmp_path / "s" / "a.db") == ["first"]
+
+
+# --- What is refused
+
+
+def newer(path: Path) -> str:
+    opened(path, version=2).close()
+    return "was written by a newer bub-cron (store version 2, this one knows 1): upgrade the bub-cron that runs here"
+
+
+def foreign(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE mine (x)")
+    return "is not a store of bub-cron: move it away, or set BUB_CRON_STATE to another directory"
+
+
+def marked(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA application_id = 5")
+    return "is not a store of bub-cron: move it away"
+
+
+def other_store(path: Path) -> str:
+    opened(path, application_id=78).close()
+    return "is not a store of bub-cron: move it away"
+
+
+def text(path: Path) -> str:
+    path.write_text("Dear diary,\n" * 100)
+    return "file is not a database"
+
+
+def damaged(path: Path) -> str:
+    opened(path).close()
+    path.write_bytes(path.read_bytes()[:100] + b"\xff" * 4096)
+    return "malformed"
+
+
+def directory(path: Path) -> str:
+    path.mkdir()
+    return "Is a directory"
+
+
+@pytest.mark.parametrize("make", [newer, foreign, marked, other_store, text, damaged, directory])
+def test_what_is_not_a_store_of_ours_is_refused_and_left_alone(tmp_path: Path, make: object) -> None:
+    assert callable(make)
+    path = tmp_path / "a.db"
+    message = make(path)
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(StoreError) as caught:
+        opened(path)
+    assert str(caught.value).startswith(str(path))
+    assert message in str(caught.value)
+    assert caught.value.exit_status == EX_IOERR
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.db"]
+    assert not path.is_file() or path.read_bytes() == before
+
+
+def test_a_file_where_the_directory_would_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("mine")
+    with pytest.raises(StoreError, match=r"a\.db: (File exists|Not a directory)"):
+        opened(tmp_path / "state" / "a.db")
+    assert (tmp_path / "state").read_text() == "mine"
+
+
+def test_a_directory_that_cannot_be_written_is_refused(read_only: Path) -> None:
+    with unprivileged():
+        for path in (read_only / "a.db", read_only / "state" / "a.db"):
+            with pytest.raises(StoreError, match=r"a\.db: Permission denied"):
+                opened(path)
+    assert list(read_only.iterdir()) == []
+
+
+def test_a_store_that_cannot_be_written_is_refused(read_only: Path) -> None:
+    read_only.chmod(0o755)
+    opened(read_only / "a.db").close()
+    (read_only / "a.db").chmod(0o444)
+    read_only.chmod(0o555)
+    before = (read_only / "a.db").read_bytes()
+    with unprivileged(), pytest.raises(StoreError, match=r"a\.db: Permission denied"):
+        opened(read_only / "a.db")
+    assert (read_only / "a.db").read_bytes() == before
+
+
+# --- Transactions
+
+
+def test_a_transaction_commits_at_its_end_and_not_before(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "a.db", journal="WAL")) as store:
+        with Transaction(store):
+            store.execute("INSERT INTO things VALUES ('x')")
+            assert names(tmp_path / "a.db") == ["first"]
+        assert names(tmp_path / "a.db") == ["first", "x"]
+
+
+def test_a_transaction_rolls_back_on_any_exception(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "a.db")) as store:
+        for error in (ValueError, KeyboardInterrupt, sqlite3.OperationalError):
+            with pytest.raises(error), Transaction(store):
+                store.execute("INSERT INTO things VALUES ('x')")
+                raise error
+            assert not store.in_transaction
+    assert names(tmp_path / "a.db") == ["first"]
+
+
+def test_a_second_writer_waits_at_the_start(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "a.db")) as one, closing(opened(tmp_path / "a.db")) as two:
+        two.execute("PRAGMA busy_timeout = 0")
+        with Transaction(one):
+            with pytest.raises(sqlite3.OperationalError, match="locked"), Transaction(two):
+                raise AssertionError("never reached")
+            assert not two.in_transaction
+
+
+def test_a_commit_that_fails_is_rolled_back(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "a.db")) as store, closing(sqlite3.connect(tmp_path / "a.db")) as reader:
+        store.execute("PRAGMA busy_timeout = 0")
+        # A reader in the middle of its rows keeps a rollback journal from being committed.
+        rows = reader.execute("SELECT * FROM things, (SELECT 1 UNION ALL SELECT 2)")
+        rows.fetchone()
+        with pytest.raises(sqlite3.OperationalError, match="locked"), Transaction(store):
+            store.execute("INSERT INTO things VALUES ('x')")
+        assert not store.in_transaction
+        rows.close()
+    assert names(tmp_path / "a.db") == ["first"]
