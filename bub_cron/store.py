@@ -10,17 +10,28 @@ import sqlite3
 from bub_cron.errors import DamagedStoreError, StoreError
 from bub_cron.paths import make_private_directory
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 BUSY_SECONDS = 10.0
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def open_store(
-    path: str, *, application_id: int, version: int, schema: tuple[str, ...], journal: str
+    path: str,
+    *,
+    application_id: int,
+    version: int,
+    schema: tuple[str, ...],
+    journal: str,
+    migrations: "Mapping[int, tuple[str, ...]] | None" = None,
 ) -> sqlite3.Connection:
     """Open a store for writing, creating it (mode 0600, in a directory of mode 0700) if it isn't there.
 
     The connection is in autocommit mode: use `Transaction`. The statements of `schema` are run once, for an empty file; `journal` is
-    SQLite's journal mode. Raises `StoreError`, for a damaged store `DamagedStoreError`.
+    SQLite's journal mode; `migrations` holds, for each version before this one, the statements that lead to the next: an
+    older store is brought up to date in one transaction. Raises `StoreError`, for a damaged store `DamagedStoreError`.
     """
     try:
         make_private_directory(os.path.dirname(path))
@@ -30,7 +41,7 @@ def open_store(
     except (OSError, sqlite3.Error) as error:
         raise store_error(path, error) from error
     try:
-        _check_or_create(connection, path, application_id, version, schema)
+        _check_or_create(connection, path, application_id, version, schema, migrations or {})
         connection.execute(f"PRAGMA journal_mode={journal}").fetchone()
         connection.execute("PRAGMA synchronous=FULL")
     except sqlite3.Error as error:
@@ -43,33 +54,42 @@ def open_store(
 
 
 def _check_or_create(
-    connection: sqlite3.Connection, path: str, application_id: int, version: int, schema: tuple[str, ...]
+    connection: sqlite3.Connection,
+    path: str,
+    application_id: int,
+    version: int,
+    schema: tuple[str, ...],
+    migrations: "Mapping[int, tuple[str, ...]]",
 ) -> None:
-    if _known(connection, path, application_id, version):
+    if _version(connection, path, application_id, version) == version:
         return
     with Transaction(connection):
-        # Another process may have created it while this one waited for the lock.
-        if not _known(connection, path, application_id, version):
-            for statement in schema:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id={application_id}")
-            connection.execute(f"PRAGMA user_version={version}")
+        # Asked again: another process may have created or migrated it while this one waited for the lock.
+        found = _version(connection, path, application_id, version)
+        if found == 0:
+            steps = schema
+        else:
+            steps = tuple(statement for old in range(found, version) for statement in migrations[old])
+        for statement in steps:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={application_id}")
+        connection.execute(f"PRAGMA user_version={version}")
 
 
-def _known(connection: sqlite3.Connection, path: str, application_id: int, version: int) -> bool:
-    """Tell whether the store has its tables already; raise `StoreError` if they are not ours or not of this version."""
+def _version(connection: sqlite3.Connection, path: str, application_id: int, version: int) -> int:
+    """Return the store's version, 0 for an empty file; raise `StoreError` if it is newer, or not ours."""
     found_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    found_version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found_id == application_id and found_version == version:
-        return True
-    if found_id == application_id and found_version > version:
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found_id == application_id and found > version:
         raise StoreError(
-            f"{path} was written by a newer bub-cron (store version {found_version}, this one knows {version}):"
+            f"{path} was written by a newer bub-cron (store version {found}, this one knows {version}):"
             " upgrade the bub-cron that runs here"
         )
+    if found_id == application_id and found > 0:
+        return found
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    if found_id == found_version == 0 and empty:
-        return False
+    if found_id == found == 0 and empty:
+        return 0
     raise StoreError(f"{path} is not a store of bub-cron: move it away, or set BUB_CRON_STATE to another directory")
 
 

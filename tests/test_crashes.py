@@ -17,11 +17,11 @@ from gateway_kit import House, until
 HERE = Path(__file__).parent
 
 
-def with_killer(house: House, step: str) -> dict[str, str]:
-    """Return the environment in which a gateway ends at that step, once."""
+def with_killer(house: House, step: str, with_signal: str = "SIGKILL") -> dict[str, str]:
+    """Return the environment in which a gateway sends itself that signal at that step, once."""
     folders = expose_plugin(HERE / "killer", house.home / "killer-site")
     path = os.pathsep.join([house.environment["PYTHONPATH"], *folders])
-    return {"PYTHONPATH": path, "KILL_AT": step, "KILL_MARK": str(house.home / "killed")}
+    return {"PYTHONPATH": path, "KILL_AT": step, "KILL_WITH": with_signal, "KILL_MARK": str(house.home / "killed")}
 
 
 def settle(house: House) -> dict[str, str]:
@@ -123,3 +123,35 @@ def test_the_tick_and_the_gateway_killed_together(house: House) -> None:
     house.gateway()
     assert settle(house) == {"one": "delivered"}
     assert house.messages() == [("1", "Hello.")]
+
+
+STOPS = [
+    "after the inbox's commit",
+    "after the attempt is counted",
+    "before the turn",
+    "after the turn",
+    "after the reply is kept",
+    "after the send's beginning is kept",
+    "before the send",
+    "after the send",
+    "after the last word",
+]
+
+
+@pytest.mark.parametrize("with_signal", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("step", STOPS)
+def test_the_gateway_stopped_brings_one_message_and_counts_one_attempt(
+    house: House, step: str, with_signal: str
+) -> None:
+    gateway = house.gateway(with_killer(house, step, with_signal))
+    with gateway.connect() as poke:
+        poke.send(id="one", to="testchat:1", prompt="Hello.", reminder="one")
+        said = [answer["status"] for answer in poke.rest()]
+    assert said in ([], ["accepted"], ["accepted", "delivered"]), "an answer or a closed connection, never silence"
+    gateway.process.wait(60)
+    if said[-1:] != ["delivered"]:
+        last = house.gateway().ask(id="one", to="testchat:1", prompt="Hello.", reminder="one")[-1]
+        assert last["status"] == "delivered"
+    [entry] = house.log()
+    assert (entry["outcome"], entry["attempts"], entry["sends"]) == ("delivered", 1, 1)
+    assert house.messages() == [("1", "the model's reply")]

@@ -335,3 +335,27 @@ def shared() -> Any:
     house = House(lambda messages: "the model's reply")
     yield house, house.gateway()
     house.close()
+
+
+def test_the_agent_knows_what_was_said_in_its_name(house: House) -> None:
+    gateway = house.gateway()
+    gateway.ask(to="testchat:1", text="Time for your pills.")
+    gateway.ask(to="testchat:1", prompt="Look it up.", session="elsewhere")
+    gateway.ask(to="testchat:1", prompt="done")
+    said = [(message["role"], message["content"]) for message in house.model.conversations[-1]]
+    assert ("assistant", "Time for your pills.") in said
+    assert said.count(("assistant", "the model's reply")) == 1, "what was said from the other session"
+    gateway.ask(to="testchat:1", prompt="and now?")
+    said = [(message["role"], message["content"]) for message in house.model.conversations[-1]]
+    assert said.count(("assistant", "the model's reply")) == 2, "a turn of the chat's own session is there once"
+
+
+def test_bub_chat_beside_a_gateway_leaves_it_the_socket(house: House) -> None:
+    gateway = house.gateway()
+    chat = Gateway(house, {}, ("chat", "hello"))
+    try:
+        until(lambda: house.model.conversations or chat.process.poll() is not None, "the chat's turn")
+        assert gateway.ask(ping=True)[0]["pid"] == gateway.process.pid
+    finally:
+        chat.kill()
+    assert gateway.ask(to="testchat:1", text="still here")[-1]["status"] == "delivered"

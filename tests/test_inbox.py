@@ -816,3 +816,28 @@ def test_the_answer_to_a_text_does_not_repeat_it(tmp_path: Path) -> None:
         assert firing.answer() == {"id": "a", "status": "delivered", "seconds": 0.2}
 
     with_inbox(tmp_path, test)
+
+
+def test_old_records_are_pruned_but_none_without_a_last_word(tmp_path: Path) -> None:
+    async def test(inbox: FakeClockInbox) -> None:
+        for number, state in enumerate(["accepted", "running", "retrying", "delivered", "failed"]):
+            await put(inbox, state, str(number))
+        assert await inbox.prune(NOON + 5) == 0
+        assert await inbox.prune(NOON + 6) == 2
+        assert await inbox.sql("SELECT state FROM firings ORDER BY seq") == [("accepted",), ("running",), ("retrying",)]
+
+    with_inbox(tmp_path, test)
+
+
+def test_a_notice_is_to_be_sent_until_it_has_begun(tmp_path: Path) -> None:
+    async def test(inbox: FakeClockInbox) -> None:
+        assert await fail(inbox, "1")
+        [firing] = await inbox.notices()
+        assert firing.id == "1"
+        await inbox.begin_notice(firing)
+        assert await inbox.notices() == []
+        assert not await fail(inbox, "2")
+        await inbox.forget_notice(firing)
+        assert await fail(inbox, "3"), "the chat has not heard of the first after all"
+
+    with_inbox(tmp_path, test)

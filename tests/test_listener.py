@@ -16,7 +16,7 @@ import pytest
 from fake_bub import House, elapsed, hang, house, now, run, settle, takes
 
 from bub_cron.gateway import listener as listener_module
-from bub_cron.gateway.address import BoundSocket
+from bub_cron.gateway.address import AddressError, BoundSocket
 from bub_cron.gateway.listener import Listener
 from bub_cron.wire import MAX_LINE
 
@@ -490,7 +490,7 @@ def test_a_close_lets_everybody_go_and_takes_nobody_new(path: Path) -> None:
         await made.listener.close()
         assert await waiter.reader.read() == b""
         assert await idler.reader.read() == b""
-        with pytest.raises(ConnectionRefusedError):
+        with pytest.raises(FileNotFoundError):
             await made.call()
         assert elapsed() < 3
 
@@ -589,5 +589,30 @@ def test_a_refused_command_says_who_may_change_that(path: Path) -> None:
     async def test(made: Door) -> None:
         answer = await (await made.call()).ask({"to": "chat:1", "command": ",help"})
         assert "BUB_CRON_ALLOW_COMMANDS" in answer["error"]
+
+    at_door(path, test)
+
+
+def test_a_socket_that_somebody_removed_is_made_again_and_callers_stay(path: Path) -> None:
+    async def test(made: Door) -> None:
+        before = await made.call()
+        await made.listener.look_after_place()
+        made.path.unlink()
+        await made.listener.look_after_place()
+        assert made.path.stat().st_mode & 0o777 == 0o600
+        for caller in (before, await made.call()):
+            assert (await caller.ask({"ping": True}))["status"] == "pong"
+
+    at_door(path, test)
+
+
+def test_what_stands_in_the_sockets_place_is_left_alone(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.path.unlink()
+        made.path.write_text("mine")
+        with pytest.raises(AddressError):
+            await made.listener.look_after_place()
+        await made.listener.close()
+        assert made.path.read_text() == "mine"
 
     at_door(path, test)

@@ -228,3 +228,28 @@ def test_a_commit_that_fails_is_rolled_back(tmp_path: Path) -> None:
         assert not store.in_transaction
         rows.close()
     assert names(tmp_path / "a.db") == ["first"]
+
+
+# --- Migrations
+
+
+def test_an_older_store_is_brought_up_to_date_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    opened(path).close()
+    migrations = {1: ("ALTER TABLE things ADD COLUMN size INTEGER",), 2: ("UPDATE things SET size = 3",)}
+    with closing(
+        open_store(str(path), application_id=77, version=3, schema=SCHEMA, journal="DELETE", migrations=migrations)
+    ) as store:
+        assert store.execute("SELECT name, size FROM things").fetchall() == [("first", 3)]
+        assert store.execute("PRAGMA user_version").fetchone() == (3,)
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    opened(path).close()
+    migrations = {1: ("INSERT INTO things VALUES ('second')", "INSERT INTO nowhere VALUES (1)")}
+    with pytest.raises(StoreError):
+        open_store(str(path), application_id=77, version=2, schema=SCHEMA, journal="DELETE", migrations=migrations)
+    assert names(path) == ["first"]
+    with closing(opened(path)) as store:
+        assert store.execute("PRAGMA user_version").fetchone() == (1,)

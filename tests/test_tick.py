@@ -899,3 +899,26 @@ def test_a_tick_that_submits_needs_no_json_before_its_line_is_written(place: Pla
     with place.gateway():
         found = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+# --- Pruning
+
+
+@pytest.mark.parametrize(("days", "left"), [(None, 30), ("7", 7), ("many", 30)])
+def test_old_rows_are_pruned_once_a_day_but_never_a_due_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch, days: str | None, left: int
+) -> None:
+    if days is not None:
+        monkeypatch.setenv("BUB_CRON_KEEP_DAYS", days)
+    day = 86400
+    begin(place, file("every: 24h", "grace: 366d", "catch_up: all"))
+    with place.gateway():
+        for number in range(1, 40):
+            place.tick(NOON + number * day)
+    for number in (40, 41):
+        assert place.tick(NOON + number * day)[0] == 69
+    kept = place.select("SELECT state, count(*) FROM firings GROUP BY state ORDER BY state")
+    assert kept == [("accepted", left - 2 + 1), ("due", 2)]
+    for number in range(42, 90):
+        place.tick(NOON + number * day)
+    assert place.select("SELECT DISTINCT state FROM firings") == [("due",)]

@@ -57,6 +57,7 @@ class BoundSocket:
     def __init__(self, path: str, mode: int) -> None:
         """Bind and listen; raise `AddressError`. The caller holds the `Ownership` of `path`."""
         self._path = path
+        self._mode = mode
         _refuse_what_is_not_stale(path)
         # Bound under another name and moved into place: so nobody can connect before the mode is right, and a stale
         # socket is replaced without an instant in which there is none.
@@ -80,13 +81,21 @@ class BoundSocket:
             self.socket.close()
             raise AddressError(f"can't listen at {path}: {error.strerror or error}") from error
 
+    def again(self) -> BoundSocket:
+        """Bind anew at the same place, from which this one has gone; raise `AddressError` as before."""
+        return BoundSocket(self._path, self._mode)
+
+    def is_there(self) -> bool:
+        """Tell whether the path still leads here."""
+        try:
+            return _identity(self._path) == self._identity
+        except OSError:
+            return False
+
     def remove(self) -> None:
         """Remove the socket file if it is still ours."""
-        try:
-            if _identity(self._path) == self._identity:
-                os.unlink(self._path)
-        except FileNotFoundError:
-            return  # somebody removed it before us
+        if self.is_there():
+            os.unlink(self._path)
 
 
 def _refuse_what_is_not_stale(path: str) -> None:

@@ -29,7 +29,7 @@ from dotenv import dotenv_values, find_dotenv
 from loguru import logger
 
 from bub_cron import __version__
-from bub_cron.errors import described
+from bub_cron.errors import BubCronError, described
 from bub_cron.gateway.address import BoundSocket, Ownership, TakenError
 from bub_cron.gateway.delivery import Channels, Delivery
 from bub_cron.gateway.inbox import Inbox
@@ -39,10 +39,12 @@ from bub_cron.gateway.runner import Runner, attempt_delay
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settings import CronSettings
 from bub_cron.gateway.turns import CHANNEL, Turns
-from bub_cron.paths import VARIABLES, Paths, find_paths
+from bub_cron.paths import VARIABLES, find_paths
 from bub_cron.wire import PROTOCOL, iso
 
 READY_KEY = "_bub_cron_ready"
+_LOOK_SECONDS = 30.0
+_LOOKS_A_DAY = int(86400 / _LOOK_SECONDS)
 _TAKEOVER_SECONDS = 1.0  # between a waiting gateway's looks at the locks; only a second gateway ever looks
 
 
@@ -136,17 +138,27 @@ class CronChannel(Lifecycle):
             command_prefix=str(get_value("command_prefix", ",")),
             about=lambda: _about(delivery, since),
         )
-        await self._listen(listener, paths, settings, stack)
+        stack.push_async_callback(listener.close)
+        # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
+        await listener.start(BoundSocket(paths.socket, 0o666 if settings.uids else 0o600))
+        logger.info("cron.listening socket={} inbox={}", paths.socket, paths.inbox)
+        chores = asyncio.create_task(_chores(listener, inbox, settings, runner.now), name="bub-cron chores")
+        stack.callback(chores.cancel)
         return runner
 
-    @staticmethod
-    async def _listen(listener: Listener, paths: Paths, settings: CronSettings, stack: AsyncExitStack) -> None:
-        # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
-        bound = BoundSocket(paths.socket, 0o666 if settings.uids else 0o600)
-        stack.callback(bound.remove)
-        await listener.start(bound)
-        stack.push_async_callback(listener.close)
-        logger.info("cron.listening socket={} inbox={}", paths.socket, paths.inbox)
+
+async def _chores(listener: Listener, inbox: Inbox, settings: CronSettings, now: Callable[[], float]) -> None:
+    """Twice a minute, see that the socket is where callers look for it; once a day, drop old records."""
+    looks = 0
+    while True:
+        try:
+            if looks % _LOOKS_A_DAY == 0:
+                await inbox.prune(now() - settings.keep_days * 86400)
+            await listener.look_after_place()
+        except BubCronError as error:
+            logger.warning("cron.chores: {}", error)
+        looks += 1
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _about(delivery: Delivery, since: str) -> dict[str, Any]:

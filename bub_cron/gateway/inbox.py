@@ -419,6 +419,13 @@ class Inbox:
             tell = connection.execute(insert, (firing.reminder, firing.id)).rowcount > 0
         return firing, tell
 
+    async def prune(self, before: float) -> int:
+        """Drop firings whose last word was said before an instant; return how many. One without a last word stays."""
+        pruned: int = await self._ask(
+            lambda connection: connection.execute("DELETE FROM firings WHERE finished_at < ?", (before,)).rowcount
+        )
+        return pruned
+
     # --- The thread and its one connection
 
     async def _select(self, where: str, values: tuple[Any, ...] = ()) -> list[Firing]:

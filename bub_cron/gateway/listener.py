@@ -65,16 +65,28 @@ class Listener:
         self._about = about
         self._now = now
         self._server: asyncio.Server | None = None
+        self._bound: BoundSocket | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self, bound: BoundSocket) -> None:
-        """Listen on a bound socket."""
-        self._server = await asyncio.start_unix_server(self._connected, sock=bound.socket, limit=MAX_LINE)
-
-    async def close(self) -> None:
-        """Take no more connections and close those there are."""
+        """Listen on a bound socket, which is this listener's from now on."""
+        server = await asyncio.start_unix_server(self._connected, sock=bound.socket, limit=MAX_LINE)
         if self._server is not None:
             self._server.close()
+        self._server, self._bound = server, bound
+
+    async def look_after_place(self) -> None:
+        """If somebody removed the socket, make a new one in its place; `AddressError` if something else stands there."""
+        if self._bound is not None and not self._bound.is_there():
+            await self.start(self._bound.again())
+            logger.warning("cron.listening again: the socket had been removed")
+
+    async def close(self) -> None:
+        """Take no more connections, close those there are, and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+        if self._bound is not None:
+            self._bound.remove()
         for connection in self._connections:
             connection.cancel()
         if self._connections:

@@ -19,6 +19,9 @@ class CronSettings(Settings):
         ge=1,
         description="Firings without a last word that the inbox holds; beyond that a request is answered `busy`.",
     )
+    keep_days: int = Field(
+        default=30, ge=1, description="Days that a firing's record is kept after its last word, by both sides."
+    )
     allow_commands: bool = Field(
         default=False,
         description="Whether `command` firings are taken. They run Bub commands or shell commands in the gateway.",

@@ -22,7 +22,7 @@ Kept true here:
 | due    | the gateway has it: any answer but rejected and busy              | accepted   | submit   |
 | due    | the gateway rejected it                                           | rejected   | submit   |
 
-`accepted`, `missed` and `rejected` are never left. The journal is a rollback journal: a reader leaves no files behind.
+`accepted`, `missed` and `rejected` are never left; such rows are pruned after `BUB_CRON_KEEP_DAYS` (30). The journal is a rollback journal: a reader leaves no files behind.
 """
 
 from __future__ import annotations
@@ -240,6 +240,12 @@ class Ledger:
         reason = f"{count:,} fire times passed while no tick ran"
         crowd = f"{firing_id(reminder, iso(first))}/{iso(last)}"
         return (crowd, reminder, last, count, last, content, MISSED, reason, now, now)
+
+    def prune(self, before: int) -> None:
+        """Drop the rows of fire times before an instant, but never one that is still due."""
+        self._db.execute(
+            "DELETE FROM firings WHERE fire_time < ? AND settled_at < ? AND state <> 'due'", (before, before)
+        )
 
     def due(self) -> list[Due]:
         """Return every due firing, the oldest first."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 FRESH_SECONDS = 60  # older ones, when they first can be submitted, are what `catch_up` chooses from
 CLOCK_BACK_SECONDS = 3 * 3600
+KEEP_DAYS = 30
+_DAY = 86400
 
 
 class Trouble:
@@ -101,6 +103,16 @@ def _tick(ledger: Ledger, paths: Paths, now: int) -> list[Trouble]:
     return troubles
 
 
+def _prune_daily(ledger: Ledger, last_tick: int, now: int) -> None:
+    if last_tick // _DAY == now // _DAY:
+        return
+    try:
+        days = int(os.environ.get("BUB_CRON_KEEP_DAYS") or KEEP_DAYS)
+    except ValueError:
+        days = KEEP_DAYS  # the gateway, which reads the same variable, complains of it
+    ledger.prune(now - max(1, days) * _DAY)
+
+
 # --- The file
 
 
@@ -150,6 +162,8 @@ def _record(ledger: Ledger, now: int) -> list[Trouble]:
     last_tick, *_ = ledger.tick_row()
     back = last_tick is not None and now < last_tick - CLOCK_BACK_SECONDS
     troubles = _set_cursor(ledger, now) if back else _record_overdue(ledger, now)
+    if last_tick is not None:
+        _prune_daily(ledger, last_tick, now)
     if last_tick is None or now > last_tick or back:
         ledger.set_last_tick(now)
     if back and last_tick is not None:

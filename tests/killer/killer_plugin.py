@@ -1,4 +1,4 @@
-"""A plugin for the tests that ends its own process, as `kill -9` does, at the step that KILL_AT names.
+"""A plugin for the tests that sends its own process a signal, SIGKILL unless KILL_WITH says another, at the step KILL_AT.
 
 It wraps the functions of bub-cron from outside, so that nothing of this stands in what users run. It strikes once: the
 file named by KILL_MARK is made first, and while it is there nothing happens.
@@ -36,7 +36,7 @@ def strike() -> None:
     mark = Path(os.environ["KILL_MARK"])
     if not mark.exists():
         mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.Signals[os.environ.get("KILL_WITH", "SIGKILL")])
 
 
 def _wrap(owner: type, name: str, *, before: bool) -> None:
