@@ -1,6 +1,6 @@
 # Sets up .venv by itself; needs a Python of 3.12 or newer (with venv), or uv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format clean chaos
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,7 @@ $(VENV)/.ready: pyproject.toml
 		echo "  anywhere:        uv (https://docs.astral.sh/uv), which brings its own" >&2; \
 		exit 1; \
 	fi
+	@echo "installing what it needs (half a minute or so)"
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
@@ -34,7 +35,10 @@ demo: $(VENV)/.ready ## Show the main job at work: reminders, a tick, a live gat
 	@$(BIN)/python examples/demo/demo.py
 
 test: $(VENV)/.ready ## Run all tests
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 3
+
+chaos: $(VENV)/.ready ## Kill ticks and gateways at random for 10 minutes, then hold the books to account
+	@$(BIN)/python tests/chaos.py
 
 check: $(VENV)/.ready ## Lint, check types and import rules
 	@$(BIN)/ruff check .
@@ -48,3 +52,4 @@ format: $(VENV)/.ready ## Format the code
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

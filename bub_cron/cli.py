@@ -145,13 +145,14 @@ def _summary(reminders: list[Reminder], now: int) -> str:
         count += f", {disabled} of them disabled"
     upcoming = [(moment, reminder) for reminder in reminders if (moment := _next(reminder, now)) is not None]
     if not upcoming:
-        return f"{count}; none fires any more"
+        return f"{count}; nothing is to fire"
     moment, reminder = min(upcoming, key=lambda pair: pair[0])
     return f"{count}; the next is {reminder.name}, at {_local(moment, reminder)}, in {terminal.span(moment - now)}"
 
 
 @commands.command("schema")
-def schema_() -> None:
+@_with_paths
+def schema_(paths: Paths) -> None:
     """Print the JSON Schema of the file, for editors that complete and check it."""
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
@@ -226,6 +227,10 @@ def next_(
             click.echo(terminal.json_line({"reminder": reminder.name, "fire_time": iso(moment), "local": local}))
         return
     shown = [(_local(moment, reminder), _here(moment, reminder), moment, reminder) for moment, reminder in moments]
+    if not shown:
+        off = ", ".join(reminder.name for reminder in chosen if not reminder.enabled)
+        click.echo(f"nothing is to fire{f'; disabled: {off}' if off else ''}", err=True)
+        return
     # Where the machine's clock shows the same as each reminder's, one column says it all.
     differ = any(here for _, here, *_ in shown)
     rows = [
@@ -291,7 +296,7 @@ def _away(seconds: int) -> str:
 @click.option("--no-wait", is_flag=True, help="Return once the gateway has accepted it.")
 @_with_paths
 def fire(paths: Paths, name: str, no_wait: bool) -> None:
-    """Fire a reminder now, through the live gateway, and show the outcome and the reply.
+    """Fire a reminder now and show what becomes of it.
 
     Minds neither `enabled` nor `overlap`. Exits with 0 for delivered, silent and ran, 69 without a gateway, 1 otherwise.
     """
@@ -368,7 +373,8 @@ def _progress(answer: dict[str, Any], seconds: float) -> str:
 
 
 def _show_answer(answer: dict[str, Any], request: dict[str, Any]) -> None:
-    words = [str(answer.get("status")), "to", str(request["to"])]
+    status = str(answer.get("status"))
+    words = [status, "to" if status.endswith("delivered") else "for", str(request["to"])]
     if "seconds" in answer:
         words += ["in", terminal.span(answer["seconds"])]
     out = terminal.console()
@@ -447,4 +453,5 @@ def _record_json(record: Record) -> dict[str, Any]:
         "seconds": record.seconds,
         "tokens": record.tokens,
         "count": record.count,
+        "to": json.loads(record.content).get("to"),
     }

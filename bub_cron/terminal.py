@@ -128,7 +128,9 @@ def local_time(instant: float | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a length of time with its two largest units: `2 d 3 h`, `4 min 10 s`, `0.3 s`."""
+    """Return a length of time with its two largest units: `2 d 3 h`, `4 min 10 s`, `4.1 s`, `0.03 s`."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
     if seconds < 10:
         return f"{seconds:.1f} s"
     left, parts = int(seconds), []

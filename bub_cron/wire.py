@@ -167,7 +167,7 @@ def _line(value: object, limit: int = 512) -> str:
 def check_to(value: object) -> str:
     text = _line(value)
     channel, chat_id = split_to(text)
-    if not channel or not chat_id or not is_name(channel):
+    if not chat_id or chat_id != chat_id.strip() or not is_name(channel):
         raise ValueError("must be channel:chat_id, such as telegram:123456789")
     return text
 

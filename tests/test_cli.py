@@ -139,10 +139,10 @@ def test_check_sums_a_good_file_up_in_one_line(place: Place, run: Run) -> None:
 @pytest.mark.parametrize(
     ("text", "summary"),
     [
-        ("reminders: {}\n", "0 reminders; none fires any more"),
+        ("reminders: {}\n", "0 reminders; nothing is to fire"),
         (
             "reminders:\n  a: {at: 2020-01-01 08:00, to: 't:1', text: x}\n",
-            "1 reminder; none fires any more",
+            "1 reminder; nothing is to fire",
         ),
     ],
 )
@@ -283,12 +283,12 @@ def test_log_merges_both_stores_and_the_inboxs_word_counts(place: Place, run: Ru
     assert delivered == {
         "id": NOON_ID, "reminder": "pills", "fire_time": f"{DAY}12:00:00Z", "outcome": "delivered", "attempts": 1,
         "sends": 2, "error": None, "reply": "Grüße", "accepted_at": f"{DAY}12:00:01Z",
-        "finished_at": f"{DAY}12:00:04Z", "seconds": 2.0, "tokens": 7, "count": 1,
+        "finished_at": f"{DAY}12:00:04Z", "seconds": 2.0, "tokens": 7, "count": 1, "to": None,
     }  # fmt: skip
     assert missed == {
         "id": firing("pills", DAY + "12:01:00"), "reminder": "pills", "fire_time": f"{DAY}12:01:00Z",
         "outcome": "missed", "attempts": 0, "sends": 0, "error": "too late", "reply": None, "accepted_at": None,
-        "finished_at": f"{DAY}12:02:00Z", "seconds": None, "tokens": None, "count": 1,
+        "finished_at": f"{DAY}12:02:00Z", "seconds": None, "tokens": None, "count": 1, "to": None,
     }  # fmt: skip
 
 
@@ -460,7 +460,7 @@ def test_fire_and_send_exit_as_the_last_word_says(place: Place, run: Run, status
         for arguments in (["fire", "pills"], ["send", "--to", "telegram:9", "--text", "hello"]):
             result = run(*arguments)
             assert (result.status, result.err) == (code, "error: why not\n")
-            assert result.out.startswith(f"{status} to telegram:")
+            assert result.out.startswith(f"{status} {'to' if status.endswith('delivered') else 'for'} telegram:")
     assert gateway.requests[1]["to"] == "telegram:9"
 
 
@@ -468,7 +468,7 @@ def test_without_waiting_accepted_is_enough(place: Place, run: Run) -> None:
     with place.gateway() as gateway:
         result = run("fire", "pills", "--no-wait")
         assert (result.status, result.err) == (0, "")
-        assert result.out.startswith("accepted to telegram:1 (fire-pills-")
+        assert result.out.startswith("accepted for telegram:1 (fire-pills-")
         assert run("send", "--to", "telegram:1", "--text", "x", "--no-wait").status == 0
     assert [request["wait"] for request in gateway.requests] == [False, False]
 
@@ -487,7 +487,7 @@ def test_busy_is_told_and_no_success(place: Place, run: Run) -> None:
     with place.gateway(busy):
         result = run("fire", "pills")
     assert (result.status, result.err) == (1, "error: the inbox is full\n")
-    assert result.out.startswith("busy to telegram:1 (")
+    assert result.out.startswith("busy for telegram:1 (")
 
 
 @pytest.mark.parametrize("arguments", [["fire", "pills"], ["send", "--to", "telegram:1", "--text", "x"]])

@@ -311,7 +311,7 @@ def test_fire_and_send_show_the_outcome_and_the_reply(shared: tuple[House, Gatew
     fired = house.command("fire", "standup", check=0).stdout.splitlines()
     assert fired[0].startswith("delivered to testchat:fire in ")
     assert fired[1:] == ["the model's reply"]
-    assert house.command("fire", "standup", "--no-wait", check=0).stdout.startswith("accepted to testchat:fire")
+    assert house.command("fire", "standup", "--no-wait", check=0).stdout.startswith("accepted for testchat:fire")
     sent = house.command("send", "--to", "testchat:send", "--text", "by hand", check=0)
     assert sent.stdout.startswith("delivered to testchat:send")
     assert ("send", "by hand") in house.messages()

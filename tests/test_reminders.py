@@ -405,7 +405,7 @@ def test_what_a_syntax_error_cut_off_is_not_called_missing(broken: str) -> None:
         ("session: 5", "5:14: session must be text, but YAML reads '5' as a number; put it in quotes: \"5\""),
         ("model: 5", "5:12: model must be text, but YAML reads '5' as a number; put it in quotes: \"5\""),
         ("timezone: no", "5:15: 'no' is not a time zone known here; write an IANA name such as Europe/Berlin"),
-        ("every: 30", "5:12: every needs a unit: 30m for minutes, 30s for seconds"),
+        ("every: 30", "5:12: every needs a unit: 30m for minutes, 30h for hours"),
         ("every: 30min", "5:12: every '30min' is not a duration; write it like 90s, 15m, 2h, 1d or 1h30m"),
         ("timeout: 1:30", "5:14: timeout '1:30' is not a duration; write it like 90s, 15m, 2h, 1d or 1h30m"),
         ("timeout: 600", "5:14: timeout needs a unit: 600m for minutes, 600s for seconds"),
@@ -602,7 +602,7 @@ def test_all_faults_come_at_once_sorted_by_place() -> None:
         '10:11: a text that holds a colon and a space must be in quotes: "Note: bring the card"',
         "11:12: quiet must be true or false without quotes, not text",
         "12:3: 'dentist' stands here twice, also on line 8; keep one",
-        "13:12: every needs a unit: 30m for minutes, 30s for seconds",
+        "13:12: every needs a unit: 30m for minutes, 30h for hours",
         "14:13: prompt begins with a comma, so Bub would run it as a command; write it under command instead",
         "16:18: context.thread_id must be text, but YAML reads '12' as a number; put it in quotes: \"12\"",
     ]

@@ -60,7 +60,7 @@ def test_the_first_line_that_has_anything(text: str | None, line: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0.0 s"), (0.34, "0.3 s"), (9.9, "9.9 s"), (10, "10 s"), (60, "1 min"), (61.9, "1 min 1 s"),
+    [(0, "0.00 s"), (0.34, "0.34 s"), (1.25, "1.2 s"), (9.9, "9.9 s"), (10, "10 s"), (60, "1 min"), (61.9, "1 min 1 s"),
      (3600, "1 h"), (3661, "1 h 1 min"), (86400 * 2 + 10800, "2 d 3 h"), (86400 * 400, "400 d")],
 )  # fmt: skip
 def test_a_span_has_its_two_largest_units(seconds: float, text: str) -> None:

@@ -246,7 +246,7 @@ def test_a_request_needs_a_target_and_a_message() -> None:
 
 @pytest.mark.parametrize(
     ("to", "parts"),
-    [("telegram:1", ("telegram", "1")), ("feishu:oc:1:2", ("feishu", "oc:1:2")), ("a: b", ("a", " b"))],
+    [("telegram:1", ("telegram", "1")), ("feishu:oc:1:2", ("feishu", "oc:1:2")), ("a:b c", ("a", "b c"))],
 )
 def test_what_follows_the_first_colon_is_the_chat_id(to: str, parts: tuple[str, str]) -> None:
     assert wire.split_to(wire.check_to(to)) == parts

@@ -42,10 +42,10 @@ def _prompt(node: Node) -> str:
     return value
 
 
-def _duration(node: Node) -> int:
+def _duration(node: Node, units: str = "{0}m for minutes, {0}s for seconds") -> int:
     value = scalar("a duration such as 30m", node)
     if value.isdecimal() and value.isascii():
-        raise ValueError(f"needs a unit: {value[:9]}m for minutes, {value[:9]}s for seconds")
+        raise ValueError(f"needs a unit: {units.format(value[:9])}")
     return wire.parse_duration(value)
 
 
@@ -80,7 +80,7 @@ def _shared(key: str) -> Callable[[Node], str]:
 SCHEDULES = ("cron", "every", "at")
 READERS: Mapping[str, Callable[[Node], object]] = {
     "cron": partial(scalar, "text"),
-    "every": lambda node: schedule.parse_every(_duration(node)),
+    "every": lambda node: schedule.parse_every(_duration(node, "{0}m for minutes, {0}h for hours")),
     "at": _at,
     wire.PROMPT: _prompt,
     wire.TEXT: _shared(wire.TEXT),

@@ -124,4 +124,8 @@ def _absent(path: str, error: OSError) -> str:
         return f"nobody listens at {path} any more: start `bub gateway`"
     if isinstance(error, PermissionError):
         return f"the socket {path} may not be used by this user: run as the gateway's user, or see BUB_CRON_ALLOW_UIDS"
+    if len(path.encode(errors="surrogateescape")) > 107:
+        return (
+            f"{path} is too long for a socket (at most 107 bytes): set BUB_CRON_SOCKET to a shorter path on both sides"
+        )
     return f"the gateway at {path} can't be reached: {error.strerror or error}"

@@ -150,9 +150,9 @@ def _read_file(ledger: Ledger, path: str, now: int) -> list[Trouble]:
                 ledger.set_file(known, faults, status)
     if faults is None:
         return []
-    return [
-        Trouble(status or errors.EX_DATAERR, f"{faults}\nuntil that is mended, the last good version stays in force")
-    ]
+    if ledger.reminders():
+        faults += "\nuntil that is mended, the last good version stays in force"
+    return [Trouble(status or errors.EX_DATAERR, faults)]
 
 
 # --- What is due

@@ -102,9 +102,8 @@ def main() -> None:
         try:
             wait_for(home / "cron" / "cron.sock", gateway, log)
             run("bub-cron tick        # cron or a systemd timer runs this each minute", [bub_cron, "tick"], environment)
-            # The tick has returned; the gateway goes on by itself. What follows waits for the last of the three.
+            wait_until_settled(bub_cron, environment)  # the tick has returned; the gateway goes on by itself
             run("bub-cron fire pills  # the same by hand", [bub_cron, "fire", "pills"], environment)
-            wait_until_settled(bub_cron, environment)
             run("bub-cron log", [bub_cron, "log"], environment)
         finally:
             gateway.terminate()
