@@ -830,12 +830,10 @@ def test_a_stop_in_a_command_is_unknown_and_it_is_not_run_again(tmp_path: Path, 
 
 def test_a_stop_while_the_start_of_a_turn_is_being_written_puts_it_back(tmp_path: Path, commands: Commands) -> None:
     async def main() -> None:
-        async with house(tmp_path) as home:
+        async with house(tmp_path, begin=False) as home:
+            await home.take(command=",slow")
             async with home.inbox.thread_held():
-                asked = asyncio.create_task(home.take(command=",slow"))
-                await asyncio.sleep(0)
-            await asked
-            async with home.inbox.thread_held():
+                home.runner.begin()
                 for _ in range(10):
                     await asyncio.sleep(0)  # now the start is asked for
                 stopping = asyncio.create_task(home.runner.stop())
