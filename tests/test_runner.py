@@ -1041,6 +1041,18 @@ def test_a_failure_settled_at_the_start_after_a_crash_is_a_last_word(tmp_path: P
     run(main())
 
 
+def test_a_turn_that_acts_by_itself_and_was_lost_is_unknown_when_it_is_too_late_to_start_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_inbox(tmp_path) as inbox:
+            await inbox.accept(request(prompt="x", reply="agent", reminder="r", expires=NOON + 10), NOON)
+            await inbox.start_attempt("a", NOON)
+        async with house(tmp_path, recover=True) as home:
+            assert (await home.runner.last_word("a")).state == "unknown"
+            assert home.model.turns == 0
+
+    run(main())
+
+
 def test_the_chat_hears_of_a_failure_that_is_settled_at_the_start_after_a_crash(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:

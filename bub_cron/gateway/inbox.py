@@ -20,6 +20,8 @@ has begun; `reply` is what is to be sent (for `text`, from the start).
 | accepted | an attempt starts (attempts + 1)                     | running     | runner   |
 | accepted | a send begins (sends + 1, sending)                   | running     | runner   |
 | retrying | as accepted; but too late to start again             | failed      | runner   |
+| retrying | the same, and its last attempt acts by itself and    | unknown     | runner   |
+|          | was lost in the middle                               |             |          |
 | running  | the turn ended with a reply: it is kept              | running     | runner   |
 | running  | a send begins (sends + 1, sending)                   | running     | runner   |
 | running  | the turn failed, or a send was refused: again later  | retrying    | runner   |
@@ -117,9 +119,18 @@ _COLUMNS = (
     "id, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,"
     " not_before, accepted_at, started_at, finished_at"
 )
+# The errors of attempts whose end nobody saw.
+LOST_IN_CRASH = "the gateway ended in the middle of the turn"
+LOST_IN_STOP = "the gateway stopped in the middle of the turn"
 _ADD_TOKENS = "tokens = coalesce(tokens + ?, ?, tokens)"
 # What has a last word is open before, and these take more: the turn, or the send, was under way.
-_ENDS_FROM = {DELIVERED: (RUNNING,), SILENT: (RUNNING,), RAN: (RUNNING,), UNKNOWN: (RUNNING,), MISSED: (ACCEPTED,)}
+_ENDS_FROM = {
+    DELIVERED: (RUNNING,),
+    SILENT: (RUNNING,),
+    RAN: (RUNNING,),
+    UNKNOWN: (RUNNING, RETRYING),
+    MISSED: (ACCEPTED,),
+}
 _OPEN = "('accepted', 'running', 'retrying')"
 _MOST_IN_ONE_TRANSACTION = 2000
 
@@ -173,6 +184,11 @@ class Firing:
     def acts_by_itself(self) -> bool:
         """Whether the turn does its work while it runs, so that losing it in the middle leaves open what happened."""
         return self.kind == COMMAND or self.reply_mode == "agent"
+
+    @property
+    def may_have_acted(self) -> bool:
+        """Whether the last attempt acts by itself and was lost in the middle."""
+        return self.acts_by_itself and self.error in (LOST_IN_CRASH, LOST_IN_STOP)
 
     @property
     def seconds(self) -> float | None:
@@ -306,7 +322,6 @@ class Inbox:
         return found
 
     def _recover(self, connection: sqlite3.Connection, now: float, retry_delay: Callable[[int], float]) -> list[Firing]:
-        lost = "the gateway ended in the middle of the turn"
         for firing in self._rows(connection, "WHERE state = 'running' ORDER BY seq"):
             if firing.sending:
                 self._end(connection, firing.id, UNKNOWN, "the gateway ended in the middle of the send", now)
@@ -315,9 +330,9 @@ class Inbox:
             elif firing.attempts < firing.attempts_allowed:
                 again = now + retry_delay(firing.attempts)
                 change = "state = ?, not_before = ?, error = ?"
-                self._move(connection, firing.id, change, (RETRYING, again, lost), (RUNNING,))
+                self._move(connection, firing.id, change, (RETRYING, again, LOST_IN_CRASH), (RUNNING,))
             else:
-                self._end(connection, firing.id, UNKNOWN if firing.acts_by_itself else FAILED, lost, now)
+                self._end(connection, firing.id, UNKNOWN if firing.acts_by_itself else FAILED, LOST_IN_CRASH, now)
         return self._rows(connection, f"WHERE state IN {_OPEN} ORDER BY seq")
 
     async def notices(self) -> list[Firing]:

@@ -21,7 +21,7 @@ from loguru import logger
 
 from bub_cron.errors import BubCronError, StoreError, described
 from bub_cron.gateway.delivery import Delivery, SendRefusedError, SendUnseenError
-from bub_cron.gateway.inbox import Firing, Inbox, StaleFiringError
+from bub_cron.gateway.inbox import LOST_IN_STOP, Firing, Inbox, StaleFiringError
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.turns import GatewayStopsError, Reply, TurnFailedError, Turns
 from bub_cron.wire import (
@@ -187,7 +187,7 @@ class Runner:
                     self._busy.discard(firing.id)
         except _TooLateError as error:
             if firing.attempts:
-                return await self._end(firing, FAILED, firing.error)
+                return await self._end(firing, UNKNOWN if firing.may_have_acted else FAILED, firing.error)
             return await self._end(firing, MISSED, str(error))
 
     @asynccontextmanager
@@ -250,14 +250,13 @@ class Runner:
 
     async def _stopped_in_turn(self, firing: Firing, *, begun: bool) -> None:
         """Put a turn that the stop has ended back; one that acts by itself counts, for it may have acted."""
-        lost = "the gateway stopped in the middle of the turn"
         try:
             if not begun or not firing.acts_by_itself:
                 await self._inbox.give_back(firing.id)
             elif firing.attempts < firing.attempts_allowed:
-                await self._inbox.retry(firing.id, lost, self.now())
+                await self._inbox.retry(firing.id, LOST_IN_STOP, self.now())
             else:
-                await self._inbox.finish(firing.id, UNKNOWN, lost, self.now())
+                await self._inbox.finish(firing.id, UNKNOWN, LOST_IN_STOP, self.now())
         except BubCronError as error:
             # Not insisted on, since the gateway is going: what is on disk says `running`, as after a crash.
             logger.warning("cron.stop id={} not recorded: {}", firing.id, error)
