@@ -1,10 +1,13 @@
 """A store that SQLite can't read any more: put it aside, never delete it, and keep what can still be read.
 
-Kept true here: the damaged file lives on under another name, as it was found; a row comes into the new store only whole,
+Kept true here: the damaged file lives on under another name, as it was found; the new one takes its place only when it is
+whole, and one process at a time does that; a row comes into the new store only whole,
 and only if the new store's own checks take it.
 """
 
+import fcntl
 import os
+import shutil
 import sqlite3
 
 from bub_cron.errors import StoreError
@@ -15,40 +18,99 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MOST_ROWS = 10_000_000
+_NEW, _COPY = ".mending", ".reading"
 _COMPANIONS = ("-wal", "-shm", "-journal")
 
 
-def mend(path: str, stamp: str, make: "Callable[[], sqlite3.Connection]") -> StoreError:
-    """Put a damaged store aside, make a new one with `make`, and copy into it what can be read.
+def mend(
+    path: str,
+    stamp: str,
+    make: "Callable[[str], sqlite3.Connection]",
+    finish: "Callable[[sqlite3.Connection], object]" = lambda _: None,
+) -> StoreError:
+    """Put a damaged store aside and, in its place, a new one with what can still be read.
 
-    Returns the sentence that tells of it, as an error; raises `StoreError` if the disk doesn't allow it.
+    `make` creates an empty store at a path; `finish` is called with the filled one. Returns the sentence that tells of
+    it, as an error; raises `StoreError` if the disk doesn't allow it, and then the damaged store stands where it stood.
     """
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
     try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        # SQLite would take a log or a journal into what it opens; the damaged files are to stay as they were found.
+        _copy_files(path, path + _COPY)
+        if _is_whole(path + _COPY, make):
+            return StoreError(f"{path} was damaged; another process has mended it meanwhile")
+        kept = _fill(path, make, finish)
         aside = put_aside(path, stamp)
-        fresh = make()
-        with Transaction(fresh):
-            kept = keep_what_can_be_read(aside, fresh)
-        fresh.close()
+        os.replace(path + _NEW, path)
     except (OSError, sqlite3.Error) as error:
         raise store_error(path, error) from error
+    finally:
+        _remove(path + _COPY)
+        os.close(directory)
     return StoreError(
         f"{path} was damaged: it was put aside as {aside}, and {kept:,} rows that could still be read were kept;"
         " what it had beyond these is not known any more"
     )
 
 
+def _is_whole(path: str, make: "Callable[[str], sqlite3.Connection]") -> bool:
+    try:
+        store = make(path)
+    except StoreError:
+        return False
+    try:
+        return bool(store.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok")
+    except sqlite3.Error:
+        return False
+    finally:
+        store.close()
+
+
+def _fill(
+    path: str, make: "Callable[[str], sqlite3.Connection]", finish: "Callable[[sqlite3.Connection], object]"
+) -> int:
+    """Make the new store beside the damaged one, whole before it takes its place; return how many rows it has of it."""
+    _remove(path + _NEW)  # left by one that did not come to its end
+    try:
+        fresh = make(path + _NEW)
+        try:
+            with Transaction(fresh):
+                kept = keep_what_can_be_read(path + _COPY, fresh)
+                finish(fresh)
+        finally:
+            fresh.close()
+    except BaseException:
+        _remove(path + _NEW)
+        raise
+    return kept
+
+
+def _copy_files(path: str, copy: str) -> None:
+    _remove(copy)
+    for companion in ("", *_COMPANIONS):
+        if os.path.exists(path + companion):
+            shutil.copyfile(path + companion, copy + companion)
+
+
 def put_aside(path: str, stamp: str) -> str:
-    """Rename a store and what SQLite keeps beside it; return its new name, `PATH.damaged-STAMP`."""
+    """Give a damaged store, and what SQLite keeps beside it, a name of its own, `PATH.damaged-STAMP`; return that."""
     aside = f"{path}.damaged-{stamp}"
     number = 1
     while os.path.exists(aside):
         number += 1
         aside = f"{path}.damaged-{stamp}-{number}"
-    os.rename(path, aside)
+    os.link(path, aside)
     for companion in _COMPANIONS:
         if os.path.exists(path + companion):
             os.rename(path + companion, aside + companion)
     return aside
+
+
+def _remove(path: str) -> None:
+    for companion in ("", *_COMPANIONS):
+        if os.path.exists(path + companion):
+            os.unlink(path + companion)
 
 
 def keep_what_can_be_read(damaged: str, fresh: sqlite3.Connection) -> int:

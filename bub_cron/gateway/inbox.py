@@ -60,7 +60,7 @@ from typing import Any
 from loguru import logger
 
 from bub_cron import salvage
-from bub_cron.errors import BubCronError, DamagedStoreError, StoreError
+from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, described
 from bub_cron.store import Transaction, open_store, store_error
 from bub_cron.wire import (
     ACCEPTED,
@@ -122,6 +122,16 @@ _COLUMNS = (
 # The errors of attempts whose end nobody saw.
 LOST_IN_CRASH = "the gateway ended in the middle of the turn"
 LOST_IN_STOP = "the gateway stopped in the middle of the turn"
+# The content of a firing whose own was damaged.
+_NOTHING = json.dumps({
+    "body": "",
+    "attempts": 1,
+    "timeout": 1.0,
+    "reply": "chat",
+    "quiet": False,
+    "model": None,
+    "context": {},
+})
 _ADD_TOKENS = "tokens = coalesce(tokens + ?, ?, tokens)"
 # What has a last word is open before, and these take more: the turn, or the send, was under way.
 _ENDS_FROM = {
@@ -322,6 +332,7 @@ class Inbox:
         return found
 
     def _recover(self, connection: sqlite3.Connection, now: float, retry_delay: Callable[[int], float]) -> list[Firing]:
+        self._end_unreadable(connection, now)
         for firing in self._rows(connection, "WHERE state = 'running' ORDER BY seq"):
             if firing.sending:
                 self._end(connection, firing.id, UNKNOWN, "the gateway ended in the middle of the send", now)
@@ -334,6 +345,19 @@ class Inbox:
             else:
                 self._end(connection, firing.id, UNKNOWN if firing.acts_by_itself else FAILED, LOST_IN_CRASH, now)
         return self._rows(connection, f"WHERE state IN {_OPEN} ORDER BY seq")
+
+    @staticmethod
+    def _end_unreadable(connection: sqlite3.Connection, now: float) -> None:
+        """End open rows that can't be read, as a damaged store's may be: they must not keep the others from running."""
+        query = f"SELECT {_COLUMNS} FROM firings WHERE state IN {_OPEN}"  # noqa: S608
+        for row in connection.execute(query).fetchall():
+            try:
+                _firing(row)
+            except (ValueError, KeyError, TypeError) as error:
+                logger.error("cron.unreadable id={} {}", row[0], described(error))
+                change = "UPDATE firings SET state = ?, content = ?, error = ?, finished_at = ? WHERE id = ?"
+                why = "its record in the inbox was damaged: what it was to do can't be read any more"
+                connection.execute(change, (FAILED, _NOTHING, why, now, row[0]))
 
     async def notices(self) -> list[Firing]:
         """Return the failed firings whose chats are to hear of it and whose notices have not begun."""
@@ -501,23 +525,18 @@ class Inbox:
 
     def _open(self) -> sqlite3.Connection:
         """Open the store; one that is damaged is put aside first, and what can be read of it kept."""
-
-        def make() -> sqlite3.Connection:
-            return open_store(self._path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="WAL")
-
         try:
-            connection = make()
-            if (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) == "ok":
+            connection = _make(self._path)
+            if connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok":
                 return connection
             connection.close()
-            logger.error("cron.store {}: {}", self._path, found)
-        except DamagedStoreError as error:
-            logger.error("cron.store {}", error)
         except sqlite3.Error as error:
             if not isinstance(store_error(self._path, error), DamagedStoreError):
                 raise
-        logger.error("cron.store {}", salvage.mend(self._path, iso(time.time()), make))
-        return make()
+        except DamagedStoreError as error:
+            logger.error("cron.store {}", error)
+        logger.error("cron.store {}", salvage.mend(self._path, iso(time.time()), _make))
+        return _make(self._path)
 
     def _carry_out(self, connection: sqlite3.Connection, batch: list[tuple[_Step, asyncio.Future[Any]]]) -> None:
         """Carry out a batch in one transaction; each step stands or falls alone, the commit is common to all."""
@@ -549,6 +568,13 @@ class Inbox:
     def _tell(self, done: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_resolve, done)
+
+
+def _make(path: str) -> sqlite3.Connection:
+    connection = open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="WAL")
+    # What is no UTF-8 was damaged; the row it stands in is to be judged, not to raise from every query that meets it.
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
+    return connection
 
 
 def _count_open(connection: sqlite3.Connection) -> int:

@@ -88,14 +88,21 @@ CREATE TABLE firings (
 
 
 def _open(path: str) -> sqlite3.Connection:
-    return open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="DELETE")
+    ledger = open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="DELETE")
+    # What is no UTF-8 was damaged; it is to be judged where it is used, not to raise from every query that meets it.
+    ledger.text_factory = lambda text: text.decode("utf-8", "replace")
+    return ledger
 
 
 def mend(path: str, now: float) -> StoreError:
     """Put a damaged ledger aside, keep what can be read of it, and return what to say."""
     from bub_cron import salvage
 
-    return salvage.mend(path, iso(now), lambda: _open(path))
+    def finish(fresh: sqlite3.Connection) -> None:
+        # The file is to be read again, for its reminders may be among what was lost; and the minute of the mending counts.
+        fresh.execute("UPDATE tick SET signature = NULL, last_tick = coalesce(last_tick, ?)", (int(now) - 60,))
+
+    return salvage.mend(path, iso(now), _open, finish)
 
 
 class Due:

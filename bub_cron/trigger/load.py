@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable
 
+from bub_cron.errors import ScheduleError
 from bub_cron.reminders import Reminder
 from bub_cron.reminders import load as load_file
 from bub_cron.schedule import Schedule, decode, encode, fire_times, next_fire_time
@@ -54,7 +55,10 @@ def _record_until_save(
     for name in names & known.keys():
         schedule, content, enabled, grace, _, next_at = known[name]
         if enabled and next_at is not None and next_at <= since:
-            past = fire_times(decode(schedule), next_at - 1, since)
+            try:
+                past = fire_times(decode(schedule), next_at - 1, since)
+            except ScheduleError:
+                continue  # its zone has gone; the ticks have said so, and the edit may be what mends it
             ledger.record(name, past, content=content, grace=grace, now=now)
 
 

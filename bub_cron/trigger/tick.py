@@ -58,16 +58,32 @@ def run(paths: Paths, now: float, out: TextIO | None = None) -> int:
     """
     out = out or sys.stderr
     try:
-        ledger = Ledger(paths.ledger)
-        try:
-            troubles = _tick(ledger, paths, int(now))
-            with ledger.transaction():
-                news = ledger.is_news("\n".join(trouble.key for trouble in troubles), int(now))
-        finally:
-            ledger.close()
+        return _run(paths, now, out)
     except (sqlite3.Error, StoreError) as error:
-        _say(out, str(_broken(paths.ledger, error, now)))
-        return errors.EX_IOERR
+        broken = error if isinstance(error, StoreError) else store_error(paths.ledger, error)
+    if isinstance(broken, errors.DamagedStoreError):
+        import contextlib
+
+        from bub_cron.trigger.ledger import mend
+
+        try:
+            broken = mend(paths.ledger, now)
+            with contextlib.closing(Ledger(paths.ledger)) as ledger:
+                _tick(ledger, paths, int(now))  # what is due is due all the same; other troubles the next one tells
+        except (sqlite3.Error, StoreError) as error:
+            broken = error if isinstance(error, StoreError) else store_error(paths.ledger, error)
+    _say(out, str(broken))
+    return errors.EX_IOERR
+
+
+def _run(paths: Paths, now: float, out: TextIO) -> int:
+    ledger = Ledger(paths.ledger)
+    try:
+        troubles = _tick(ledger, paths, int(now))
+        with ledger.transaction():
+            news = ledger.is_news("\n".join(trouble.key for trouble in troubles), int(now))
+    finally:
+        ledger.close()
     for trouble in troubles if news else ():
         _say(out, trouble.text)
     statuses = {trouble.status for trouble in troubles}
@@ -79,19 +95,6 @@ def _say(out: TextIO, text: str) -> None:
         # What the gateway or the file says may hold what a terminal would obey.
         plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in line)
         print(f"bub-cron: {plain}", file=out)
-
-
-def _broken(path: str, error: Exception, now: float) -> StoreError:
-    """Return what a store's error means; a damaged ledger is put aside, and what can be read of it kept, at once."""
-    broken = error if isinstance(error, StoreError) else store_error(path, error)
-    if not isinstance(broken, errors.DamagedStoreError):
-        return broken
-    from bub_cron.trigger.ledger import mend
-
-    try:
-        return mend(path, now)
-    except StoreError as failed:
-        return failed
 
 
 def _tick(ledger: Ledger, paths: Paths, now: int) -> list[Trouble]:
