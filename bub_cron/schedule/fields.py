@@ -80,7 +80,7 @@ def _bits(values: Iterable[int | str], everything: int) -> int:
     return everything if "*" in values else sum({1 << v if isinstance(v, int) else LAST_DAY for v in values})
 
 
-def _weekday_bits(weekdays: Iterable[int | str], counted: Mapping[str, Iterable[int | str]]) -> int:
+def _weekday_bits(weekdays: Iterable[int | str], counted: Mapping[int, Iterable[int | str]]) -> int:
     if not counted:
         plain = _bits(weekdays, 0b1111111)
         return sum([EVERY_ONE << 6 * weekday for weekday in range(7) if plain >> weekday & 1])
