@@ -540,7 +540,11 @@ def test_other_meaning(text: str, other: str) -> None:
         ("0 9 * 13 *", "month: '13' is out of range"),
         ("0 9 * 0 *", "month: '0' is out of range"),
         ("0 9 * * 8", "day of week: '8' is out of range"),
-        ("0 9 * * monday", "day of week: 'monday' is not a number from 0 to 7 or a name from sun to sat"),
+        (
+            "0 9 * * monday",
+            "day of week: 'monday' is not a number from 0 to 7 or a name from sun to sat; did you mean mon?",
+        ),
+        ("0 9 * * mno", "day of week: 'mno' is not a number from 0 to 7 or a name from sun to sat; did you mean mon?"),
         ("0 9 * * jan", "day of week: 'jan' is not"),
         ("mon * * * *", "minute: 'mon' is not a number from 0 to 59"),
         ("1,,2 * * * *", "minute: the list has an empty place"),
