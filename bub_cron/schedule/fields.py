@@ -4,7 +4,6 @@ Kept true here: croniter, which is imported nowhere else and only once a text ha
 way of its own. It costs 100 ms.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -30,17 +29,13 @@ class Field(NamedTuple):
             return self.names.index(word) + self.low
         if not word.isdigit():
             names = f" or a name from {self.names[0]} to {self.names[-1]}" if self.names else ""
-            near = self._nearest(word)
+            from bub_cron.schedule.hints import nearest_name
+
+            near = nearest_name(word, self.names)
             raise self.fault(f"{word[:40]!r} is not a number from {self.low} to {self.high}{names}{near}")
         if not self.low <= int(word) <= self.high:
             raise self.fault(f"{word[:40]!r} is out of range, write {self.low} to {self.high}")
         return int(word)
-
-    def _nearest(self, word: str) -> str:
-        """Offer the name that a longer or a mistyped word means: `monday`, `fryday`, `mno`."""
-        same = [name for name in self.names if word.startswith(name)]
-        near = same or difflib.get_close_matches(word[:3], self.names, n=1)
-        return f"; did you mean {near[0]}?" if near else ""
 
 
 _DAY = Field("day of month", 1, 31)

@@ -1,6 +1,6 @@
-"""What to write instead of a zone's name that is unknown.
+"""What to write instead of a name that is unknown: a zone's, a weekday's, a month's.
 
-Kept true here: a hint names only zones that are known here. Hints take milliseconds, so they are kept: the same mistake
+Kept true here: a hint names only what is known here. Hints for zones take milliseconds, so they are kept: the same mistake
 may stand in every reminder of a file.
 """
 
@@ -9,6 +9,12 @@ from functools import cache, lru_cache
 from zoneinfo import available_timezones
 
 from bub_cron.schedule.zones import MAX_NAME, NO_ZONES
+
+
+def nearest_name(word: str, names: tuple[str, ...]) -> str:
+    """Offer the short name that a longer or a mistyped word means (`monday`, `fryday`, `mno`); "" if none is near."""
+    near = [name for name in names if word.startswith(name)] or get_close_matches(word[:3], names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 @lru_cache(maxsize=64)
