@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import Held
-from gateway_kit import Gateway, House, until
+from gateway_kit import SCRIPTS, Gateway, House, until
 from stand_in_model import Messages
 
 
@@ -318,6 +322,30 @@ def test_fire_and_send_show_the_outcome_and_the_reply(shared: tuple[House, Gatew
     lost = house.command("send", "--to", "nosuch:1", "--text", "by hand", check=1)
     assert "this gateway has no channel nosuch" in lost.stderr
     house.command("send", "--to", "testchat:1", "--text", "x", "--socket", "/nowhere/cron.sock", check=69)
+
+
+def test_fire_shows_on_a_terminal_that_the_turn_is_running_and_for_how_long(house: House, held: Held) -> None:
+    house.reminders.write_text('reminders:\n  standup: {cron: "0 9 * * *", to: "testchat:1", prompt: New?}\n')
+    house.gateway()
+    held.hold()
+    controller, terminal = pty.openpty()
+    fire = subprocess.Popen(
+        [SCRIPTS / "bub-cron", "fire", "standup"],
+        env={**house.environment, "TERM": "xterm"}, stdin=terminal, stdout=terminal, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = ""
+    while not re.search(r"it is running, [1-9]\.\d s", shown):
+        shown += os.read(controller, 4096).decode()
+    held.let_go()
+    rest = ""
+    with contextlib.suppress(OSError):  # the terminal's other side is closed: all has been read
+        while chunk := os.read(controller, 4096):
+            rest += chunk.decode()
+    os.close(controller)
+    assert fire.wait(60) == 0
+    assert "the model's reply" in rest
+    assert "delivered" in rest
 
 
 def test_a_bad_setting_leaves_the_gateway_alone(house: House) -> None:
