@@ -43,6 +43,7 @@ At a start, what a crash left `running`:
 | a reply is kept, no send begun          | retrying, at once                                  |
 | in a turn, attempts left                | retrying, after the usual delay                    |
 | in a turn, none left                    | failed; unknown where the turn acts by itself      |
+| an open row that can't be read          | failed, so that it keeps no other from running     |
 """
 
 from __future__ import annotations
