@@ -1,0 +1,70 @@
+"""What every command stands on: the group, the options that all have, and errors become text.
+
+Kept true here: every error of ours becomes its text and its exit status in one place, `_Commands`.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+import click
+
+from bub_cron import __version__, terminal
+from bub_cron.errors import BubCronError, FileFaultsError, UnknownReminderError
+from bub_cron.paths import find_paths
+from bub_cron.reminders import Reminder
+
+
+class _Commands(click.Group):
+    """The one place where an error of ours becomes text and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FileFaultsError as error:
+            terminal.print_faults(error, sys.stderr)
+            ctx.exit(error.exit_status)
+        except BubCronError as error:
+            for line in terminal.clean_lines(str(error)):
+                click.echo(f"bub-cron: {line}", err=True)
+            ctx.exit(error.exit_status)
+
+
+def with_paths[R](command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options --file, --state and --socket, and hand it the paths in force."""
+
+    @click.option("--file", metavar="PATH", help="The reminders file (BUB_CRON_FILE, $BUB_HOME/reminders.yaml).")
+    @click.option("--state", metavar="DIR", help="The directory of the stores (BUB_CRON_STATE, $BUB_HOME/cron).")
+    @click.option("--socket", metavar="PATH", help="The gateway's socket (BUB_CRON_SOCKET, $BUB_HOME/cron/cron.sock).")
+    @functools.wraps(command)
+    def wrapper(*, file: str | None, state: str | None, socket: str | None, **kwargs: Any) -> R:
+        return command(find_paths(file=file, state=state, socket=socket), **kwargs)
+
+    return wrapper
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bub-cron")
+def commands() -> None:
+    """Reminders on a schedule for Bub.
+
+    Reminders stand in a YAML file; cron or a systemd timer runs `bub-cron tick` each minute; the tick submits what is
+    due to the live `bub gateway`, which delivers it to the chat it is for.
+    """
+
+
+def named(reminders: list[Reminder], name: str) -> Reminder:
+    """Return the reminder of a name; `UnknownReminderError` tells of the nearest there is."""
+    for reminder in reminders:
+        if reminder.name == name:
+            return reminder
+    near = get_close_matches(name, [reminder.name for reminder in reminders], n=1)
+    hint = f"did you mean {near[0]}?" if near else "`bub-cron list` shows those there are"
+    raise UnknownReminderError(f"there is no reminder {terminal.clean(name)}; {hint}")

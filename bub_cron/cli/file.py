@@ -1,0 +1,73 @@
+"""The commands about the reminders file itself: init, check, schema.
+
+Kept true here: a file that is there is never written to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+import click
+
+from bub_cron import terminal
+from bub_cron.cli.base import commands, with_paths
+from bub_cron.cli.look import local_fire_time, next_of
+from bub_cron.errors import FileExistsAlreadyError, FileFaultsError
+from bub_cron.paths import Paths
+from bub_cron.reminders import STARTER, Reminder, json_schema, load, suspicions
+
+
+@commands.command()
+@with_paths
+def init(paths: Paths) -> None:
+    """Write a commented starter file, never over an existing one."""
+    try:
+        os.makedirs(os.path.dirname(paths.file), exist_ok=True)
+        with open(paths.file, "x", encoding="utf-8") as file:
+            file.write(STARTER)
+    except FileExistsError as error:
+        raise FileExistsAlreadyError(f"{paths.file} is there already; it was left as it is") from error
+    except OSError as error:
+        raise FileExistsAlreadyError(f"{paths.file} can't be written: {error.strerror or error}") from error
+    click.echo(paths.file)
+    click.echo("Edit it, then try `bub-cron check` and `bub-cron next`.", err=True)
+
+
+@commands.command()
+@with_paths
+def check(paths: Paths) -> None:
+    """Print every fault of the file, or a one-line summary."""
+    try:
+        reminders = load(paths.file)
+    except FileFaultsError as error:
+        terminal.print_faults(error, sys.stdout)
+        sys.exit(error.exit_status)
+    now = int(time.time())
+    for notice in suspicions(reminders, now):
+        click.echo(
+            f"{terminal.clean(paths.file)}:{notice.line}:{notice.column}: warning: {terminal.clean(notice.message)}",
+            err=True,
+        )
+    click.echo(f"{terminal.clean(paths.file)}: {_summary(reminders, now)}")
+
+
+def _summary(reminders: list[Reminder], now: int) -> str:
+    disabled = sum(not reminder.enabled for reminder in reminders)
+    count = f"{len(reminders)} reminder{'' if len(reminders) == 1 else 's'}"
+    if disabled:
+        count += f", {disabled} of them disabled"
+    upcoming = [(moment, reminder) for reminder in reminders if (moment := next_of(reminder, now)) is not None]
+    if not upcoming:
+        return f"{count}; nothing is to fire"
+    moment, reminder = min(upcoming, key=lambda pair: pair[0])
+    return f"{count}; the next is {reminder.name}, at {local_fire_time(moment, reminder)}, in {terminal.span(moment - now)}"
+
+
+@commands.command("schema")
+@with_paths
+def schema_(paths: Paths) -> None:
+    """Print the JSON Schema of the file, for editors that complete and check it."""
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))

@@ -1,0 +1,130 @@
+"""The commands that run something now, through the live gateway: fire, send.
+
+Kept true here: they exit with 0 only for a last word that is good, or for `accepted` where nobody waits.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from typing import Any
+
+import click
+
+from bub_cron import terminal
+from bub_cron.cli.base import commands, named, with_paths
+from bub_cron.errors import GatewayAbsentError, GatewayLeftError, UnknownReminderError
+from bub_cron.paths import Paths
+from bub_cron.reminders import load
+from bub_cron.trigger.client import PATIENCE, Connection
+from bub_cron.wire import (
+    ACCEPTED,
+    BUSY,
+    FIELDS,
+    GOOD,
+    LAST_WORDS,
+    MAX_LINE,
+    REJECTED,
+    RETRYING,
+    RUNNING,
+    check_fields,
+    encode,
+    parse_duration,
+)
+
+_ENDS = LAST_WORDS | {BUSY}
+
+
+@commands.command()
+@click.argument("name")
+@click.option("--no-wait", is_flag=True, help="Return once the gateway has accepted it.")
+@with_paths
+def fire(paths: Paths, name: str, no_wait: bool) -> None:
+    """Fire a reminder now and show what becomes of it.
+
+    Minds neither `enabled` nor `overlap`. Exits with 0 for delivered, silent and ran, 69 without a gateway, 1 otherwise.
+    """
+    try:
+        reminder = named(load(paths.file), name)
+    except UnknownReminderError as error:
+        error.exit_status = 1
+        raise
+    request = {**reminder.content(), "id": f"fire-{name}-{uuid.uuid4().hex[:12]}", "overlap": "queue"}
+    sys.exit(_run_now(paths, request, wait=not no_wait))
+
+
+@commands.command()
+@click.option("--to", required=True, metavar="CHANNEL:CHAT_ID", help="Where the reply goes.")
+@click.option("--prompt", help="Run a turn with this prompt.")
+@click.option("--text", help="Send this as it is.")
+@click.option("--session", help="The Bub session that the turn belongs to (default: as --to).")
+@click.option("--timeout", help="One attempt's limit, such as 10m.")
+@click.option("--no-wait", is_flag=True, help="Return once the gateway has accepted it.")
+@with_paths
+def send(paths: Paths, no_wait: bool, **fields: str | None) -> None:
+    """Send a text, or run a prompt, now and without a reminder; shows and exits as `fire`."""
+    given: dict[str, Any] = {key: value for key, value in fields.items() if value is not None}
+    try:
+        request = check_fields(given, FIELDS)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if "timeout" in given:
+        request["timeout"] = parse_duration(given["timeout"])
+    sys.exit(_run_now(paths, {**request, "id": f"send-{uuid.uuid4().hex[:12]}"}, wait=not no_wait))
+
+
+def _run_now(paths: Paths, request: dict[str, Any], *, wait: bool) -> int:
+    """Submit a request, show what becomes of it, and return the exit status."""
+    line = encode({**request, "wait": wait})
+    if len(line) > MAX_LINE:
+        raise click.UsageError(f"the message is too long: a request may have {MAX_LINE // 1024} KiB")
+    with Connection(paths.socket) as connection:
+        connection.write(line)
+        answer = _follow(connection, request, wait=wait)
+    status = answer.get("status")
+    if status == REJECTED:
+        click.echo(f"rejected: {terminal.clean(str(answer.get('error')))}", err=True)
+        return 1
+    _show_answer(answer, request)
+    return 0 if status in GOOD or (not wait and status == ACCEPTED) else 1
+
+
+def _follow(connection: Connection, request: dict[str, Any], *, wait: bool) -> dict[str, Any]:
+    """Return the last word, or without `wait` the first one; on a terminal, show meanwhile what goes on."""
+    out = terminal.console(sys.stderr)
+    began = time.monotonic()
+    answers = connection.read_some()
+    with out.status("asking the gateway") as shown:
+        while True:
+            for answer in answers:
+                if not wait or answer.get("status") in _ENDS:
+                    return answer
+                shown.update(_progress(answer, time.monotonic() - began))
+            try:
+                if out.is_terminal:
+                    connection.write(encode({"status": request["id"]}))
+                answers = connection.read(1.0 if out.is_terminal else PATIENCE)
+            except GatewayAbsentError as error:
+                text = f"{error}\n{request['id']} is in its inbox: `bub-cron log` will show what becomes of it"
+                raise GatewayLeftError(text) from error
+
+
+def _progress(answer: dict[str, Any], seconds: float) -> str:
+    what = {ACCEPTED: "waits for its turn", RUNNING: "is running", RETRYING: "failed and will be tried again"}
+    state = what.get(str(answer.get("status")), "asking the gateway")
+    attempts = answer.get("attempts", 0)
+    return f"it {state}, {terminal.span(seconds)}{f' (attempt {attempts})' if attempts > 1 else ''}"
+
+
+def _show_answer(answer: dict[str, Any], request: dict[str, Any]) -> None:
+    status = str(answer.get("status"))
+    words = [status, "to" if status.endswith("delivered") else "for", str(request["to"])]
+    if "seconds" in answer:
+        words += ["in", terminal.span(answer["seconds"])]
+    out = terminal.console()
+    out.print(terminal.outcome(words[0]), terminal.clean(f"{' '.join(words[1:])} ({answer.get('id')})"), soft_wrap=True)
+    if "error" in answer:
+        click.echo(f"error: {terminal.clean(str(answer['error']))}", err=True)
+    for line in terminal.clean_lines(str(answer.get("reply", ""))):
+        click.echo(line)
