@@ -12,6 +12,7 @@ import os
 import sqlite3
 
 from bub_cron.errors import StoreError
+from bub_cron.store import ERRORS
 from bub_cron.wire import iso
 
 TYPE_CHECKING = False
@@ -100,7 +101,7 @@ def known_to_inbox(path: str, ids: Iterable[str]) -> set[str] | None:
     """Return which of the ids the inbox at `path` has; None if it can't be read, so that nobody knows."""
     try:
         inbox = sqlite3.connect(_read_only(path, wal=True), uri=True, timeout=_BUSY_SECONDS)
-    except sqlite3.Error:
+    except ERRORS:
         return None
     try:
         return {
@@ -108,7 +109,7 @@ def known_to_inbox(path: str, ids: Iterable[str]) -> set[str] | None:
             for firing_id in ids
             if inbox.execute("SELECT 1 FROM firings WHERE id = ?", (firing_id,)).fetchone()
         }
-    except sqlite3.Error:
+    except ERRORS:
         return None
     finally:
         inbox.close()
@@ -120,7 +121,7 @@ def _select(paths: Paths, query: str, values: Sequence[object]) -> Iterator[Reco
         _attach(view, "ledger", paths.ledger, _EMPTY_LEDGER, wal=False)
         _attach(view, "inbox", paths.inbox, _EMPTY_INBOX, wal=True)
         rows = view.execute(query, values).fetchall()
-    except sqlite3.Error as error:
+    except ERRORS as error:
         raise StoreError(f"the stores in {paths.state} can't be read: {error}") from error
     finally:
         view.close()

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bub_cron.errors import RequestError
 from bub_cron.gateway import inbox
 from bub_cron.paths import Paths, find_paths
 from bub_cron.store import open_store
@@ -163,7 +164,10 @@ class FakeGateway:
         if "status" in request:
             known = request["status"] in self.inbox
             return [{"id": request["status"], "status": "accepted" if known else "unknown-id"}]
-        parsed: Any = parse_request(line.strip(), now=0, new_id=lambda: "poke-1")
+        try:
+            parsed: Any = parse_request(line.strip(), now=0, new_id=lambda: "poke-1")
+        except RequestError as error:
+            return [{**({"id": error.id} if error.id else {}), "status": "rejected", "error": str(error)}]
         content = parsed.content()
         with self._lock:
             if self.inbox.setdefault(parsed.id, content) != content:

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -331,6 +332,14 @@ def file_for_a_directory(path: Path) -> None:
     (path / "cron").write_text("precious")
 
 
+async def _said(log: list[str], words: str) -> None:
+    """Wait, by the machine's own clock, until a line of the log begins with these words."""
+    end = time.monotonic() + 20
+    while not any(line.startswith(words) for line in log):
+        assert time.monotonic() < end, log
+        await asyncio.sleep(1)
+
+
 @pytest.mark.parametrize("trouble", [file_in_the_way, newer_store, file_for_a_directory])
 def test_what_goes_wrong_at_the_start_is_said_and_leaves_the_gateway_alone(
     path: Path, log: list[str], trouble: Any
@@ -338,7 +347,7 @@ def test_what_goes_wrong_at_the_start_is_said_and_leaves_the_gateway_alone(
     async def main() -> None:
         gateway = Gateway(path)
         async with gateway.up():
-            await asyncio.sleep(5)
+            await _said(log, "cron.off: ")
             assert gateway.task is not None
             assert not gateway.task.done()
             assert gateway.chat.started
@@ -349,6 +358,22 @@ def test_what_goes_wrong_at_the_start_is_said_and_leaves_the_gateway_alone(
     with bub_home(path):
         run(main())
     assert any(line.startswith("cron.off: ") for line in log)
+
+
+def test_what_went_wrong_at_the_start_is_looked_after_again(path: Path, log: list[str]) -> None:
+    async def main() -> None:
+        gateway = Gateway(path)
+        async with gateway.up():
+            for _ in range(100):
+                await asyncio.sleep(1)
+            assert sum(line.startswith("cron.off: ") for line in log) == 1
+            (path / "cron").unlink()
+            await _said(log, "cron.ready")
+            assert gateway.listens
+
+    file_for_a_directory(path)
+    with bub_home(path):
+        run(main())
 
 
 def test_a_setting_that_is_wrong_is_said_and_leaves_the_gateway_alone(path: Path, log: list[str]) -> None:

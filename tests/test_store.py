@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bub_cron.errors import EX_IOERR, StoreError
+from bub_cron.errors import EX_IOERR, DamagedStoreError, StoreError
 from bub_cron.store import Transaction, open_store
 
 SCHEMA = ("CREATE TABLE things (name TEXT PRIMARY KEY)", "INSERT INTO things VALUES ('first')")
@@ -79,10 +79,57 @@ def test_the_schema_is_run_once(tmp_path: Path) -> None:
     assert names(tmp_path / "a.db") == ["first"]
 
 
-def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+def test_an_empty_file_is_a_damaged_store(tmp_path: Path) -> None:
+    """A store comes into being whole, so that one cut to nothing can be told from a new one."""
     (tmp_path / "a.db").touch()
+    with pytest.raises(DamagedStoreError, match=r"a\.db is damaged: it is empty"):
+        opened(tmp_path / "a.db")
+
+
+@pytest.mark.parametrize("left", [b"", b"half of a sto"])
+def test_what_was_left_by_one_that_did_not_come_to_its_end_is_made_anew(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "a.db.making").write_bytes(left)
     opened(tmp_path / "a.db").close()
     assert names(tmp_path / "a.db") == ["first"]
+    assert os.listdir(tmp_path) == ["a.db"]
+
+
+def test_a_store_whose_making_is_cut_short_is_not_there(tmp_path: Path) -> None:
+    broken = (*SCHEMA, "CREATE TABLE things (name)")
+    with pytest.raises(StoreError):
+        open_store(str(tmp_path / "a.db"), application_id=77, version=1, schema=broken, journal="DELETE")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(0, b"X"), (18, b"\x77"), (19, b"\x00"), (21, b"\x00"), (47, b"\x09"), (52, b"\x01"), (56, b"\0\0\0\2")],
+)
+def test_what_sqlite_would_take_at_its_word_is_damage(tmp_path: Path, place: int, value: bytes) -> None:
+    path = tmp_path / "a.db"
+    opened(path).close()
+    content = bytearray(path.read_bytes())
+    content[place : place + len(value)] = value
+    path.write_bytes(content)
+    with pytest.raises(DamagedStoreError, match="its first bytes are not those of a store"):
+        opened(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("column", ["name", "n\xf3me"])
+def test_a_schema_that_is_not_ours_any_more_is_damage(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "a.db"
+    opened(path).close()
+    path.write_bytes(path.read_bytes().replace(b"things (name", f"things ({column}".encode("latin-1")[:-1] + b"\xff"))
+    with pytest.raises(DamagedStoreError):
+        open_store(
+            str(path),
+            application_id=77,
+            version=2,
+            schema=SCHEMA,
+            journal="DELETE",
+            migrations={1: ("INSERT INTO things (name) VALUES ('x')",)},
+        )
 
 
 def test_it_syncs_fully_and_keeps_the_journal_asked_for(tmp_path: Path) -> None:
@@ -132,7 +179,7 @@ def other_store(path: Path) -> str:
 
 def text(path: Path) -> str:
     path.write_text("Dear diary,\n" * 100)
-    return "file is not a database"
+    return "is damaged: its first bytes are not those of a store"
 
 
 def damaged(path: Path) -> str:

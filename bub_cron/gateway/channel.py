@@ -95,17 +95,22 @@ class CronChannel(Lifecycle):
         return self._turns.capture(message, stream)
 
     async def _serve(self, manager: Channels, ready: asyncio.Event) -> None:
-        async with AsyncExitStack() as stack:
-            try:
-                runner = await self._bring_up(manager, stack)
-            except Exception as error:
-                # Without a socket every tick says that there is no gateway; the reason stands here.
-                logger.error("cron.off: {}", described(error))
-                return
-            await ready.wait()
-            runner.begin()
-            logger.info("cron.ready")
-            await asyncio.Event().wait()  # until stop() cancels
+        said = ""
+        while True:
+            async with AsyncExitStack() as stack:
+                try:
+                    runner = await self._bring_up(manager, stack)
+                except Exception as error:
+                    # Without a socket every tick says that there is no gateway; the reason stands here, once.
+                    if (why := described(error)) != said:
+                        logger.error("cron.off: {}; looked after again every {:g} s", why, _LOOK_SECONDS)
+                        said = why
+                else:
+                    await ready.wait()
+                    runner.begin()
+                    logger.info("cron.ready")
+                    await asyncio.Event().wait()  # until stop() cancels
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _bring_up(self, manager: Channels, stack: AsyncExitStack) -> Runner:
         settings = ensure_config(CronSettings)

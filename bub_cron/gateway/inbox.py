@@ -62,7 +62,7 @@ from loguru import logger
 
 from bub_cron import salvage
 from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, described
-from bub_cron.store import Transaction, open_store, store_error
+from bub_cron.store import ERRORS, Transaction, check_whole, instant, number, open_store, store_error, text
 from bub_cron.wire import (
     ACCEPTED,
     COMMAND,
@@ -84,30 +84,31 @@ from bub_cron.wire import (
 
 APPLICATION_ID = 0x62634958  # "bcIX"
 VERSION = 1
+# The checks say what a whole row is: a damaged store's rows come over only if they pass.
 SCHEMA = (
-    """
+    f"""
 CREATE TABLE firings (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of acceptance
-    id          TEXT NOT NULL UNIQUE,
+    id          TEXT NOT NULL UNIQUE {text("id")},
     reminder    TEXT,
     fire_time   TEXT,               -- a label; UTC when a tick wrote it
-    target      TEXT NOT NULL,      -- channel:chat_id
-    session     TEXT NOT NULL,
+    target      TEXT NOT NULL {text("target")},      -- channel:chat_id
+    session     TEXT NOT NULL {text("session")},
     kind        TEXT NOT NULL CHECK (kind IN ('prompt', 'text', 'command')),
-    content     TEXT NOT NULL,      -- canonical JSON of what it does
-    expires     REAL NOT NULL,      -- instants are seconds since the epoch
+    content     TEXT NOT NULL {text("content")},      -- canonical JSON of what it does
+    expires     REAL NOT NULL {instant("expires", "real")}, -- instants are seconds since the epoch
     state       TEXT NOT NULL CHECK (state IN ('accepted', 'running', 'retrying', 'delivered', 'silent', 'ran',
                                                'undelivered', 'failed', 'unknown', 'missed')),
-    attempts    INTEGER NOT NULL DEFAULT 0,
-    sends       INTEGER NOT NULL DEFAULT 0,
-    sending     INTEGER NOT NULL DEFAULT 0,
+    attempts    INTEGER NOT NULL DEFAULT 0 {number("attempts", 1_000_000)},
+    sends       INTEGER NOT NULL DEFAULT 0 {number("sends", 1_000_000)},
+    sending     INTEGER NOT NULL DEFAULT 0 CHECK (sending IN (0, 1)),
     reply       TEXT,               -- what is, or was, to be sent
     error       TEXT,
     tokens      INTEGER,            -- of all attempts, where the model's provider tells
-    not_before  REAL,
-    accepted_at REAL NOT NULL,
-    started_at  REAL,
-    finished_at REAL
+    not_before  REAL {instant("not_before", "real")},
+    accepted_at REAL NOT NULL {instant("accepted_at", "real")},
+    started_at  REAL {instant("started_at", "real")},
+    finished_at REAL {instant("finished_at", "real")}
 )
 """,
     "CREATE INDEX firings_open ON firings (seq) WHERE state IN ('accepted', 'running', 'retrying')",
@@ -509,10 +510,9 @@ class Inbox:
 
     def _serve(self, opened: asyncio.Future[None]) -> None:
         try:
-            connection = self._open()
-            self._open_count = _count_open(connection)
+            connection: sqlite3.Connection | None = self._open()
         except Exception as error:
-            self._tell([(opened, None, error if isinstance(error, StoreError) else store_error(self._path, error))])
+            self._tell([(opened, None, store_error(self._path, error))])
             return
         self._tell([(opened, None, None)])
         more = True
@@ -521,43 +521,64 @@ class Inbox:
             while len(batch) < _MOST_IN_ONE_TRANSACTION and not self._asked.empty():
                 batch.append(self._asked.get())
             more = None not in batch
-            self._carry_out(connection, [asked for asked in batch if asked is not None])
-        connection.close()
+            connection = self._carry_out(connection, [asked for asked in batch if asked is not None])
+        if connection is not None:
+            connection.close()
 
     def _open(self) -> sqlite3.Connection:
         """Open the store; one that is damaged is put aside first, and what can be read of it kept."""
         try:
-            connection = _make(self._path)
-            if connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok":
-                return connection
-            connection.close()
-        except sqlite3.Error as error:
-            if not isinstance(store_error(self._path, error), DamagedStoreError):
-                raise
-        except DamagedStoreError as error:
-            logger.error("cron.store {}", error)
+            return self._open_whole()
+        except (*ERRORS, StoreError) as error:
+            damage = store_error(self._path, error)
+            if not isinstance(damage, DamagedStoreError):
+                raise damage from error
+        logger.error("cron.store {}", damage)
         logger.error("cron.store {}", salvage.mend(self._path, iso(time.time()), _make))
-        return _make(self._path)
+        return self._open_whole()
 
-    def _carry_out(self, connection: sqlite3.Connection, batch: list[tuple[_Step, asyncio.Future[Any]]]) -> None:
-        """Carry out a batch in one transaction; each step stands or falls alone, the commit is common to all."""
+    def _open_whole(self) -> sqlite3.Connection:
+        connection = _make(self._path)
+        try:
+            _keep_log(connection, True)  # a damaged store is to be put aside as it was found
+            check_whole(connection, self._path, SCHEMA)
+            self._open_count = _count_open(connection)
+            _keep_log(connection, False)
+        except (*ERRORS, StoreError):
+            connection.close()
+            raise
+        return connection
+
+    def _carry_out(
+        self, connection: sqlite3.Connection | None, batch: list[tuple[_Step, asyncio.Future[Any]]]
+    ) -> sqlite3.Connection | None:
+        """Carry out a batch in one transaction; each step stands or falls alone, the commit is common to all.
+
+        Return the connection for the next batch, None if the store could not be opened again after it was damaged.
+        """
         done: list[tuple[asyncio.Future[Any], Any, Exception | None]] = []
         try:
+            connection = connection or self._open()
             with Transaction(connection):
                 for step, future in batch:
                     done.append((future, *self._one(connection, step)))
-        except sqlite3.Error as error:
+        except (*ERRORS, StoreError) as error:
             self._open_count = None  # what the steps made of it is not what is on disk
             failed = store_error(self._path, error)
             done = [(future, None, failed) for _, future in batch]
+            if connection is not None and isinstance(failed, DamagedStoreError):
+                _keep_log(connection, True)
+                connection.close()
+                connection = None  # the next batch, which comes at once where one of these is insisted on, mends it
         self._tell(done)
+        return connection
 
     @staticmethod
     def _one(connection: sqlite3.Connection, step: _Step) -> tuple[Any, Exception | None]:
         connection.execute("SAVEPOINT step")
         try:
             result = step(connection)
-        except sqlite3.Error:
+        except ERRORS:
             raise  # the disk or the store itself: the whole transaction falls
         except Exception as error:
             # Also what nobody foresaw: it belongs to whoever asked, and must not end the thread.
@@ -572,10 +593,12 @@ class Inbox:
 
 
 def _make(path: str) -> sqlite3.Connection:
-    connection = open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="WAL")
-    # What is no UTF-8 was damaged; the row it stands in is to be judged, not to raise from every query that meets it.
-    connection.text_factory = lambda text: text.decode("utf-8", "replace")
-    return connection
+    return open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="WAL")
+
+
+def _keep_log(connection: sqlite3.Connection, keep: bool) -> None:
+    """Choose whether closing the connection leaves the log as it is, or takes it into the store."""
+    connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
 
 
 def _count_open(connection: sqlite3.Connection) -> int:

@@ -168,6 +168,9 @@ class Runner:
             self._drives.pop(firing.id, None)
             self._busy.discard(firing.id)
             self._sending.discard(firing.id)
+            # Without a last word, whoever waits for it learns by the end of the connection that none comes now.
+            for watcher in self._watchers.pop(firing.id, ()):
+                watcher.cancel()
 
     async def _wait_until(self, instant: float | None) -> None:
         if instant is not None and (seconds := instant - self.now()) > 0:

@@ -27,56 +27,60 @@ Kept true here:
 
 from __future__ import annotations
 
-from bub_cron.store import Transaction, open_store
-from bub_cron.wire import ACCEPTED, DUE, MISSED, REJECTED, firing_id, iso
+from bub_cron.errors import DamagedStoreError
+from bub_cron.store import FAR, Transaction, check_whole, instant, number, open_store, text
+from bub_cron.wire import ACCEPTED, DUE, MAX_DURATION, MISSED, REJECTED, firing_id, iso
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
     from bub_cron.errors import StoreError
 
 APPLICATION_ID = 0x62634C64  # "bcLd"
 VERSION = 1
 ROWS_EACH = 1000  # fire times of one reminder, recorded at once, that get a row each
+# The checks say what a whole row is: a damaged store's rows come over only if they pass.
 SCHEMA = (
-    """
+    f"""
 CREATE TABLE tick (
     one         INTEGER PRIMARY KEY CHECK (one = 1),
-    last_tick   INTEGER,    -- instants are seconds since the epoch
+    last_tick   INTEGER {instant("last_tick")}, -- instants are seconds since the epoch
     signature   TEXT,       -- of the reminders file as it was last read
     faults      TEXT,       -- of that file, NULL if it was good
-    status      INTEGER,    -- the exit status that these faults have
+    status      INTEGER {number("status", 255)}, -- the exit status that these faults have
     trouble     TEXT,       -- what the last tick had to say
-    said_at     INTEGER     -- when that was last printed
+    said_at     INTEGER {instant("said_at")} -- when that was last printed
 )
 """,
-    """
+    f"""
 CREATE TABLE reminders (
-    name        TEXT PRIMARY KEY,
-    schedule    TEXT NOT NULL,      -- as schedule.encode() writes it
-    content     TEXT NOT NULL,      -- JSON: the request's fields but for id, fire_time, expires
-    enabled     INTEGER NOT NULL,
-    grace       INTEGER NOT NULL,   -- seconds
-    catch_up    TEXT NOT NULL,
-    next_at     INTEGER             -- the first fire time that is not yet recorded
+    name        TEXT PRIMARY KEY {text("name")},
+    schedule    TEXT NOT NULL {text("schedule")},      -- as schedule.encode() writes it
+    content     TEXT NOT NULL {text("content")},      -- JSON: the request's fields but for id, fire_time, expires
+    enabled     INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+    grace       INTEGER NOT NULL {number("grace", MAX_DURATION)}, -- seconds
+    catch_up    TEXT NOT NULL CHECK (catch_up IN ('latest', 'all')),
+    next_at     INTEGER {instant("next_at")} -- the first fire time that is not yet recorded
 ) WITHOUT ROWID
 """,
-    """
+    f"""
 CREATE TABLE firings (
-    id           TEXT PRIMARY KEY,
-    reminder     TEXT NOT NULL,
-    fire_time    INTEGER NOT NULL,
+    id           TEXT PRIMARY KEY {text("id")},
+    reminder     TEXT NOT NULL {text("reminder")},
+    fire_time    INTEGER NOT NULL {instant("fire_time")},
     count        INTEGER NOT NULL DEFAULT 1,    -- fire times that share the row; fire_time is the last of them
-    expires      INTEGER NOT NULL,
-    content      TEXT NOT NULL,
+    expires      INTEGER NOT NULL {number("expires", FAR + MAX_DURATION)},
+    content      TEXT NOT NULL {text("content")},
     state        TEXT NOT NULL CHECK (state IN ('due', 'accepted', 'missed', 'rejected')),
     reason       TEXT,
-    edited       INTEGER NOT NULL DEFAULT 0,    -- its reminder is gone, disabled or rescheduled
-    recorded_at  INTEGER NOT NULL,
-    submitted_at INTEGER,                       -- when its line may first have been written
-    settled_at   INTEGER
+    edited       INTEGER NOT NULL DEFAULT 0 CHECK (edited IN (0, 1)), -- its reminder is gone, disabled or rescheduled
+    recorded_at  INTEGER NOT NULL {instant("recorded_at")},
+    submitted_at INTEGER {instant("submitted_at")}, -- when its line may first have been written
+    settled_at   INTEGER {instant("settled_at")},
+    CHECK (state <> 'due' OR id = reminder || '@' || strftime('%Y-%m-%dT%H:%M:%SZ', fire_time, 'unixepoch'))
 )
 """,
     "CREATE INDEX reminders_next ON reminders (next_at)",
@@ -88,21 +92,27 @@ CREATE TABLE firings (
 
 
 def _open(path: str) -> sqlite3.Connection:
-    ledger = open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="DELETE")
-    # What is no UTF-8 was damaged; it is to be judged where it is used, not to raise from every query that meets it.
-    ledger.text_factory = lambda text: text.decode("utf-8", "replace")
-    return ledger
+    return open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="DELETE")
 
 
-def mend(path: str, now: float) -> StoreError:
-    """Put a damaged ledger aside, keep what can be read of it, and return what to say."""
+def mend(path: str, now: float) -> StoreError | None:
+    """Put a damaged ledger aside, keep what can be read of it, and return what to say; None if it is whole by now."""
     from bub_cron import salvage
 
     def finish(fresh: sqlite3.Connection) -> None:
         # The file is to be read again, for its reminders may be among what was lost; and the minute of the mending counts.
         fresh.execute("UPDATE tick SET signature = NULL, last_tick = coalesce(last_tick, ?)", (int(now) - 60,))
 
-    return salvage.mend(path, iso(now), _open, finish)
+    return salvage.mend(path, iso(now), _open_with_its_row, finish)
+
+
+def _open_with_its_row(path: str) -> sqlite3.Connection:
+    """Open a ledger that has the tick's own row; no check of SQLite's misses that."""
+    ledger = _open(path)
+    if ledger.execute("SELECT 1 FROM tick").fetchone() is None:
+        ledger.close()
+        raise DamagedStoreError(f"{path} is damaged: the tick's own row has gone")
+    return ledger
 
 
 class Due:
@@ -146,8 +156,16 @@ class Due:
         return (head + self.content[1:]).encode() + b"\n"
 
 
+def _is_instant(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= FAR
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
 class Ledger:
-    """The open store. Every method raises `sqlite3.Error` when the disk refuses; the tick turns that into `StoreError`."""
+    """The open store. Every method raises one of `store.ERRORS` when the disk refuses, `DamagedStoreError` for a row no tick wrote."""
 
     def __init__(self, path: str) -> None:
         """Open or create it; `StoreError` if that can't be done (`DamagedStoreError`: `mend` it)."""
@@ -165,10 +183,13 @@ class Ledger:
 
     def tick_row(self) -> tuple[int | None, str | None, str | None, int | None]:
         """Return (the last tick's instant, the file's signature, its faults, the faults' exit status)."""
-        row: tuple[int | None, str | None, str | None, int | None] = self._db.execute(
-            "SELECT last_tick, signature, faults, status FROM tick"
-        ).fetchone()
-        return row
+        row = self._db.execute("SELECT last_tick, signature, faults, status FROM tick").fetchone()
+        if row is None or not (
+            _is_instant(row[0] or 0) and _is_text(row[1] or "") and _is_text(row[2] or "") and _is_instant(row[3] or 0)
+        ):
+            raise self._damaged("its tick", row)
+        found: tuple[int | None, str | None, str | None, int | None] = row
+        return found
 
     def set_last_tick(self, now: int) -> None:
         self._db.execute("UPDATE tick SET last_tick = ?", (now,))
@@ -179,6 +200,8 @@ class Ledger:
     def is_news(self, trouble: str, now: int) -> bool:
         """Tell whether a tick's trouble ("" for none) is to be printed: a new one, or one last printed an hour ago."""
         known, said_at = self._db.execute("SELECT trouble, said_at FROM tick").fetchone()
+        if not _is_instant(said_at or 0):
+            raise self._damaged("its tick", (known, said_at))
         if trouble == (known or "") and (not trouble or (said_at is not None and 0 <= now - said_at < 3600)):
             return False
         self._db.execute("UPDATE tick SET trouble = ?, said_at = ?", (trouble, now))
@@ -189,7 +212,7 @@ class Ledger:
     def reminders(self) -> dict[str, tuple[str, str, int, int, str, int | None]]:
         """Return name -> (schedule, content, enabled, grace, catch_up, next_at) of the last good file."""
         rows = self._db.execute("SELECT name, schedule, content, enabled, grace, catch_up, next_at FROM reminders")
-        return {row[0]: row[1:] for row in rows}
+        return {row[0]: row[1:] for row in map(self._sound_reminder, rows)}
 
     def put_reminders(self, rows: Iterable[tuple[str, str, str, int, int, str, int | None]]) -> None:
         """Store reminders: (name, schedule, content, enabled, grace, catch_up, next_at)."""
@@ -200,10 +223,27 @@ class Ledger:
 
     def overdue_reminders(self, now: int) -> list[tuple[str, str, str, int, int]]:
         """Return (name, schedule, content, grace, next_at) of the reminders that have a fire time to record."""
-        return self._db.execute(
-            "SELECT name, schedule, content, grace, next_at FROM reminders WHERE next_at <= ? ORDER BY next_at, name",
-            (now,),
-        ).fetchall()
+        # Beyond the calendar's end stand only values that no tick wrote: they are not to wait there unseen.
+        rows = self._db.execute(
+            "SELECT name, schedule, content, enabled, grace, catch_up, next_at FROM reminders"
+            " WHERE next_at <= ? OR next_at > ? ORDER BY next_at, name",
+            (now, FAR),
+        )
+        return [(*row[:3], row[4], row[6]) for row in map(self._sound_reminder, rows)]
+
+    def _sound_reminder(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        name, schedule, content, enabled, grace, catch_up, next_at = row
+        if (
+            all(map(_is_text, (name, schedule, content, catch_up)))
+            and _is_instant(enabled)
+            and _is_instant(grace)
+            and (next_at is None or _is_instant(next_at))
+        ):
+            return row
+        raise self._damaged("a reminder", row)
+
+    def _damaged(self, what: str, row: tuple[Any, ...] | None) -> DamagedStoreError:
+        return DamagedStoreError(f"{self.path} is damaged: {what} holds what no tick wrote: {str(row)[:200]}")
 
     def set_next(self, rows: Iterable[tuple[int | None, str]]) -> None:
         """Store (next_at, name)."""
@@ -254,6 +294,10 @@ class Ledger:
             "DELETE FROM firings WHERE fire_time < ? AND settled_at < ? AND state <> 'due'", (before, before)
         )
 
+    def check(self) -> None:
+        """Look through the whole store, and raise `DamagedStoreError` if anything in it is not as it was written."""
+        check_whole(self._db, self.path, SCHEMA)
+
     def due(self) -> list[Due]:
         """Return every due firing, the oldest first."""
         rows = self._db.execute(
@@ -262,7 +306,18 @@ class Ledger:
             " FROM firings f LEFT JOIN reminders r ON r.name = f.reminder"
             " WHERE f.state = 'due' ORDER BY f.fire_time, f.id"
         )
-        return [Due(row) for row in rows]
+        return [self._sound_due(row) for row in rows]
+
+    def _sound_due(self, row: tuple[Any, ...]) -> Due:
+        firing_id_, reminder, fire_time, expires, content, edited, submitted_at, *_ = row
+        if (
+            all(map(_is_text, (reminder, content)))
+            and all(map(_is_instant, (fire_time, edited, submitted_at or 0)))
+            and isinstance(expires, int)
+            and firing_id_ == firing_id(reminder, iso(fire_time))
+        ):
+            return Due(row)
+        raise self._damaged("a firing that is due", row)
 
     def any_due(self) -> bool:
         return self._db.execute("SELECT 1 FROM firings WHERE state = 'due' LIMIT 1").fetchone() is not None

@@ -13,12 +13,11 @@ A tick with nothing to do loads no more than SQLite.
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 
 from bub_cron import __version__, errors
 from bub_cron.errors import BubCronError, GatewayAbsentError, StoreError
-from bub_cron.store import store_error
+from bub_cron.store import ERRORS, store_error
 from bub_cron.trigger.ledger import Ledger
 
 TYPE_CHECKING = False
@@ -59,19 +58,20 @@ def run(paths: Paths, now: float, out: TextIO | None = None) -> int:
     out = out or sys.stderr
     try:
         return _run(paths, now, out)
-    except (sqlite3.Error, StoreError) as error:
-        broken = error if isinstance(error, StoreError) else store_error(paths.ledger, error)
+    except (*ERRORS, StoreError) as error:
+        broken = store_error(paths.ledger, error)
     if isinstance(broken, errors.DamagedStoreError):
-        import contextlib
-
         from bub_cron.trigger.ledger import mend
 
         try:
-            broken = mend(paths.ledger, now)
-            with contextlib.closing(Ledger(paths.ledger)) as ledger:
-                _tick(ledger, paths, int(now))  # what is due is due all the same; other troubles the next one tells
-        except (sqlite3.Error, StoreError) as error:
-            broken = error if isinstance(error, StoreError) else store_error(paths.ledger, error)
+            told = mend(paths.ledger, now)
+            if told is not None:  # else another tick has mended it meanwhile
+                _say(out, str(told))
+            status = _run(paths, now, out)  # what is due is due all the same
+        except (*ERRORS, StoreError) as error:
+            broken = store_error(paths.ledger, error)
+        else:
+            return status if told is None else errors.EX_IOERR
     _say(out, str(broken))
     return errors.EX_IOERR
 
@@ -106,9 +106,11 @@ def _tick(ledger: Ledger, paths: Paths, now: int) -> list[Trouble]:
     return troubles
 
 
-def _prune_daily(ledger: Ledger, last_tick: int, now: int) -> None:
+def _look_through_daily(ledger: Ledger, last_tick: int, now: int) -> None:
     if last_tick // _DAY == now // _DAY:
         return
+    # What nobody reads may be damaged for long without anybody's notice.
+    ledger.check()
     try:
         days = int(os.environ.get("BUB_CRON_KEEP_DAYS") or KEEP_DAYS)
     except ValueError:
@@ -166,7 +168,7 @@ def _record(ledger: Ledger, now: int) -> list[Trouble]:
     back = last_tick is not None and now < last_tick - CLOCK_BACK_SECONDS
     troubles = _set_cursor(ledger, now) if back else _record_overdue(ledger, now)
     if last_tick is not None:
-        _prune_daily(ledger, last_tick, now)
+        _look_through_daily(ledger, last_tick, now)
     if last_tick is None or now > last_tick or back:
         ledger.set_last_tick(now)
     if back and last_tick is not None:
