@@ -171,7 +171,8 @@ class Runner:
 
     async def _wait_until(self, instant: float | None) -> None:
         if instant is not None and (seconds := instant - self.now()) > 0:
-            await self._sleep(seconds)
+            # No delay is longer; an instant that is further away was written by a clock that was ahead.
+            await self._sleep(min(seconds, _LATER_DELAY))
 
     # --- The turn
 
@@ -198,13 +199,27 @@ class Runner:
             try:
                 async with asyncio.timeout(max(0.0, firing.expires - self.now())):
                     await held.enter_async_context(session)
-                    await self._users.idle(firing.session, _USER_WAIT)
-                    await held.enter_async_context(self._places)
+                    await self._place_beside_nobody(firing.session)
+                    held.callback(self._places.release)
             except TimeoutError as error:
                 raise _TooLateError(_TOO_LATE) from error
             if self.now() > firing.expires:
                 raise _TooLateError(_TOO_LATE)
             yield
+
+    async def _place_beside_nobody(self, session: str) -> None:
+        """Acquire a place while no user's turn runs in the session; after ten minutes of waiting for users, a place."""
+        loop = asyncio.get_running_loop()
+        left = _USER_WAIT
+        while True:
+            began = loop.time()
+            idle = await self._users.idle(session, left)
+            left -= loop.time() - began
+            await self._places.acquire()
+            # A user may have begun while all places were taken; then the place is for others meanwhile.
+            if not idle or left <= 0 or not self._users.is_busy(session):
+                return
+            self._places.release()
 
     async def _turn(self, firing: Firing) -> Firing:
         begun = False

@@ -45,6 +45,10 @@ class UserTurns:
                 if not waiter.done():
                     waiter.set_result(None)
 
+    def is_busy(self, session: str) -> bool:
+        """Tell whether a user's turn runs in this session now."""
+        return session in self._running
+
     async def idle(self, session: str, most: float) -> bool:
         """Wait until no user's turn runs in the session, at most `most` seconds; return whether it is idle."""
         loop = asyncio.get_running_loop()
