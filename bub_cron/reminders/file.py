@@ -17,7 +17,6 @@ from bub_cron.reminders.faults import EnoughError, Faults
 from bub_cron.reminders.reminder import Reminder
 from bub_cron.reminders.source import INVISIBLE, MAX_BYTES, decode, read
 
-
 _READS = 5  # of a file that changes all the while
 
 
