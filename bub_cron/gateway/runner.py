@@ -208,16 +208,14 @@ class Runner:
             yield
 
     async def _place_beside_nobody(self, session: str) -> None:
-        """Acquire a place while no user's turn runs in the session; after ten minutes of waiting for users, a place."""
+        """Acquire a place at a moment at which no user's turn runs in the session; after ten minutes, at any."""
         loop = asyncio.get_running_loop()
-        left = _USER_WAIT
+        deadline = loop.time() + _USER_WAIT
         while True:
-            began = loop.time()
-            idle = await self._users.idle(session, left)
-            left -= loop.time() - began
+            await self._users.idle(session, deadline - loop.time())
             await self._places.acquire()
             # A user may have begun while all places were taken; then the place is for others meanwhile.
-            if not idle or left <= 0 or not self._users.is_busy(session):
+            if not self._users.is_busy(session) or loop.time() >= deadline:
                 return
             self._places.release()
 
