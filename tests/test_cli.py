@@ -339,6 +339,7 @@ WHY: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "still ran": ("inbox", {"state": "missed", "error": "pills@x still ran"}, "missed  pills@x still ran"),
     "waits": ("inbox", {"state": "accepted", "reply": "hi"}, "accepted  waits for its turn in the gateway: hi"),
+    "runs": ("inbox", {"state": "running", "attempts": 1}, "running  1  is under way"),
     "elsewhere": (
         "ledger", {"state": "accepted", "reason": None},
         "accepted  a gateway has it, whose own record can't be seen here: Time for your pills.",

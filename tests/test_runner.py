@@ -655,6 +655,37 @@ def test_a_user_who_never_stops_talking_cannot_starve_a_firing(tmp_path: Path, p
     in_house(tmp_path, test, max_concurrent=places)
 
 
+def test_nor_can_one_whose_turn_lasts_for_hours_starve_those_that_come_more_often(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        user = asyncio.create_task(home.user_turn("chat:1", 10000))
+        await settle()
+        home.model.always = takes(20)
+        for number in range(20):
+            await home.take(id=str(number), prompt="x")
+            await asyncio.sleep(120)
+        words = [await home.runner.last_word(str(number)) for number in range(20)]
+        assert {word.state for word in words} == {"delivered"}
+        assert {round((word.started_at or 0) - word.accepted_at) for word in words} == {600}
+        await user
+
+    in_house(tmp_path, test)
+
+
+def test_a_turn_that_a_user_began_while_a_firing_waited_for_another_is_waited_for(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.model.script = [takes(1000)]
+        await home.take(id="first", prompt="x", timeout=2000)
+        await home.take(prompt="x")
+        await asyncio.sleep(990)
+        user = asyncio.create_task(home.user_turn("chat:1", 100))
+        firing = await home.runner.last_word("a")
+        assert firing.started_at is not None
+        assert round(firing.started_at - NOON) == 1090
+        await user
+
+    in_house(tmp_path, test)
+
+
 def test_nor_can_one_who_pauses_while_all_places_are_taken(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         async def chat() -> None:

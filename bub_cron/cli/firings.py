@@ -18,7 +18,7 @@ from bub_cron.paths import Paths
 from bub_cron.records import Record, history
 from bub_cron.reminders import load
 from bub_cron.trigger import tick as trigger
-from bub_cron.wire import ACCEPTED, DUE, OUTCOMES, RAN, RETRYING, SILENT, iso
+from bub_cron.wire import ACCEPTED, DUE, OUTCOMES, RAN, RETRYING, RUNNING, SILENT, iso
 
 LOG_COUNT = 20
 
@@ -71,6 +71,7 @@ def log(paths: Paths, name: str | None, count: int, outcome: str | None, as_json
 _PLAINLY = {
     DUE: "waits for a gateway to take it",
     ACCEPTED: "waits for its turn in the gateway",
+    RUNNING: "is under way",
     RETRYING: "waits to be tried again",
     SILENT: "nothing was sent: the model had nothing to say",
     RAN: "it ran, and nothing was sent for it",
