@@ -155,15 +155,29 @@ def test_a_clock_that_goes_ahead_and_stays_leaves_a_bounded_number_of_rows(place
         assert place.tick(NOON) == (0, "")
         for minute in range(5):  # tick after tick: only the first one finds anything to make up for
             assert place.tick(NOON + leap + minute * MINUTE) == (0, "")
-    # Those of before the leap are as old as the clock says: a year is more than rows are kept for.
-    kept = 0 if leap == A_YEAR else 1
     for name, passed, came in (("a", leap // MINUTE, 4), ("b", leap // HOUR, 0)):
         counts = place.select("SELECT count(*), sum(count) FROM firings WHERE reminder = ?", name)
-        assert counts == [(kept + min(passed, 1001) + came, kept + passed + came)]
+        assert counts == [(1 + min(passed, 1001) + came, 1 + passed + came)]
     taken = [identity for identity in gateway.taken if identity.startswith("a@")]
     # The latest of those that are more than a minute old, that of a minute ago, and those that came.
     assert taken == [a("12:00"), *(f"a@{iso(NOON + leap + minute * MINUTE)}" for minute in range(-2, 5))]
     assert set(place.states().values()) == {"accepted", "missed"}
+
+
+def test_a_clock_that_is_a_year_ahead_does_not_wipe_what_is_known_and_one_that_stays_does_so_a_day_later(
+    place: Place,
+) -> None:
+    begin(place, file(a="cron: '0 12 * * *'"))
+    with place.gateway() as gateway:
+        assert place.tick(NOON) == (0, "")
+        assert place.tick(NOON + A_YEAR) == (0, "")
+        assert place.states()[a("12:00")] == "accepted"
+        assert place.tick(NOON - MINUTE)[0] == 0  # it had been a minute ahead even before
+        assert place.tick(NOON) == (0, "")
+        assert gateway.submitted.count(a("12:00")) == 1
+        assert place.tick(NOON + A_YEAR) == (0, "")
+        assert place.tick(NOON + A_YEAR + A_DAY) == (0, "")
+    assert a("12:00") not in place.states()
 
 
 @pytest.mark.parametrize("leap", [HOUR, A_DAY, A_YEAR])
