@@ -209,6 +209,12 @@ def test_trouble_is_news_when_it_is_new_and_then_once_an_hour(ledger: Ledger) ->
         ("b", 3900, True),
         ("b", 0, True),  # the clock went back
         ("b", 60, False),
+        ("a\nb", 120, True),
+        ("b", 180, False),  # what is left is nothing new
+        ("b", 3719, False),
+        ("b", 3720, True),
+        ("a\nb", 3780, True),  # what has come again is
+        ("a", 3840, False),
     ]
     assert [(trouble, now, ledger.is_news(trouble, now)) for trouble, now, _ in said] == said
 

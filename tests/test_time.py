@@ -345,6 +345,16 @@ def test_wherever_a_half_written_file_ends_with_a_fault_the_last_good_one_stays_
     assert Counter(identity[0] for identity in gateway.taken) == {"a": len(faulty), "b": len(faulty)}
 
 
+def test_a_fault_is_not_said_again_because_another_trouble_has_gone(place: Place) -> None:
+    begin(place, file(a="every: 1h"))
+    place.write("reminders: [", NOON - 20)
+    said = [place.tick(NOON - 10), place.tick(NOON)]  # no gateway, besides
+    with place.gateway():
+        said += [place.tick(NOON + minute * MINUTE) for minute in range(1, 58)]
+    assert [bool(text) for _, text in said] == [True, True] + [False] * 57
+    assert [status for status, _ in said] == [65, 69] + [65] * 57
+
+
 def is_faulty(text: str) -> bool:
     try:
         parse(text.encode(), "f")

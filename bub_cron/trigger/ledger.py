@@ -179,12 +179,19 @@ class Ledger:
         self._db.execute("UPDATE tick SET signature = ?, faults = ?, status = ?", (signature, faults, status))
 
     def is_news(self, trouble: str, now: int) -> bool:
-        """Tell whether a tick's trouble ("" for none) is to be printed: a new one, or one last printed an hour ago."""
+        """Tell whether a tick's trouble ("" for none) is to be printed: one with something new, or last printed an hour ago.
+
+        What is left of it when a part has gone is nothing new.
+        """
         known, said_at = self._db.execute("SELECT trouble, said_at FROM tick").fetchone()
-        if trouble == (known or "") and (not trouble or (said_at is not None and 0 <= now - said_at < 3600)):
-            return False
-        self._db.execute("UPDATE tick SET trouble = ?, said_at = ?", (trouble, now))
-        return bool(trouble)
+        known = known or ""
+        is_old = said_at is not None and 0 <= now - said_at < 3600 and {*trouble.split("\n")} <= {*known.split("\n")}
+        if trouble and not is_old:
+            self._db.execute("UPDATE tick SET trouble = ?, said_at = ?", (trouble, now))
+            return True
+        if trouble != known:
+            self._db.execute("UPDATE tick SET trouble = ?", (trouble,))
+        return False
 
     # --- Reminders: the last good file
 
