@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import os
 import sqlite3
 import tempfile
@@ -29,9 +30,9 @@ from gateway_kit import House, until
 from stand_in_model import Messages
 
 from bub_cron.cli import commands
-from bub_cron.errors import FileFaultsError
+from bub_cron.errors import FileFaultsError, RequestError
 from bub_cron.reminders import parse
-from bub_cron.wire import iso
+from bub_cron.wire import iso, parse_request
 
 DAY = "2026-11-23T"
 NOON = at(DAY + "12:00:00")
@@ -508,6 +509,21 @@ def test_a_users_turn_that_dies_anywhere_lets_the_firing_that_waits_for_it_go_on
     in_house(tmp_path, test)
 
 
+def test_a_users_turn_is_over_when_its_state_is_saved_whatever_its_task_goes_on_with(tmp_path: Path) -> None:
+    async def test(home: FakeHouse) -> None:
+        async def turn_and_more() -> None:
+            await home.user_turn("chat:1", 50)
+            await asyncio.sleep(500)
+
+        user = asyncio.create_task(turn_and_more())
+        await settle()
+        await home.word(prompt="x")
+        assert round(elapsed()) == 50
+        await user
+
+    in_house(tmp_path, test)
+
+
 def test_a_users_turn_that_is_cancelled_lets_the_firing_that_waits_for_it_go_on(tmp_path: Path) -> None:
     async def test(home: FakeHouse) -> None:
         user = asyncio.create_task(home.user_turn("chat:1", 500))
@@ -553,5 +569,42 @@ def test_neither_target_nor_session_smuggles_anything_into_the_turn(tmp_path: Pa
         assert message.chat_id == "9|model=evil|thread_id=7"
         assert set(message.context) == {"channel", "chat_id", "topic"}
         assert home.other.taken == []
+
+    in_house(tmp_path, test)
+
+
+FOREIGN = [
+    "channel",
+    "chat_id",
+    "session_id",
+    "output_channel",
+    "state",
+    "kind",
+    "media",
+    "_runtime_thread_id",
+    "thread_id",
+]
+
+
+@pytest.mark.parametrize("key", FOREIGN)
+def test_no_other_key_is_taken_by_the_socket_or_the_file(key: str) -> None:
+    with pytest.raises(RequestError, match=f"unknown field '{key}'"):
+        parse_request(json.dumps({"to": "chat:1", "prompt": "x", key: "y"}).encode(), now=0, new_id=lambda: "made-up")
+    with pytest.raises(FileFaultsError) as error:
+        parse(file(a=f"every: 1h; {key}: y").encode(), "f")
+    assert [fault.message.split(",")[0].split(";")[0] for fault in error.value.faults] == [f"unknown key '{key}'"]
+
+
+def test_what_the_file_says_of_model_and_context_is_what_the_turn_gets(place: Place, tmp_path: Path) -> None:
+    entry = "  a: {every: 1h, to: 'chat:1', prompt: say it, model: openai:x, context: {thread_id: t7}}\n"
+    begin(place, HEAD + entry)
+    with place.gateway() as gateway:
+        assert place.tick(NOON) == (0, "")
+    (request,) = gateway.requests
+
+    async def test(home: FakeHouse) -> None:
+        await home.word(**{**request, "expires": iso(FAKE_NOON + 60)})
+        (state,) = home.model.states
+        assert (state["model"], state["_runtime_thread_id"]) == ("openai:x", "t7")
 
     in_house(tmp_path, test)
