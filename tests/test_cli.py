@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -85,7 +86,9 @@ def json_lines(result: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.out.split("\n")[:-1]]
 
 
-def record(place: Place, *fire_times: int, name: str = "pills", state: str | None = None, reason: str = "why") -> None:
+def record(
+    place: Place, *fire_times: int, name: str = "pills", state: str | None = None, reason: str | None = "why"
+) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
         ledger.record(name, fire_times, content='{"text": "Time for your pills."}', grace=3600, now=fire_times[0])
         if state is not None:
@@ -327,6 +330,99 @@ def test_log_as_a_table_shows_the_first_line_of_what_matters(place: Place, run: 
     assert third.endswith("Time for your pills.")
 
 
+# Why did nothing happen at nine? A row's store, its columns, and the words that `log` has for it.
+WHY: dict[str, tuple[str, dict[str, Any], str]] = {
+    "no gateway yet": ("ledger", {}, "due  waits for a gateway to take it: Time for your pills."),
+    "downtime": (
+        "ledger", {"state": "missed", "reason": "its grace was over before a tick ran"},
+        "missed  its grace was over before a tick ran",
+    ),
+    "still ran": ("inbox", {"state": "missed", "error": "pills@x still ran"}, "missed  pills@x still ran"),
+    "waits": ("inbox", {"state": "accepted", "reply": "hi"}, "accepted  waits for its turn in the gateway: hi"),
+    "runs": ("inbox", {"state": "running", "attempts": 1}, "running  1  is under way"),
+    "elsewhere": (
+        "ledger", {"state": "accepted", "reason": None},
+        "accepted  a gateway has it, whose own record can't be seen here: Time for your pills.",
+    ),
+    "again": (
+        "inbox", {"state": "retrying", "error": "boom\nmore", "attempts": 1},
+        "retrying  1  waits to be tried again: boom",
+    ),
+    "rejected": ("ledger", {"state": "rejected", "reason": "commands are not allowed"}, "rejected  commands are not allowed"),
+    "failed": ("inbox", {"state": "failed", "error": "boom", "attempts": 3}, "failed  3  boom"),
+    "silent": ("inbox", {"state": "silent", "attempts": 1}, "silent  1  nothing was sent: the model had nothing to say"),
+    "ran": ("inbox", {"state": "ran", "attempts": 1}, "ran  1  it ran, and nothing was sent for it"),
+    "undelivered": (
+        "inbox", {"state": "undelivered", "error": "this gateway has no channel x"},
+        "undelivered  this gateway has no channel x",
+    ),
+    "unknown": (
+        "inbox", {"state": "unknown", "error": "the gateway ended in the middle of the send", "reply": "r"},
+        "unknown  the gateway ended in the middle of the send",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WHY)
+def test_log_names_the_reason_in_plain_words(place: Place, run: Run, case: str) -> None:
+    store, columns, words = WHY[case]
+    if store == "ledger":
+        record(place, NOON, **columns)
+    else:
+        place.fill_inbox(id=NOON_ID, reminder="pills", fire_time=f"{DAY}12:00:00Z", accepted_at=NOON, **columns)
+    result = run("log", "pills")
+    assert result.status == 0
+    (row,) = result.out.splitlines()[1:]
+    assert " ".join(row.split()[3:]) == " ".join(words.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["pills"],
+            r"no firing of pills is recorded; pills fires next at \w{3} \d{4}-\d\d-\d\d 21:00 Europe/Berlin, in .+",
+        ),
+        (["pills", "--outcome", "failed"], r"no firing of pills is failed; pills fires next at .+"),
+        (["spare"], r"no firing of spare is recorded; spare is disabled"),
+        (["old"], r"no firing of old is recorded; old will not fire again: its times are past"),
+        (["pils"], r"no firing of pils is recorded; there is no reminder pils; did you mean pills\?"),
+        (
+            ["\x1b[31m"],
+            r"no firing of \\u001b\[31m is recorded; there is no reminder \\u001b\[31m; `bub-cron list` shows .+",
+        ),
+    ],
+)
+def test_log_of_a_reminder_without_firings_says_why(run: Run, arguments: list[str], words: str) -> None:
+    result = run("log", *arguments)
+    assert (result.status, len(result.out.splitlines())) == (0, 1)
+    assert re.fullmatch(words, result.err.removesuffix("\n"))
+
+
+def test_log_of_one_reminder_says_below_its_firings_why_there_will_be_none_now(place: Place, run: Run) -> None:
+    record(place, NOON, name="spare", state="accepted")
+    record(place, NOON, name="gone", state="accepted")
+    record(place, NOON, state="accepted")
+    assert run("log", "spare").err == "spare is disabled\n"
+    assert run("log", "gone").err.startswith("there is no reminder gone; ")
+    assert run("log", "pills").err.startswith("pills fires next at ")
+    assert (run("log").err, run("log", "spare", "--json").err) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [(None, "{} does not exist; `bub-cron init` writes one"), ("reminders: [", "{}:1:13: ")]
+)
+def test_log_needs_no_good_file(place: Place, run: Run, text: str | None, words: str) -> None:
+    record(place, NOON)
+    os.unlink(place.paths.file)
+    if text is not None:
+        place.write(text, NOON)
+    result = run("log", "pills")
+    assert (result.status, len(result.out.splitlines())) == (0, 2)
+    assert result.err.startswith("when pills fires next can't be told: " + words.format(place.paths.file))
+    assert len(result.err.splitlines()) == 1
+
+
 @pytest.mark.parametrize("label", ["lunch", "0001-01-01", "9999-12-31T23:59:59-12:00", "-1", "now"])
 def test_log_takes_any_label_for_a_fire_time(place: Place, run: Run, label: str) -> None:
     place.fill_inbox(id="poke-1", fire_time=label, accepted_at=NOON)
@@ -356,11 +452,15 @@ def test_a_store_that_cannot_be_read_is_told(place: Place, run: Run) -> None:
 LOOKING: Sequence[Sequence[str]] = [
     ["log"],
     ["log", "--json"],
+    ["log", "pills"],
+    ["log", "nobody"],
     ["list"],
     ["list", "--json"],
     ["next"],
+    ["next", "pills", "--json"],
     ["check"],
     ["schema"],
+    ["fire", "--help"],
 ]
 
 

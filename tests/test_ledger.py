@@ -75,6 +75,24 @@ def test_a_known_id_stays_as_it_is(ledger: Ledger, state: str) -> None:
     assert rows(ledger, "*") == before
 
 
+def test_what_a_clock_that_was_ahead_called_missed_is_due_when_its_time_comes(ledger: Ledger) -> None:
+    record(ledger, NOON, now=NOON + 9 * HOUR)
+    assert rows(ledger, "state") == [("missed",)]
+    record(ledger, NOON, content='{"text": "new"}', now=NOON + 1)
+    assert rows(ledger, "state, reason, content, expires, recorded_at, settled_at") == [
+        ("due", None, '{"text": "new"}', NOON + HOUR, NOON + 1, None)
+    ]
+
+
+def test_what_was_submitted_before_it_was_missed_stays_missed_whatever_the_clock(ledger: Ledger) -> None:
+    record(ledger, NOON, now=NOON + HOUR)
+    ledger.mark_submitted(["a@2026-11-25T12:00:00Z"], NOON + HOUR)
+    ledger.settle([("a@2026-11-25T12:00:00Z", "missed", "why")], NOON + HOUR)
+    before = rows(ledger, "*")
+    record(ledger, NOON, now=NOON)
+    assert rows(ledger, "*") == before
+
+
 def test_a_crowd_of_fire_times_shares_one_missed_row(ledger: Ledger) -> None:
     for _ in range(2):
         ledger.record("a", range(NOON, NOON + 2001 * 60, 60), content=CONTENT, grace=60, now=NOON + 130_000)
@@ -191,6 +209,12 @@ def test_trouble_is_news_when_it_is_new_and_then_once_an_hour(ledger: Ledger) ->
         ("b", 3900, True),
         ("b", 0, True),  # the clock went back
         ("b", 60, False),
+        ("a\nb", 120, True),
+        ("b", 180, False),  # what is left is nothing new
+        ("b", 3719, False),
+        ("b", 3720, True),
+        ("a\nb", 3780, True),  # what has come again is
+        ("a", 3840, False),
     ]
     assert [(trouble, now, ledger.is_news(trouble, now)) for trouble, now, _ in said] == said
 

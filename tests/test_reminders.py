@@ -740,3 +740,42 @@ print({{"json", "difflib", "zoneinfo", "bub_cron.reminders.schema", "bub_cron.re
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "set()\n"
+
+
+def written_on(monkeypatch: pytest.MonkeyPatch, path: Path, *versions: str) -> list[bytes]:
+    """Let somebody write the file on, in place, each time that it has been read; return what was read."""
+    seen: list[bytes] = []
+    following = iter(versions)
+    judge = reminders.file.parse
+
+    def parse_meanwhile(text: bytes, name: str) -> list[Reminder]:
+        seen.append(text)
+        if (version := next(following, None)) is not None:
+            path.write_text(version)
+        return judge(text, name)
+
+    monkeypatch.setattr(reminders.file, "parse", parse_meanwhile)
+    return seen
+
+
+WHOLE = HEAD + BODY + BODY.replace("a:", "b:")
+
+
+@pytest.mark.parametrize("cut", [0, len(HEAD), len(HEAD + BODY), len(WHOLE) - 2])
+def test_a_file_that_is_written_on_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(WHOLE[:cut])
+    seen = written_on(monkeypatch, path, WHOLE)
+    assert [(one.name, one.body) for one in reminders.load(str(path))] == [("a", "hi"), ("b", "hi")]
+    assert seen == [WHOLE[:cut].encode(), WHOLE.encode()]
+
+
+def test_a_file_that_never_holds_still_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(WHOLE)
+    seen = written_on(monkeypatch, path, *(WHOLE + "#" * number for number in range(1, 20)))
+    with pytest.raises(FileUnreadableError, match=r"r\.yaml is being written"):
+        reminders.load(str(path))
+    assert len(seen) == 5

@@ -615,6 +615,119 @@ def test_it_never_waits_for_a_user_past_its_grace(tmp_path: Path) -> None:
     in_house(tmp_path, test)
 
 
+def test_a_user_who_begins_while_it_waits_for_a_place_is_waited_for_and_the_place_is_for_others(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.model.script = [takes(100)]
+        await home.take(id="first", prompt="x", to="chat:2")
+        await home.take(prompt="x")
+        await asyncio.sleep(50)
+        user = asyncio.create_task(home.user_turn("chat:1", 200))
+        await settle()
+        other = await home.word(id="other", prompt="x", to="chat:3")
+        assert round(elapsed()) == 100  # the first one's place, though "a" had asked for it before
+        assert other.state == "delivered"
+        await home.runner.last_word("a")
+        assert [(round(seconds), session) for seconds, session in home.model.starts] == [
+            (0, "chat:2"), (50, "chat:1"), (100, "chat:3"), (250, "chat:1")
+        ]  # fmt: skip
+        await user
+
+    in_house(tmp_path, test, max_concurrent=1)
+
+
+@pytest.mark.parametrize("places", [1, 4])
+def test_a_user_who_never_stops_talking_cannot_starve_a_firing(tmp_path: Path, places: int) -> None:
+    async def test(home: House) -> None:
+        async def chat() -> None:
+            while True:  # a turn begins before the last one has ended
+                tasks.append(asyncio.create_task(home.user_turn("chat:1", 70)))
+                await asyncio.sleep(60)
+
+        tasks: list[asyncio.Task[None]] = []
+        chatter = asyncio.create_task(chat())
+        await asyncio.sleep(1)
+        firing = await home.word(prompt="x", attempts=1)
+        assert (firing.state, round(elapsed())) == ("delivered", 601)
+        assert home.model.most_running > 1
+        chatter.cancel()
+        await asyncio.gather(*tasks)
+
+    in_house(tmp_path, test, max_concurrent=places)
+
+
+def test_nor_can_one_whose_turn_lasts_for_hours_starve_those_that_come_more_often(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        user = asyncio.create_task(home.user_turn("chat:1", 10000))
+        await settle()
+        home.model.always = takes(20)
+        for number in range(20):
+            await home.take(id=str(number), prompt="x")
+            await asyncio.sleep(120)
+        words = [await home.runner.last_word(str(number)) for number in range(20)]
+        assert {word.state for word in words} == {"delivered"}
+        assert {round((word.started_at or 0) - word.accepted_at) for word in words} == {600}
+        await user
+
+    in_house(tmp_path, test)
+
+
+def test_a_turn_that_a_user_began_while_a_firing_waited_for_another_is_waited_for(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.model.script = [takes(1000)]
+        await home.take(id="first", prompt="x", timeout=2000)
+        await home.take(prompt="x")
+        await asyncio.sleep(990)
+        user = asyncio.create_task(home.user_turn("chat:1", 100))
+        firing = await home.runner.last_word("a")
+        assert firing.started_at is not None
+        assert round(firing.started_at - NOON) == 1090
+        await user
+
+    in_house(tmp_path, test)
+
+
+def test_nor_can_one_who_pauses_while_all_places_are_taken(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        async def chat() -> None:
+            while True:
+                await home.user_turn("chat:1", 40)
+                await asyncio.sleep(0.001)
+
+        async def keep_busy() -> None:
+            home.model.always = takes(30)
+            for number in range(1000):
+                await home.word(id=str(number), prompt="x", to="chat:2")
+
+        others = [asyncio.create_task(chat()), asyncio.create_task(keep_busy())]
+        await asyncio.sleep(1)
+        firing = await home.word(prompt="x")
+        assert firing.state == "delivered"
+        assert firing.started_at is not None
+        assert 600 <= firing.started_at - firing.accepted_at <= 630  # and then one turn of the other, at most
+        for other in others:
+            other.cancel()
+        await asyncio.wait(others)
+
+    in_house(tmp_path, test, max_concurrent=1)
+
+
+def test_a_turn_of_ten_minutes_delays_another_sessions_start_by_less_than_a_second(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.model.script = [takes(600)]
+        await home.take(id="slow", prompt="x", to="chat:1", timeout=700)
+        user = asyncio.create_task(home.user_turn("chat:9", 600))
+        for number in range(10):
+            await asyncio.sleep(30)
+            came = elapsed()
+            firing = await home.word(id=f"n{number}", prompt="x", to=f"chat:2{number}")
+            assert firing.state == "delivered"
+            assert home.model.starts[-1][0] - came < 1
+        assert (await home.runner.last_word("slow")).state == "delivered"
+        await user
+
+    in_house(tmp_path, test, max_concurrent=2)
+
+
 # --- Too late
 
 
@@ -1022,6 +1135,23 @@ def test_an_agents_turn_that_ran_while_the_router_was_unbound_counts(tmp_path: P
             await asyncio.sleep(5)
             assert home.model.turns == 1
             assert (await home.get()).state in ("ran", "unknown")
+
+    run(main())
+
+
+# --- A clock that was ahead
+
+
+def test_a_retry_that_a_clock_a_day_ahead_put_off_is_not_waited_for_for_a_day(tmp_path: Path) -> None:
+    async def main() -> None:
+        day = 86400
+        async with open_inbox(tmp_path) as inbox:
+            await inbox.accept(request(NOON + day, prompt="x"), NOON + day)
+            await inbox.start_attempt("a", NOON + day)
+            await inbox.retry("a", "it broke", NOON + day + 30)
+        async with house(tmp_path, recover=True) as home:
+            assert (await home.runner.last_word("a")).state == "delivered"
+            assert elapsed() == 300  # the longest delay there is
 
     run(main())
 

@@ -157,13 +157,34 @@ def test_an_end_without_a_beginning_is_nothing() -> None:
     run(main())
 
 
+def test_a_session_is_busy_since_the_first_of_the_turns_that_overlap() -> None:
+    async def main() -> None:
+        users = UserTurns()
+        seen = []
+        for _ in range(3):  # from 0 to 100, from 60 to 160, from 120 to 220
+            turn(users, "s", 100)
+            await asyncio.sleep(60)
+            seen.append(users.busy_since("s"))
+        assert [round(since) for since in seen if since is not None] == [0, 0, 0]
+        await users.idle("s", 600)
+        assert users.busy_since("s") is None
+        turn(users, "s", 100)
+        await settle()
+        since = users.busy_since("s")
+        assert since is not None
+        assert round(since) == 220
+        await users.idle("s", 600)
+
+    run(main())
+
+
 def test_nothing_is_left_behind() -> None:
     async def main() -> None:
         users = UserTurns()
         turn(users, "s", 10)
         await settle()
         await users.idle("s", 600)
-        assert (users._running, users._waiting) == ({}, {})
+        assert (users._running, users._waiting, users._since) == ({}, {}, {})
 
     run(main())
 

@@ -11,11 +11,14 @@ from typing import Any
 import click
 
 from bub_cron import terminal
-from bub_cron.cli.base import commands, json_option, with_paths
+from bub_cron.cli.base import commands, json_option, named, with_paths
+from bub_cron.cli.look import local_fire_time, next_of
+from bub_cron.errors import BubCronError, UnknownReminderError
 from bub_cron.paths import Paths
 from bub_cron.records import Record, history
+from bub_cron.reminders import load
 from bub_cron.trigger import tick as trigger
-from bub_cron.wire import OUTCOMES, iso
+from bub_cron.wire import ACCEPTED, DUE, OUTCOMES, RAN, RETRYING, RUNNING, SILENT, iso
 
 LOG_COUNT = 20
 
@@ -51,7 +54,7 @@ def log(paths: Paths, name: str | None, count: int, outcome: str | None, as_json
             terminal.outcome(record.outcome),
             "" if record.seconds is None else f"{record.seconds:.1f}",
             str(record.attempts or ""),
-            terminal.first_line(record.error or record.reply or json.loads(record.content).get("text")),
+            _words(record),
         )
         for record in records
     ]
@@ -59,6 +62,53 @@ def log(paths: Paths, name: str | None, count: int, outcome: str | None, as_json
         ("time", "reminder", "outcome", "seconds", "attempts", "reply or error"),
         rows,
         elastic=("reminder", "reply or error"),
+    )
+    if name is not None:
+        click.echo(_outlook(paths, name, outcome, has_rows=bool(rows)), err=True)
+
+
+# What became of a firing that has neither an error nor a reply, or what it still waits for.
+_PLAINLY = {
+    DUE: "waits for a gateway to take it",
+    ACCEPTED: "waits for its turn in the gateway",
+    RUNNING: "is under way",
+    RETRYING: "waits to be tried again",
+    SILENT: "nothing was sent: the model had nothing to say",
+    RAN: "it ran, and nothing was sent for it",
+}
+
+
+def _words(record: Record) -> str:
+    """Return, in one line, why a firing is where it is, or else what it said."""
+    why, text = _PLAINLY.get(record.outcome), json.loads(record.content).get("text")
+    if record.outcome == ACCEPTED and record.accepted_at is None:
+        why = "a gateway has it, whose own record can't be seen here"
+    if record.error:
+        waits = record.outcome in (ACCEPTED, RETRYING)
+        return terminal.first_line(f"{why}: {record.error.strip()}" if waits else record.error)
+    said = terminal.first_line(record.reply or text)
+    return f"{why}: {said}" if why and said else why or said
+
+
+def _outlook(paths: Paths, name: str, outcome: str | None, *, has_rows: bool) -> str:
+    """Return what a person who asks about a reminder, and why it didn't fire, wants to know besides its firings."""
+    shown = terminal.clean(name)
+    none = "" if has_rows else f"no firing of {shown} is {outcome or 'recorded'}; "
+    try:
+        reminders = load(paths.file)
+        reminder = named(reminders, name)
+    except UnknownReminderError as error:
+        return f"{none}{error}"
+    except BubCronError as error:
+        return f"{none}when {shown} fires next can't be told: {terminal.first_line(str(error))}"
+    now = int(time.time())
+    moment = next_of(reminder, now)
+    if moment is not None:
+        return f"{none}{shown} fires next at {local_fire_time(moment, reminder)}, in {terminal.span(moment - now)}"
+    return (
+        f"{none}{shown} is disabled"
+        if not reminder.enabled
+        else f"{none}{shown} will not fire again: its times are past"
     )
 
 

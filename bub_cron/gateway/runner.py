@@ -174,7 +174,8 @@ class Runner:
 
     async def _wait_until(self, instant: float | None) -> None:
         if instant is not None and (seconds := instant - self.now()) > 0:
-            await self._sleep(seconds)
+            # No delay is longer; an instant that is further away was written by a clock that was ahead.
+            await self._sleep(min(seconds, _LATER_DELAY))
 
     # --- The turn
 
@@ -197,17 +198,35 @@ class Runner:
     async def _place(self, firing: Firing) -> AsyncIterator[None]:
         """Hold the firing's session and one of the places for turns; `_TooLateError` if they don't come in time."""
         session = self._sessions.setdefault(firing.session, asyncio.Lock())
+        came = asyncio.get_running_loop().time()
         async with AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(max(0.0, firing.expires - self.now())):
                     await held.enter_async_context(session)
-                    await self._users.idle(firing.session, _USER_WAIT)
-                    await held.enter_async_context(self._places)
+                    await self._place_beside_nobody(firing.session, came)
+                    held.callback(self._places.release)
             except TimeoutError as error:
                 raise _TooLateError(_TOO_LATE) from error
             if self.now() > firing.expires:
                 raise _TooLateError(_TOO_LATE)
             yield
+
+    async def _place_beside_nobody(self, session: str, came: float) -> None:
+        """Acquire a place at a moment at which no user's turn runs in the session; after ten minutes, at any.
+
+        Ten minutes of a turn that runs since before the firing `came` are over for those behind it in the session, too:
+        else they would be let through one in ten minutes, and the last ones never.
+        """
+        loop = asyncio.get_running_loop()
+        busy_since = self._users.busy_since(session)
+        deadline = _USER_WAIT + (loop.time() if busy_since is None else max(came, busy_since))
+        while True:
+            await self._users.idle(session, deadline - loop.time())
+            await self._places.acquire()
+            # A user may have begun while all places were taken; then the place is for others meanwhile.
+            if self._users.busy_since(session) is None or loop.time() >= deadline:
+                return
+            self._places.release()
 
     async def _turn(self, firing: Firing) -> Firing:
         begun = False

@@ -16,6 +16,7 @@ class UserTurns:
 
     def __init__(self) -> None:
         self._running: dict[str, set[asyncio.Task[object]]] = {}
+        self._since: dict[str, float] = {}  # the loop's time at which a session became busy
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
 
     def begin(self, session: str) -> None:
@@ -24,6 +25,7 @@ class UserTurns:
         if task is None:
             return
         running = self._running.setdefault(session, set())
+        self._since.setdefault(session, task.get_loop().time())
         if task not in running:
             running.add(task)
             task.add_done_callback(partial(self._end, session))
@@ -40,10 +42,14 @@ class UserTurns:
             return
         running.discard(task)
         if not running:
-            del self._running[session]
+            del self._running[session], self._since[session]
             for waiter in self._waiting.pop(session, ()):
                 if not waiter.done():
                     waiter.set_result(None)
+
+    def busy_since(self, session: str) -> float | None:
+        """Return the loop's time since which users' turns have been running in the session, None if none runs now."""
+        return self._since.get(session)
 
     async def idle(self, session: str, most: float) -> bool:
         """Wait until no user's turn runs in the session, at most `most` seconds; return whether it is idle."""

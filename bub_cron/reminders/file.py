@@ -1,6 +1,7 @@
 """A file, or its bytes -> its reminders, or all of its faults.
 
-Kept true here: opening what is no regular file neither blocks nor reads without end.
+Kept true here: opening what is no regular file neither blocks nor reads without end; what changed while it was read is
+read again, so that of a file that is just being written no half is believed.
 """
 
 from __future__ import annotations
@@ -16,24 +17,57 @@ from bub_cron.reminders.faults import EnoughError, Faults
 from bub_cron.reminders.reminder import Reminder
 from bub_cron.reminders.source import INVISIBLE, MAX_BYTES, decode, read
 
+_READS = 5  # of a file that changes all the while
+
 
 def load(path: str) -> list[Reminder]:
     """Read the reminders of a file, in its order.
 
-    Raises FileMissingError, FileUnreadableError (also for what is no regular file) or FileFaultsError.
+    Raises FileMissingError, FileUnreadableError (also for what is no regular file, or never holds still) or
+    FileFaultsError.
     """
+    for _ in range(_READS):
+        source, before = _read(path)
+        reminders, faults = _parse_or_faults(source, path)
+        if _seen(path) == before:
+            if faults is not None:
+                raise faults
+            return reminders
+    raise FileUnreadableError(f"{path} is being written: it changed each time that it was read")
+
+
+def _read(path: str) -> tuple[bytes, tuple[int, ...]]:
+    """Return a file's bytes, and what was seen of it before they were read."""
     try:
         # Without O_NONBLOCK, opening a FIFO that nobody writes to would wait for ever.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
                 raise FileUnreadableError(f"{path} is not a regular file")
-            source = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1), _identity(found)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileMissingError(f"{path} does not exist; `bub-cron init` writes one to start from") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise FileUnreadableError(f"{path} can't be read: {reason}") from error
-    return parse(source, path)
+
+
+def _parse_or_faults(source: bytes, path: str) -> tuple[list[Reminder], FileFaultsError | None]:
+    try:
+        return parse(source, path), None
+    except FileFaultsError as error:
+        return [], error
+
+
+def _seen(path: str) -> tuple[int, ...] | None:
+    try:
+        return _identity(os.stat(path))
+    except OSError:
+        return None
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def parse(source: bytes, path: str, *, machine_zone: Callable[[], str] = schedule.machine_zone) -> list[Reminder]:

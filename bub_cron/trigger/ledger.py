@@ -13,6 +13,8 @@ Kept true here:
 | (none) | its fire time has come                                            | due        | record   |
 | (none) | its fire time has come, and its grace is over already             | missed     | record   |
 | (none) | an `at` that was past when its file was saved                     | missed     | load     |
+| missed | its fire time comes, and it was a clock ahead of this one's that  | due        | record   |
+|        | called it missed, and never submitted it                          |            |          |
 | due    | its reminder's message, target, ... was edited: taken over        | due        | submit   |
 | due    | its reminder is gone, disabled or rescheduled                     | missed     | submit   |
 | due    | its grace is over, and the inbox doesn't know it                  | missed     | submit   |
@@ -22,7 +24,7 @@ Kept true here:
 | due    | the gateway has it: any answer but rejected and busy              | accepted   | submit   |
 | due    | the gateway rejected it                                           | rejected   | submit   |
 
-`accepted`, `missed` and `rejected` are never left; such rows are pruned after `BUB_CRON_KEEP_DAYS` (30). The journal is a rollback journal: a reader leaves no files behind.
+`accepted` and `rejected` are never left, nor is `missed` but for that one row; such rows are pruned after `BUB_CRON_KEEP_DAYS` (30). The journal is a rollback journal: a reader leaves no files behind.
 """
 
 from __future__ import annotations
@@ -198,14 +200,21 @@ class Ledger:
         self._db.execute("UPDATE tick SET signature = ?, faults = ?, status = ?", (signature, faults, status))
 
     def is_news(self, trouble: str, now: int) -> bool:
-        """Tell whether a tick's trouble ("" for none) is to be printed: a new one, or one last printed an hour ago."""
+        """Tell whether a tick's trouble ("" for none) is to be printed: one with something new, or last printed an hour ago.
+
+        What is left of it when a part has gone is nothing new.
+        """
         known, said_at = self._db.execute("SELECT trouble, said_at FROM tick").fetchone()
         if not _is_instant(said_at or 0):
             raise self._damaged("its tick", (known, said_at))
-        if trouble == (known or "") and (not trouble or (said_at is not None and 0 <= now - said_at < 3600)):
-            return False
-        self._db.execute("UPDATE tick SET trouble = ?, said_at = ?", (trouble, now))
-        return bool(trouble)
+        known = known or ""
+        is_old = said_at is not None and 0 <= now - said_at < 3600 and {*trouble.split("\n")} <= {*known.split("\n")}
+        if trouble and not is_old:
+            self._db.execute("UPDATE tick SET trouble = ?, said_at = ?", (trouble, now))
+            return True
+        if trouble != known:
+            self._db.execute("UPDATE tick SET trouble = ?", (trouble,))
+        return False
 
     # --- Reminders: the last good file
 
@@ -254,8 +263,9 @@ class Ledger:
     def record(
         self, reminder: str, fire_times: Iterable[int], *, content: str, grace: int, now: int, past: str | None = None
     ) -> None:
-        """Record fire times: `due`, or `missed` where the grace is over, or where `past` says why. Known ids stay.
+        """Record fire times: `due`, or `missed` where the grace is over, or where `past` says why.
 
+        Known ids stay, but for a `missed` that a clock wrote which was ahead of this one: its time comes only now.
         The last thousand get a row each; what is older shares one, `missed`, with their count.
         """
         from collections import deque
@@ -277,8 +287,13 @@ class Ledger:
                 MISSED if reason else DUE, reason, now, now if reason else None,
             ))  # fmt: skip
         self._db.executemany(
-            "INSERT OR IGNORE INTO firings (id, reminder, fire_time, count, expires, content, state, reason, recorded_at,"
-            " settled_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO firings (id, reminder, fire_time, count, expires, content, state, reason, recorded_at, settled_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            # What a clock that was ahead called missed, before its time had come, and was never submitted.
+            " ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, content = excluded.content,"
+            " state = excluded.state, reason = excluded.reason, recorded_at = excluded.recorded_at,"
+            " settled_at = excluded.settled_at, edited = 0"
+            " WHERE state = 'missed' AND submitted_at IS NULL AND recorded_at > excluded.recorded_at",
             rows,
         )
 

@@ -115,7 +115,10 @@ def _look_through_daily(ledger: Ledger, last_tick: int, now: int) -> None:
         days = int(os.environ.get("BUB_CRON_KEEP_DAYS") or KEEP_DAYS)
     except ValueError:
         days = KEEP_DAYS  # the gateway, which reads the same variable, complains of it
-    ledger.prune(now - max(1, days) * _DAY)
+    keep = max(1, days) * _DAY
+    # After a leap that would leave nothing of before it the clock may be wrong: then the next midnight is soon enough.
+    if now - last_tick <= keep:
+        ledger.prune(now - keep)
 
 
 # --- The file
