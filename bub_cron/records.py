@@ -17,14 +17,17 @@ from bub_cron.wire import iso
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from bub_cron.paths import Paths
 
 _BUSY_SECONDS = 10.0
 _EMPTY_LEDGER = (
-    "CREATE TABLE ledger.firings (id, reminder, fire_time, count, content, state, reason, recorded_at, settled_at)"
+    "CREATE TABLE ledger.firings (id, reminder, fire_time, count, content, state, reason, recorded_at, settled_at)",
+    "CREATE TABLE ledger.tick (last_tick, trouble)",
+    "CREATE TABLE ledger.reminders (name)",
+    "CREATE TABLE ledger.gaps (began, ended)",
 )
 _EMPTY_INBOX = (
     "CREATE TABLE inbox.firings (id, reminder, fire_time, target, content, state, attempts, sends, error, reply, tokens,"
@@ -45,11 +48,14 @@ FROM inbox.firings i WHERE NOT EXISTS (SELECT 1 FROM ledger.firings l WHERE l.id
 
 
 class Record:
-    """What became of one firing. Instants are epoch seconds; `fire_time` is UTC text, or the caller's own label."""
+    """What became of one firing. Instants are epoch seconds; `fire_time` is UTC text, or the caller's own label.
+
+    `moment` is where it stands in time: its fire time where that is an instant, else when it was accepted.
+    """
 
     __slots__ = (
-        "accepted_at", "attempts", "content", "count", "error", "finished_at", "fire_time", "id", "outcome", "reminder",
-        "reply", "sends", "started_at", "tokens",
+        "accepted_at", "attempts", "content", "count", "error", "finished_at", "fire_time", "id", "moment", "outcome",
+        "reminder", "reply", "sends", "started_at", "tokens",
     )  # fmt: skip
 
     def __init__(self, row: Sequence[Any]) -> None:
@@ -67,6 +73,7 @@ class Record:
         self.accepted_at: float | None = row[11]
         self.started_at: float | None = row[12]
         self.finished_at: float | None = row[13]
+        self.moment: float = row[14]
 
     @property
     def seconds(self) -> float | None:
@@ -76,25 +83,75 @@ class Record:
         return round(max(0.0, self.finished_at - self.started_at), 3)
 
 
+class LastTick:
+    """What the last tick left in the ledger. `instant` is None before the first; `trouble` is "" where it had none."""
+
+    __slots__ = ("instant", "trouble")
+
+    def __init__(self, instant: int | None, trouble: str) -> None:
+        self.instant = instant
+        self.trouble = trouble
+
+
 def history(
-    paths: Paths, *, reminder: str | None = None, outcome: str | None = None, most: int | None = None
+    paths: Paths,
+    *,
+    reminder: str | None = None,
+    outcome: str | None = None,
+    since: float | None = None,
+    until: float | None = None,
+    most: int | None = None,
 ) -> list[Record]:
-    """Return the firings of both stores, the newest first, at most so many; `StoreError` if a store can't be read."""
-    where, values = [], []
-    for column, value in (("reminder", reminder), ("outcome", outcome)):
+    """Return the firings of both stores, the newest first, at most so many; `StoreError` if a store can't be read.
+
+    `since` and `until` (epoch seconds, both inclusive) are about their moments.
+    """
+    where: list[str] = []
+    values: list[object] = []
+    wanted = (("reminder =", reminder), ("outcome =", outcome), ("moment >=", since), ("moment <=", until))
+    for condition, value in wanted:
         if value is not None:
-            where.append(f"{column} = ?")
+            where.append(f"{condition} ?")
             values.append(value)
     condition = f"WHERE {' AND '.join(where)}" if where else ""
     query = f"SELECT * FROM ({_VIEW}) {condition} ORDER BY moment DESC, id DESC LIMIT ?"  # noqa: S608 - our own words
-    return list(_select(paths, query, (*values, -1 if most is None else most)))
+    return [Record(row) for row in _read(paths, query, (*values, -1 if most is None else most))]
 
 
 def last_records(paths: Paths) -> dict[str, Record]:
     """Return each reminder's newest firing."""
     # With max(), SQLite takes the other columns from the row that has the maximum.
     query = f"SELECT *, max(moment) FROM ({_VIEW}) WHERE reminder IS NOT NULL GROUP BY reminder"  # noqa: S608
-    return {record.reminder: record for record in _select(paths, query, ()) if record.reminder is not None}
+    records = [Record(row) for row in _read(paths, query, ())]
+    return {record.reminder: record for record in records if record.reminder is not None}
+
+
+def counts(paths: Paths, since: float) -> dict[str, int]:
+    """Return how many fire times since an instant ended, or stand, with each outcome."""
+    query = f"SELECT outcome, sum(count) FROM ({_VIEW}) WHERE moment >= ? GROUP BY outcome"  # noqa: S608
+    return dict(_read(paths, query, (since,)))
+
+
+def without_last_word(paths: Paths) -> list[Record]:
+    """Return the firings that have none yet, the newest first."""
+    query = f"SELECT * FROM ({_VIEW}) WHERE outcome IN ('due', 'accepted', 'running', 'retrying')"  # noqa: S608
+    return [Record(row) for row in _read(paths, f"{query} ORDER BY moment DESC", ())]
+
+
+def last_tick(paths: Paths) -> LastTick:
+    """Return what the last tick left; `StoreError` if a store can't be read."""
+    rows = _read(paths, "SELECT last_tick, trouble FROM ledger.tick", ())
+    return LastTick(rows[0][0], rows[0][1] or "") if rows else LastTick(None, "")
+
+
+def gaps(paths: Paths, since: float = 0) -> list[tuple[int, int]]:
+    """Return (the last tick before, the first one after) of each time without ticks that ended since, the newest first."""
+    return _read(paths, "SELECT began, ended FROM ledger.gaps WHERE ended >= ? ORDER BY began DESC", (since,))
+
+
+def names_in_force(paths: Paths) -> list[str]:
+    """Return the names of the reminders that the ledger has in force, sorted."""
+    return [name for (name,) in _read(paths, "SELECT name FROM ledger.reminders ORDER BY name", ())]
 
 
 def known_to_inbox(path: str, ids: Iterable[str]) -> set[str] | None:
@@ -115,33 +172,36 @@ def known_to_inbox(path: str, ids: Iterable[str]) -> set[str] | None:
         inbox.close()
 
 
-def _select(paths: Paths, query: str, values: Sequence[object]) -> Iterator[Record]:
+def _read(paths: Paths, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
     view = sqlite3.connect(":memory:", uri=True, timeout=_BUSY_SECONDS)
     try:
+        # What is no UTF-8 was damaged; it is shown as well as it can be.
+        view.text_factory = lambda raw: raw.decode("utf-8", "replace")
         _attach(view, "ledger", paths.ledger, _EMPTY_LEDGER, wal=False)
-        _attach(view, "inbox", paths.inbox, _EMPTY_INBOX, wal=True)
-        rows = view.execute(query, values).fetchall()
+        _attach(view, "inbox", paths.inbox, (_EMPTY_INBOX,), wal=True)
+        return view.execute(query, values).fetchall()
     except ERRORS as error:
         raise StoreError(f"the stores in {paths.state} can't be read: {error}") from error
     finally:
         view.close()
-    return map(Record, rows)
 
 
-def _attach(view: sqlite3.Connection, name: str, path: str, empty: str, *, wal: bool) -> None:
-    there = _has_content(path)
+def _attach(view: sqlite3.Connection, name: str, path: str, empty: tuple[str, ...], *, wal: bool) -> None:
+    there = _is_there(path)
     view.execute(f"ATTACH ? AS {name}", (_read_only(path, wal=wal) if there else ":memory:",))
-    if not there:
-        view.execute(empty)
+    for statement in () if there else empty:
+        view.execute(statement)
 
 
-def _has_content(path: str) -> bool:
+def _is_there(path: str) -> bool:
     try:
-        return os.stat(path).st_size > 0
+        if os.stat(path).st_size == 0:
+            raise StoreError(f"{path} is damaged: it is empty")
     except FileNotFoundError:
         return False
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from error
+    return True
 
 
 def _read_only(path: str, *, wal: bool) -> str:

@@ -85,6 +85,12 @@ CREATE TABLE firings (
     CHECK (state <> 'due' OR id = reminder || '@' || strftime('%Y-%m-%dT%H:%M:%SZ', fire_time, 'unixepoch'))
 )
 """,
+    f"""
+CREATE TABLE gaps (
+    began       INTEGER PRIMARY KEY {instant("began")}, -- the last tick before it
+    ended       INTEGER NOT NULL {instant("ended")}     -- the first tick after it
+)
+""",
     "CREATE INDEX reminders_next ON reminders (next_at)",
     "CREATE INDEX firings_due ON firings (fire_time) WHERE state = 'due'",
     "CREATE INDEX firings_reminder ON firings (reminder, fire_time)",
@@ -196,6 +202,10 @@ class Ledger:
     def set_last_tick(self, now: int) -> None:
         self._db.execute("UPDATE tick SET last_tick = ?", (now,))
 
+    def note_gap(self, began: int, ended: int) -> None:
+        """Note that no tick ran in at least one whole minute between these two."""
+        self._db.execute("REPLACE INTO gaps (began, ended) VALUES (?, ?)", (began, ended))
+
     def set_file(self, signature: str, faults: str | None, status: int | None) -> None:
         self._db.execute("UPDATE tick SET signature = ?, faults = ?, status = ?", (signature, faults, status))
 
@@ -304,10 +314,11 @@ class Ledger:
         return (crowd, reminder, last, count, last, content, MISSED, reason, now, now)
 
     def prune(self, before: int) -> None:
-        """Drop the rows of fire times before an instant, but never one that is still due."""
+        """Drop what there was before an instant: rows of fire times, but never one that is still due, and gaps."""
         self._db.execute(
             "DELETE FROM firings WHERE fire_time < ? AND settled_at < ? AND state <> 'due'", (before, before)
         )
+        self._db.execute("DELETE FROM gaps WHERE ended < ?", (before,))
 
     def check(self) -> None:
         """Look through the whole store, and raise `DamagedStoreError` if anything in it is not as it was written."""

@@ -171,6 +171,8 @@ def _record(ledger: Ledger, now: int) -> list[Trouble]:
     back = last_tick is not None and now < last_tick - CLOCK_BACK_SECONDS
     troubles = _set_cursor(ledger, now) if back else _record_overdue(ledger, now)
     if last_tick is not None:
+        if now // 60 - last_tick // 60 > 1:
+            ledger.note_gap(last_tick, now)  # or the clock was set forward, which looks the same from here
         _look_through_daily(ledger, last_tick, now)
     if last_tick is None or now > last_tick or back:
         ledger.set_last_tick(now)
