@@ -116,6 +116,10 @@ class _Run:
             raise OSError(f"exit status {done.returncode}: {said or 'it said nothing'}")
 
 
+class _FirstTick(_Run):
+    """Run a tick at once: reminders count from the first one, and a unit that can't work shows now rather than later."""
+
+
 type _Step = _Write | _Remove | _Run
 
 
@@ -145,6 +149,9 @@ class _Plan:
             try:
                 step.do()
             except (OSError, subprocess.TimeoutExpired) as error:
+                if isinstance(step, _FirstTick):
+                    self.notes.insert(0, f"it is installed, but the first tick failed: {error}")
+                    continue
                 raise HalfDoneError(self._half_done(at, error, again)) from error
             click.echo(_past(step))
         for note in self.notes:
@@ -391,6 +398,7 @@ def _plan_units(
     if plan.steps or not enabled or not active:
         for arguments in (("daemon-reload",), ("enable", units.TIMER), ("restart", units.TIMER)):
             plan.steps.append(_Run(*_systemctl(manager, *arguments)))
+        plan.steps.append(_FirstTick(*_systemctl(manager, "start", units.SERVICE)))
 
 
 def _note_linger(plan: _Plan) -> None:
@@ -435,6 +443,7 @@ def _plan_crontab(plan: _Plan, paths: Paths, *, force: bool) -> None:
     after = units.with_entry(before, wanted)
     if after != before:
         plan.steps.append(_Run("crontab", "-", text=after))
+        plan.steps.append(_FirstTick(*units.tick_command(sys.executable, paths)))
 
 
 # --- What is still missing, or there twice
@@ -483,7 +492,7 @@ def uninstall(paths: Paths, where: str | None, dry_run: bool, force: bool) -> No
     plan = _Plan()
     for manager in (USER, SYSTEM):
         if where in (None, manager):
-            _plan_unit_removal(plan, manager, paths, force=force, dry_run=dry_run)
+            _plan_unit_removal(plan, manager, paths, force=force, dry_run=dry_run, chosen=where == manager)
     if where == CRONTAB or (where is None and shutil.which("crontab")):
         _plan_entry_removal(plan, paths, force=force)
     if not plan.steps and not plan.kept:
@@ -491,13 +500,16 @@ def uninstall(paths: Paths, where: str | None, dry_run: bool, force: bool) -> No
     plan.carry_out(dry_run=dry_run, again="run `bub-cron uninstall`")
 
 
-def _plan_unit_removal(plan: _Plan, manager: str, paths: Paths, *, force: bool, dry_run: bool) -> None:
+def _plan_unit_removal(plan: _Plan, manager: str, paths: Paths, *, force: bool, dry_run: bool, chosen: bool) -> None:
     """Plan the removal of a manager's units; a timer and its service go together or stay together."""
     directory = _unit_directory(manager)
     wanted = units.unit_files(manager, units.baked(sys.executable, paths))
     found = {name: text for name in wanted if (text := _found(os.path.join(directory, name))) is not None}
     if found and manager == SYSTEM and os.geteuid() != 0 and not dry_run:
-        raise NotAllowedError(f"the units in {directory} are root's: use sudo, or leave them with --user or --crontab")
+        if chosen:
+            raise NotAllowedError(f"the units in {directory} are root's: use sudo")
+        plan.notes.append(f"the units in {directory} are root's, and stay: `sudo bub-cron uninstall --system`")
+        return
     gone: list[str] = []
     instances = _enabled_instances(directory)
     for pair in ([name for name in wanted if name not in units.TEMPLATES], list(units.TEMPLATES)):

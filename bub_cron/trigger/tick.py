@@ -113,11 +113,11 @@ def _tell_systemd(text: str) -> None:
 
     if address.startswith("@"):
         address = f"\0{address[1:]}"
-    status = f"STATUS={'; '.join(map(_plain, text.splitlines()))}"
+    status = "; ".join(map(_plain, text.splitlines()))[:1000]
     # Without it the tick has failed no less, and its exit status says so.
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice:
         notice.connect(address)
-        notice.send(status.encode("utf-8", "replace")[:2000])
+        notice.send(f"STATUS={status}".encode("utf-8", "replace"))
 
 
 def _tick(ledger: Ledger, paths: Paths, now: int) -> list[Trouble]:

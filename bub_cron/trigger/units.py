@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bub_cron.paths import Paths
 
 USER, SYSTEM = "user", "system"
-TIMER = "bub-cron.timer"
+SERVICE, TIMER = "bub-cron.service", "bub-cron.timer"
 TEMPLATES = ("bub-cron@.service", "bub-cron@.timer")
 ABSENT, SAME, OURS, CHANGED = "absent", "same", "ours", "changed"
 
@@ -67,6 +67,7 @@ After=bub-gateway.service
 Type=oneshot
 # A tick that fails says why in `systemctl status`, each time; its journal has it once an hour.
 NotifyAccess=main
+SyslogIdentifier=bub-cron
 {where}ExecStart={command} tick
 # It talks to one local socket, for at most some seconds.
 TimeoutStartSec=55
@@ -95,6 +96,7 @@ After=bub-gateway.service
 
 [Service]
 Type=oneshot
+SyslogIdentifier=bub-cron
 {where}ExecStart={command} fire %i
 # No TimeoutStartSec: it stays until the reminder has its last word, which the reminder's own timeout and attempts bound.
 {hardening}"""
@@ -162,6 +164,10 @@ def baked(python: str, paths: Paths, account: str = "") -> Baked:
     Raises `UnusablePathError` for a path that a unit can't hold.
     """
     _check(python, *_values(paths).values())
+    if set(python) & set("\"'\\"):
+        raise UnusablePathError(
+            f"{python}: systemd runs no program whose path has quotes or backslashes; install it elsewhere"
+        )
     private = [path for path in _values(paths).values() if account and _below(path, "/tmp", "/var/tmp")]  # noqa: S108
     if private:
         raise UnusablePathError(f"{private[0]}: a system service has a /tmp of its own, so keep it elsewhere")
@@ -181,7 +187,7 @@ def unit_files(manager: str, told: Baked) -> dict[str, str]:
     hardening = _HARDENING[manager]
     stores = f"# The stores, and nothing else.\nReadWritePaths={told.writable}\n" if manager == SYSTEM else ""
     return {
-        "bub-cron.service": _TICK.format(where=where, command=told.command, hardening=hardening + stores),
+        SERVICE: _TICK.format(where=where, command=told.command, hardening=hardening + stores),
         TIMER: _TICK_TIMER,
         "bub-cron@.service": _FIRE.format(where=where, command=told.command, hardening=hardening),
         "bub-cron@.timer": _FIRE_TIMER,
@@ -251,8 +257,9 @@ def crontab_entry(python: str, paths: Paths) -> str:
     Raises `UnusablePathError` for paths that a crontab can't hold.
     """
     _check(python, *_values(paths).values())
-    words = ["/usr/bin/env", *(f"{name}={value}" for name, value in _values(paths).items())]
-    command = shlex.join([*words, python, "-P", "-m", "bub_cron", "tick"])
+    if "=" in python:
+        raise UnusablePathError(f"{python}: env(1) takes a path with = for an assignment; install it elsewhere")
+    command = shlex.join(tick_command(python, paths))
     # cron makes a newline of a percent sign, and takes the backslash from before a percent sign or a backslash.
     escaped = _escaped_for_cron(command)
     if len(os.fsencode(escaped)) > LONGEST_COMMAND:
@@ -261,6 +268,12 @@ def crontab_entry(python: str, paths: Paths) -> str:
             " a systemd timer"
         )
     return signed(f"* * * * * {escaped}\n")
+
+
+def tick_command(python: str, paths: Paths) -> list[str]:
+    """Return the command that runs one tick with these paths, whatever the environment and the working directory."""
+    assignments = [f"{name}={value}" for name, value in _values(paths).items()]
+    return ["/usr/bin/env", *assignments, python, "-P", "-m", "bub_cron", "tick"]
 
 
 def _escaped_for_cron(command: str) -> str:
