@@ -38,7 +38,9 @@ is-active) if [ -e "$manager active" ]; then echo active; else echo inactive; ex
 enable) echo "Created symlink" >&2; touch "$manager enabled" ;;
 restart) touch "$manager active" ;;
 disable) rm -f "$manager enabled" "$manager active" ;;
-show-environment | show) cat "$verb" 2>/dev/null; exit 0 ;;
+is-failed) if [ -e "$manager failed" ]; then echo failed; else echo inactive; exit 1; fi ;;
+show) cat "show $2" 2>/dev/null; exit 0 ;;
+show-environment) cat "$verb" 2>/dev/null; exit 0 ;;
 esac
 """
 CRONTAB = """\
@@ -215,6 +217,18 @@ def test_other_paths_take_the_place_of_the_old_ones(server: Server) -> None:
     assert server.changes() == STARTED
 
 
+@pytest.mark.parametrize("where", ["--user", "--crontab"])
+def test_reminders_that_nothing_runs_any_more_are_pointed_out(
+    server: Server, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    former = f"it served BUB_HOME={server.home}/my bub until now"
+    monkeypatch.setenv("BUB_HOME", f"{server.home}/my bub")
+    assert former not in server.run("install", where).stderr
+    assert former not in server.run("install", where, "--file", "/srv/other.yaml").stderr
+    monkeypatch.delenv("BUB_HOME")
+    assert former in server.run("install", where).stderr
+
+
 def test_xdg_config_home_is_honoured(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(server.home / "xdg"))
     server.run("install", "--user")
@@ -345,9 +359,28 @@ def test_a_gateway_unit_with_another_home_is_pointed_out(server: Server) -> None
     assert said not in server.run("install").stderr, "so does the tick"
     os.environ["BUB_HOME"] = str(server.home / "other")
     assert said in server.run("install").stderr
-    (server.fakes / "show").write_text(f"PATH=/bin BUB_HOME={server.home}/other\n")
+    (server.fakes / "show --property=Environment").write_text(f"PATH=/bin BUB_HOME={server.home}/other\n")
     assert said not in server.run("install").stderr
     assert (server.user_units / "bub-gateway.service").read_text() == "[Service]\n"
+
+
+def test_a_gateway_unit_that_systemd_refuses_is_pointed_out(server: Server) -> None:
+    server.user_units.mkdir(parents=True)
+    (server.user_units / "bub-gateway.service").write_text("[Service]\n")
+    (server.fakes / "show --property=LoadState").write_text("bad-setting\n")
+    assert "systemd refuses bub-gateway.service" in server.run("install").stderr
+
+
+@ROOT_ONLY
+def test_a_home_of_another_user_is_pointed_out(server: Server, theirs: Path) -> None:
+    assert f"{theirs} is another user's" in server.run("install", "--crontab").stderr
+
+
+@ROOT_ONLY
+def test_root_writes_into_nobodys_home(server: Server) -> None:
+    os.chown(server.home, pwd.getpwnam("daemon").pw_uid, -1)
+    assert f"{server.home} is not root's" in server.run("install", "--user", exits=77).stderr
+    assert server.changes() == []
 
 
 def test_what_runs_a_tick_already_is_pointed_out(server: Server) -> None:
@@ -534,6 +567,17 @@ def test_uninstall_undoes_all_of_it(server: Server, theirs: Path) -> None:
     assert changes[:2] == ["systemctl --user disable --now bub-cron.timer", "systemctl --user daemon-reload"]
     assert server.everything() == before
     assert (theirs / "cron" / "ledger.db").exists(), "what was recorded stays"
+
+
+def test_a_failed_unit_is_not_left_among_the_failed(server: Server) -> None:
+    server.run("install")
+    (server.fakes / "user failed").touch()
+    server.changes()
+    server.run("uninstall")
+    assert server.changes()[:2] == [
+        "systemctl --user disable --now bub-cron.timer",
+        "systemctl --user reset-failed bub-cron.service",
+    ]
 
 
 def test_uninstall_keeps_a_changed_timer_together_with_its_service(server: Server) -> None:

@@ -1,34 +1,26 @@
 """The commands that set the machine up to run the tick, and undo that: install, uninstall.
 
 Kept true here:
-- What is to be done is planned first, as a list of steps; `--dry-run` prints just that list, and nothing is done that was
-  not on it. Planning only reads.
-- A file is written whole beside its place and renamed into it; a symbolic link there is never written through.
+- What is to be done is planned first, and planning only reads; nothing is done that was not in the plan.
 - What someone changed by hand, and every other line of a crontab, stays unless `--force` says otherwise.
-- When a step fails, the text says which, what was done before it and what was not.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import pwd
-import shlex
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 
 import click
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, with_paths
+from bub_cron.cli.steps import FirstTick, Plan, Remove, Run, Step, Write, decoded, first_line, output
 from bub_cron.errors import (
     GatewayAbsentError,
-    HalfDoneError,
-    HandChangedError,
     NoSuchManagerError,
     NotAllowedError,
     UnusablePathError,
@@ -43,158 +35,6 @@ SYSTEM_UNITS = "/etc/systemd/system"
 BOOTED = "/run/systemd/system"  # there is a directory where systemd is process 1: sd_booted(3)
 _GATEWAY = "bub-gateway.service"  # what `bub gateway --install` writes
 _RUNNING = {"initializing", "starting", "running", "degraded", "maintenance", "stopping"}
-_SECONDS = 90
-
-
-# --- Steps
-
-
-class _Write:
-    """Write a file, whole or not at all."""
-
-    def __init__(self, path: str, text: str) -> None:
-        self._path = path
-        self._text = text
-
-    def __str__(self) -> str:
-        return f"write {terminal.clean(self._path)}"
-
-    def shown(self) -> str:
-        return f"# {terminal.clean(self._path)}\n{self._text}"
-
-    def do(self) -> None:
-        directory = os.path.dirname(self._path)
-        os.makedirs(directory, exist_ok=True)
-        # Of an unguessable name, made anew: nobody can have put a link there. The rename replaces a link in the way.
-        descriptor, beside = tempfile.mkstemp(prefix=".bub-cron-", dir=directory)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                os.fchmod(file.fileno(), 0o644)
-                file.write(self._text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(beside, self._path)
-        except BaseException:
-            os.unlink(beside)
-            raise
-
-
-class _Remove:
-    """Remove a file; a symbolic link goes itself, not what it leads to."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __str__(self) -> str:
-        return f"remove {terminal.clean(self._path)}"
-
-    def shown(self) -> str:
-        return f"# {self}\n"
-
-    def do(self) -> None:
-        os.unlink(self._path)
-
-
-class _Run:
-    """Run a command; what it says counts only if it fails."""
-
-    def __init__(self, *command: str, text: str = "") -> None:
-        self._command = command
-        self._text = text
-
-    def __str__(self) -> str:
-        return f"run {terminal.clean(shlex.join(self._command))}"
-
-    def shown(self) -> str:
-        text = f"$ {terminal.clean(shlex.join(self._command))}\n"
-        return f"{text}{self._text}" if self._text else text
-
-    def do(self) -> None:
-        done = _output(*self._command, text=self._text)
-        if done.returncode != 0:
-            said = " ".join(_decoded(done.stderr or done.stdout).split())
-            raise OSError(f"exit status {done.returncode}: {said or 'it said nothing'}")
-
-
-class _FirstTick(_Run):
-    """Run a tick at once: reminders count from the first one, and a unit that can't work shows now rather than later."""
-
-
-type _Step = _Write | _Remove | _Run
-
-
-class _Plan:
-    """What is to be done, and what was found that stays as it is."""
-
-    def __init__(self) -> None:
-        self.steps: list[_Step] = []
-        self.kept: list[str] = []  # changed by hand: each with its diff
-        self.notes: list[str] = []
-
-    def keep(self, what: str, found: str, wanted: str) -> None:
-        lines = difflib.unified_diff(
-            wanted.splitlines(), found.splitlines(), f"{what} (as installed)", f"{what} (as it is)", lineterm=""
-        )
-        self.kept.append("\n".join([f"{what} was changed by hand, and stays as it is:", *lines]))
-
-    def carry_out(self, *, dry_run: bool, again: str) -> None:
-        """Do, or show, every step; then tell what was kept, which ends in `HandChangedError`."""
-        for text in self.kept:
-            for line in terminal.clean_lines(text):
-                click.echo(line, err=True)
-        for at, step in enumerate(self.steps):
-            if dry_run:
-                click.echo(_encoded(step.shown()), nl=False)
-                continue
-            try:
-                step.do()
-            except (OSError, subprocess.TimeoutExpired) as error:
-                if isinstance(step, _FirstTick):
-                    self.notes.insert(0, f"it is installed, but the first tick failed: {error}")
-                    continue
-                raise HalfDoneError(self._half_done(at, error, again)) from error
-            click.echo(_past(step))
-        for note in self.notes:
-            click.echo(f"note: {terminal.clean(note)}", err=True)
-        if self.kept:
-            raise HandChangedError("what was changed by hand was kept; --force takes its place")
-
-    def _half_done(self, at: int, error: Exception, again: str) -> str:
-        before = ", ".join(map(_past, self.steps[:at])) or "nothing"
-        after = ", ".join(map(str, self.steps[at + 1 :])) or "nothing"
-        return (
-            f"could not {self.steps[at]}: {error}\ndone before that: {before}\nnot done: {after}\n"
-            f"mend that, then {again} again"
-        )
-
-
-def _past(step: _Step) -> str:
-    verb, _, rest = str(step).partition(" ")
-    return f"{ {'write': 'wrote', 'remove': 'removed', 'run': 'ran'}[verb] } {rest}".strip()
-
-
-def _output(*command: str, text: str = "") -> subprocess.CompletedProcess[bytes]:
-    """Run a command in English; one that isn't there counts as failed, with status 127."""
-    try:
-        return subprocess.run(
-            command, input=_encoded(text), capture_output=True, timeout=_SECONDS,
-            env={**os.environ, "LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"},
-        )  # fmt: skip
-    except OSError as error:
-        return subprocess.CompletedProcess(command, 127, b"", f"{command[0]}: {error.strerror}".encode())
-
-
-def _said(*command: str) -> str:
-    """Return the first line of what a command printed, whatever its exit status."""
-    return _decoded(_output(*command).stdout).strip().partition("\n")[0]
-
-
-def _decoded(output: bytes) -> str:
-    return output.decode("utf-8", "surrogateescape")
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 # --- install
@@ -231,15 +71,16 @@ def install(
     where = where or _fitting()
     if as_user and where != SYSTEM:
         raise click.UsageError("--as-user goes with --system alone: the others are always this user's own")
-    plan = _Plan()
+    plan = Plan()
     if where == CRONTAB:
         _plan_crontab(plan, paths, force=force)
     elif where == USER:
+        _need_own_directory()
         if not dry_run:
             _need_user_manager()
         _plan_units(plan, USER, units.baked(sys.executable, paths), force=force)
         _note_linger(plan)
-        _note_gateway_home(plan, paths)
+        _note_gateway_unit(plan, paths)
     else:
         if not dry_run:
             _need_system_manager()
@@ -249,6 +90,8 @@ def install(
         click.echo(f"bub-cron.service runs as {account.pw_name}, with {terminal.clean(paths.home)}", err=True)
         _check_interpreter(account)
         _plan_units(plan, SYSTEM, told, force=force, before=_making_state(account, paths.state))
+    if where != SYSTEM:
+        _note_owner(plan, paths)
     _note_others(plan, where)
     _note_missing(plan, paths)
     if not plan.steps and not plan.kept:
@@ -274,12 +117,12 @@ def _fitting() -> str:
 
 
 def _said_wrong(*command: str) -> str:
-    done = _output(*command)
-    return " ".join(_decoded(done.stderr or done.stdout).split()) or f"exit status {done.returncode}"
+    done = output(*command)
+    return " ".join(decoded(done.stderr or done.stdout).split()) or f"exit status {done.returncode}"
 
 
 def _user_manager_runs() -> bool:
-    return _said("systemctl", "--user", "is-system-running") in _RUNNING
+    return first_line("systemctl", "--user", "is-system-running") in _RUNNING
 
 
 def _need_user_manager() -> None:
@@ -288,6 +131,17 @@ def _need_user_manager() -> None:
             f"no systemd of your own answers ({_said_wrong('systemctl', '--user', 'is-system-running')}): log in as this"
             f" user rather than by su or sudo, or set XDG_RUNTIME_DIR=/run/user/{os.geteuid()}; `loginctl enable-linger`"
             " starts it"
+        )
+
+
+def _need_own_directory() -> None:
+    """Refuse to write as root into somebody's home, where that one's links may lead anywhere."""
+    directory = _unit_directory(USER)
+    while not os.path.lexists(directory):
+        directory = os.path.dirname(directory)
+    if os.geteuid() == 0 and os.stat(directory).st_uid != 0:
+        raise NotAllowedError(
+            f"{directory} is not root's: run it as the user whose it is, without sudo, or use --system"
         )
 
 
@@ -332,21 +186,21 @@ def _as(account: pwd.struct_passwd, *command: str) -> tuple[str, ...]:
 def _check_interpreter(account: pwd.struct_passwd) -> None:
     if os.geteuid() != 0:
         return  # a dry run of someone who can't look
-    done = _output(*_as(account, sys.executable, "-P", "-B", "-c", "import bub_cron.trigger.tick"))
+    done = output(*_as(account, sys.executable, "-P", "-B", "-c", "import bub_cron.trigger.tick"))
     if done.returncode != 0:
-        said = _decoded(done.stderr).strip().rpartition("\n")[2]
+        said = decoded(done.stderr).strip().rpartition("\n")[2]
         raise UnusablePathError(
             f"{account.pw_name} can't run {sys.executable} with bub-cron ({said}): install it where {account.pw_name} can"
             " read it, or name another user by --as-user"
         )
 
 
-def _making_state(account: pwd.struct_passwd, state: str) -> list[_Step]:
+def _making_state(account: pwd.struct_passwd, state: str) -> list[Step]:
     """Return the steps that make the directory of the stores: the unit may write there, not make it."""
     if os.path.isdir(state):
         return []
     # As that user, so that no link in that user's directories can lead root elsewhere.
-    return [_Run(*_as(account, "mkdir", "-p", "-m", "0700", state))]
+    return [Run(*_as(account, "mkdir", "-p", "-m", "0700", state))]
 
 
 # --- Units
@@ -382,9 +236,7 @@ def _verdict(path: str, wanted: str) -> str:
     return units.CHANGED if found == units.OURS and os.path.islink(path) else found
 
 
-def _plan_units(
-    plan: _Plan, manager: str, told: units.Baked, *, force: bool, before: list[_Step] | None = None
-) -> None:
+def _plan_units(plan: Plan, manager: str, told: units.Baked, *, force: bool, before: list[Step] | None = None) -> None:
     plan.steps += before or []
     for name, text in units.unit_files(manager, told).items():
         path, wanted = os.path.join(_unit_directory(manager), name), units.signed(text)
@@ -392,31 +244,39 @@ def _plan_units(
         if found == units.CHANGED and not force:
             plan.keep(path, _found(path) or "", wanted)
         elif found != units.SAME:
-            plan.steps.append(_Write(path, wanted))
-    enabled = _said(*_systemctl(manager, "is-enabled", units.TIMER)) == "enabled"
-    active = _said(*_systemctl(manager, "is-active", units.TIMER)) == "active"
+            plan.steps.append(Write(path, wanted))
+            if name == units.SERVICE:
+                _note_former_home(plan, _found(path) or "", wanted)
+    enabled = first_line(*_systemctl(manager, "is-enabled", units.TIMER)) == "enabled"
+    active = first_line(*_systemctl(manager, "is-active", units.TIMER)) == "active"
     if plan.steps or not enabled or not active:
         for arguments in (("daemon-reload",), ("enable", units.TIMER), ("restart", units.TIMER)):
-            plan.steps.append(_Run(*_systemctl(manager, *arguments)))
-        plan.steps.append(_FirstTick(*_systemctl(manager, "start", units.SERVICE)))
+            plan.steps.append(Run(*_systemctl(manager, *arguments)))
+        plan.steps.append(FirstTick(*_systemctl(manager, "start", units.SERVICE)))
 
 
-def _note_linger(plan: _Plan) -> None:
+def _note_linger(plan: Plan) -> None:
     name = pwd.getpwuid(os.geteuid()).pw_name
-    if _said("loginctl", "show-user", name, "--property=Linger", "--value") != "yes":
+    if first_line("loginctl", "show-user", name, "--property=Linger", "--value") != "yes":
         plan.notes.append("it runs only while you are logged in, until you run: loginctl enable-linger")
 
 
-def _note_gateway_home(plan: _Plan, paths: Paths) -> None:
-    """Tell if the gateway that `bub gateway --install` set up, which says nothing of BUB_HOME, uses another one."""
-    if paths.home == os.path.expanduser("~/.bub") or not os.path.exists(os.path.join(_unit_directory(USER), _GATEWAY)):
+def _note_gateway_unit(plan: Plan, paths: Paths) -> None:
+    """Tell what keeps the unit that `bub gateway --install` wrote from being the gateway of this tick."""
+    if not os.path.exists(os.path.join(_unit_directory(USER), _GATEWAY)):
         return
-    environment = _said(*_systemctl(USER, "show", _GATEWAY, "--property=Environment", "--value"))
-    manager = _decoded(_output(*_systemctl(USER, "show-environment")).stdout)
-    if "BUB_HOME=" not in environment + manager:
+    if first_line(*_systemctl(USER, "show", _GATEWAY, "--property=LoadState", "--value")) == "bad-setting":
+        plan.notes.append(
+            f"systemd refuses {_GATEWAY}, and `systemctl --user status {_GATEWAY}` says why; Bub 0.5.1 puts quotes around"
+            " WorkingDirectory=, which systemd takes for a part of the path: take them away there"
+        )
+    environment = first_line(*_systemctl(USER, "show", _GATEWAY, "--property=Environment", "--value"))
+    manager = decoded(output(*_systemctl(USER, "show-environment")).stdout)
+    # It says nothing of BUB_HOME by itself.
+    if paths.home != os.path.expanduser("~/.bub") and "BUB_HOME=" not in environment + manager:
         plan.notes.append(
             f"{_GATEWAY} uses ~/.bub, this {paths.home}: `systemctl --user edit {_GATEWAY}`, and there, below [Service],"
-            f" Environment=BUB_HOME=..."
+            " Environment=BUB_HOME=..."
         )
 
 
@@ -424,16 +284,16 @@ def _note_gateway_home(plan: _Plan, paths: Paths) -> None:
 
 
 def _crontab() -> str:
-    done = _output("crontab", "-l")
-    said = _decoded(done.stderr)
+    done = output("crontab", "-l")
+    said = decoded(done.stderr)
     if done.returncode == 0:
-        return _decoded(done.stdout)
+        return decoded(done.stdout)
     if "no crontab for" in said or "can't open" in said:  # Debian and most others; busybox
         return ""
     raise NoSuchManagerError(f"`crontab -l` failed: {' '.join(said.split()) or f'exit status {done.returncode}'}")
 
 
-def _plan_crontab(plan: _Plan, paths: Paths, *, force: bool) -> None:
+def _plan_crontab(plan: Plan, paths: Paths, *, force: bool) -> None:
     before, wanted = _crontab(), units.crontab_entry(sys.executable, paths)
     changed = [entry for entry in units.entries(before) if units.verdict(entry.text, wanted) == units.CHANGED]
     if changed and not force:
@@ -442,14 +302,16 @@ def _plan_crontab(plan: _Plan, paths: Paths, *, force: bool) -> None:
         return
     after = units.with_entry(before, wanted)
     if after != before:
-        plan.steps.append(_Run("crontab", "-", text=after))
-        plan.steps.append(_FirstTick(*units.tick_command(sys.executable, paths)))
+        plan.steps.append(Run("crontab", "-", text=after))
+        for entry in units.entries(before):
+            _note_former_home(plan, entry.text, wanted)
+        plan.steps.append(FirstTick(*units.tick_command(sys.executable, paths)))
 
 
 # --- What is still missing, or there twice
 
 
-def _note_others(plan: _Plan, where: str) -> None:
+def _note_others(plan: Plan, where: str) -> None:
     """Tell what else runs the tick: two do no harm, but nobody means them."""
     for manager in (USER, SYSTEM):
         path = os.path.join(_unit_directory(manager), units.TIMER)
@@ -465,7 +327,19 @@ def _note_others(plan: _Plan, where: str) -> None:
             plan.notes.append("the crontab has an entry, too: `bub-cron uninstall --crontab` if one is enough")
 
 
-def _note_missing(plan: _Plan, paths: Paths) -> None:
+def _note_former_home(plan: Plan, before: str, wanted: str) -> None:
+    """Tell of the reminders that nothing runs any more: there is one timer, or one entry, of ours for a user."""
+    former = units.serves(before)
+    if former is not None and former != units.serves(wanted):
+        plan.notes.append(f"it served BUB_HOME={former} until now, and no longer does")
+
+
+def _note_owner(plan: Plan, paths: Paths) -> None:
+    if os.path.exists(paths.home) and os.stat(paths.home).st_uid != os.geteuid():
+        plan.notes.append(f"{paths.home} is another user's: let that one run this, or root, with --system")
+
+
+def _note_missing(plan: Plan, paths: Paths) -> None:
     if not os.path.exists(paths.file):
         plan.notes.append(f"there is no {paths.file} yet: `bub-cron init` writes one to start from")
     try:
@@ -489,7 +363,7 @@ def uninstall(paths: Paths, where: str | None, dry_run: bool, force: bool) -> No
     Exits with 0 when nothing of it is left, 73 if something changed by hand was kept, 74 if a step failed, 77 if another
     user has to do it.
     """
-    plan = _Plan()
+    plan = Plan()
     for manager in (USER, SYSTEM):
         if where in (None, manager):
             _plan_unit_removal(plan, manager, paths, force=force, dry_run=dry_run, chosen=where == manager)
@@ -500,7 +374,7 @@ def uninstall(paths: Paths, where: str | None, dry_run: bool, force: bool) -> No
     plan.carry_out(dry_run=dry_run, again="run `bub-cron uninstall`")
 
 
-def _plan_unit_removal(plan: _Plan, manager: str, paths: Paths, *, force: bool, dry_run: bool, chosen: bool) -> None:
+def _plan_unit_removal(plan: Plan, manager: str, paths: Paths, *, force: bool, dry_run: bool, chosen: bool) -> None:
     """Plan the removal of a manager's units; a timer and its service go together or stay together."""
     directory = _unit_directory(manager)
     wanted = units.unit_files(manager, units.baked(sys.executable, paths))
@@ -525,10 +399,13 @@ def _plan_unit_removal(plan: _Plan, manager: str, paths: Paths, *, force: bool, 
             gone += there
     timers = [name for name in gone if name == units.TIMER] + (instances if units.TEMPLATES[1] in gone else [])
     if timers:
-        plan.steps.append(_Run(*_systemctl(manager, "disable", "--now", *timers)))
-    plan.steps += [_Remove(os.path.join(directory, name)) for name in gone]
+        plan.steps.append(Run(*_systemctl(manager, "disable", "--now", *timers)))
+    # Else it would stay in the list of what failed, though it is gone.
+    if units.SERVICE in gone and first_line(*_systemctl(manager, "is-failed", units.SERVICE)) == "failed":
+        plan.steps.append(Run(*_systemctl(manager, "reset-failed", units.SERVICE)))
+    plan.steps += [Remove(os.path.join(directory, name)) for name in gone]
     if gone:
-        plan.steps.append(_Run(*_systemctl(manager, "daemon-reload")))
+        plan.steps.append(Run(*_systemctl(manager, "daemon-reload")))
 
 
 def _enabled_instances(directory: str) -> list[str]:
@@ -539,7 +416,7 @@ def _enabled_instances(directory: str) -> list[str]:
     return sorted(name for name in names if name.startswith("bub-cron@") and name.endswith(".timer"))
 
 
-def _plan_entry_removal(plan: _Plan, paths: Paths, *, force: bool) -> None:
+def _plan_entry_removal(plan: Plan, paths: Paths, *, force: bool) -> None:
     before = _crontab()
     there = units.entries(before)
     gone = [entry for entry in there if force or units.is_as_written(entry.text)]
@@ -549,4 +426,4 @@ def _plan_entry_removal(plan: _Plan, paths: Paths, *, force: bool) -> None:
     after = units.without(before, gone)
     if gone:
         # What `install` made of no crontab is no crontab again.
-        plan.steps.append(_Run("crontab", "-", text=after) if after else _Run("crontab", "-r"))
+        plan.steps.append(Run("crontab", "-", text=after) if after else Run("crontab", "-r"))

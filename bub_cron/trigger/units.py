@@ -241,6 +241,15 @@ def is_as_written(text: str) -> bool:
     return found is not None and found[1] == _checksum(rest)
 
 
+_SERVES = re.compile(r"\bBUB_HOME=(.*?)(?='? '?BUB_CRON_FILE=|\"?$)", re.MULTILINE)
+
+
+def serves(text: str) -> str | None:
+    """Return the BUB_HOME that a unit or an entry of ours is for, as it is written there; None if it names none."""
+    found = _SERVES.search(text)
+    return found[1] if found else None
+
+
 def _checksum(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
