@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
-from gateway_kit import PATIENCE, SCRIPTS
+from gateway_kit import PATIENCE, SCRIPTS, until
 from machine_kit import Chat, Machine, need
 
 # What cron, its shell and env(1) would take for something else, each twice: percent signs, backslashes, quotes, dollars.
@@ -47,6 +48,9 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine, running: list
     start("cron", "-f", user="root")
     first = gateway()
     machine.run("crontab", "-", user="bub", text=OTHERS)
+    # cron tells by whole seconds whether a crontab is new to it.
+    written = time.time()
+    until(lambda: machine.inside("/run/crond.pid").exists() and time.time() > written + 1.5, "cron up")
     before = machine.run("crontab", "-l", user="bub").stdout
     assert before == OTHERS
     print(said := bub.bub_cron("install", BUB_HOME=bub.home))

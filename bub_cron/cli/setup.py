@@ -369,7 +369,7 @@ def uninstall(paths: Paths, where: str | None, dry_run: bool, force: bool) -> No
             _plan_unit_removal(plan, manager, paths, force=force, dry_run=dry_run, chosen=where == manager)
     if where == CRONTAB or (where is None and shutil.which("crontab")):
         _plan_entry_removal(plan, paths, force=force)
-    if not plan.steps and not plan.kept:
+    if not plan.steps and not plan.kept and not plan.notes:
         click.echo("nothing of it is installed", err=True)
     plan.carry_out(dry_run=dry_run, again="run `bub-cron uninstall`")
 
@@ -377,8 +377,8 @@ def uninstall(paths: Paths, where: str | None, dry_run: bool, force: bool) -> No
 def _plan_unit_removal(plan: Plan, manager: str, paths: Paths, *, force: bool, dry_run: bool, chosen: bool) -> None:
     """Plan the removal of a manager's units; a timer and its service go together or stay together."""
     directory = _unit_directory(manager)
-    wanted = units.unit_files(manager, units.baked(sys.executable, paths))
-    found = {name: text for name in wanted if (text := _found(os.path.join(directory, name))) is not None}
+    names = list(units.unit_files(manager, units.BY_HAND[manager]))
+    found = {name: text for name in names if (text := _found(os.path.join(directory, name))) is not None}
     if found and manager == SYSTEM and os.geteuid() != 0 and not dry_run:
         if chosen:
             raise NotAllowedError(f"the units in {directory} are root's: use sudo")
@@ -386,15 +386,14 @@ def _plan_unit_removal(plan: Plan, manager: str, paths: Paths, *, force: bool, d
         return
     gone: list[str] = []
     instances = _enabled_instances(directory)
-    for pair in ([name for name in wanted if name not in units.TEMPLATES], list(units.TEMPLATES)):
+    for pair in ([units.SERVICE, units.TIMER], list(units.TEMPLATES)):
         there = [name for name in pair if name in found]
         changed = [name for name in there if not units.is_as_written(found[name])]
         for name in changed if not force else ():
-            plan.keep(os.path.join(directory, name), found[name], units.signed(wanted[name]))
+            wanted = units.unit_files(manager, units.baked(sys.executable, paths))[name]
+            plan.keep(os.path.join(directory, name), found[name], units.signed(wanted))
         if instances and there == list(units.TEMPLATES) and not force:
-            plan.notes.append(
-                f"{', '.join(there)} stay for {', '.join(instances)}: disable these first, or use --force"
-            )
+            plan.kept.append(f"{', '.join(there)} stay for {', '.join(instances)}, which you enabled")
         elif there and (force or not changed):
             gone += there
     timers = [name for name in gone if name == units.TIMER] + (instances if units.TEMPLATES[1] in gone else [])

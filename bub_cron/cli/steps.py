@@ -101,7 +101,7 @@ class Plan:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
-        self.kept: list[str] = []  # changed by hand: each with its diff
+        self.kept: list[str] = []  # what is someone's own doing: changed by hand, each with its diff, or still in use
         self.notes: list[str] = []
 
     def keep(self, what: str, found: str, wanted: str) -> None:
@@ -130,7 +130,7 @@ class Plan:
         for note in self.notes:
             click.echo(f"note: {terminal.clean(note)}", err=True)
         if self.kept:
-            raise HandChangedError("what was changed by hand was kept; --force takes its place")
+            raise HandChangedError("what is your own doing was kept; --force goes over it")
 
     def _half_done(self, at: int, error: Exception, again: str) -> str:
         before = ", ".join(map(_past, self.steps[:at])) or "nothing"

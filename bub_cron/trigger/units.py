@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bub_cron.paths import Paths
 
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 USER, SYSTEM = "user", "system"
 SERVICE, TIMER = "bub-cron.service", "bub-cron.timer"
 TEMPLATES = ("bub-cron@.service", "bub-cron@.timer")
@@ -33,16 +34,20 @@ ABSENT, SAME, OURS, CHANGED = "absent", "same", "ours", "changed"
 class Baked:
     """What a unit is told of this machine: `environment` and `command` as unit lines hold them, quoted already.
 
-    `account` and `writable` (the directory of the stores) are for the system manager alone.
+    `account`, `writable` (the directory of the stores) and `own_tmp` (whether it may do without the machine's /tmp) are
+    for the system manager alone.
     """
 
-    __slots__ = ("account", "command", "environment", "writable")
+    __slots__ = ("account", "command", "environment", "own_tmp", "writable")
 
-    def __init__(self, environment: list[str], command: str, account: str = "", writable: str = "") -> None:
+    def __init__(
+        self, environment: list[str], command: str, account: str = "", writable: str = "", own_tmp: bool = True
+    ) -> None:
         self.environment = environment
         self.command = command
         self.account = account
         self.writable = writable
+        self.own_tmp = own_tmp
 
 
 # What stands in `systemd/`, for those who copy the files rather than run `bub-cron install`.
@@ -168,15 +173,14 @@ def baked(python: str, paths: Paths, account: str = "") -> Baked:
         raise UnusablePathError(
             f"{python}: systemd runs no program whose path has quotes or backslashes; install it elsewhere"
         )
-    private = [path for path in _values(paths).values() if account and _below(path, "/tmp", "/var/tmp")]  # noqa: S108
-    if private:
-        raise UnusablePathError(f"{private[0]}: a system service has a /tmp of its own, so keep it elsewhere")
+    needed = (python, PACKAGE, *_values(paths).values())
     return Baked(
         environment=[_quoted(f"{name}={value}") for name, value in _values(paths).items()],
         # The colon: no variables are put into it, so that a dollar sign is one.
         command=f"{':' if '$' in python else ''}{_quoted(python)} -P -m bub_cron",
         account=account.replace("%", "%%"),
         writable=_quoted(paths.state),
+        own_tmp=not any(_below(path, "/tmp", "/var/tmp") for path in needed),  # noqa: S108
     )
 
 
@@ -184,7 +188,7 @@ def unit_files(manager: str, told: Baked) -> dict[str, str]:
     """Return the units by name, for the `user` or the `system` manager."""
     where = f"User={told.account}\n" if manager == SYSTEM else ""
     where += "".join(f"Environment={assignment}\n" for assignment in told.environment)
-    hardening = _HARDENING[manager]
+    hardening = _HARDENING[manager] if told.own_tmp else _HARDENING[manager].replace("PrivateTmp=true\n", "")
     stores = f"# The stores, and nothing else.\nReadWritePaths={told.writable}\n" if manager == SYSTEM else ""
     return {
         SERVICE: _TICK.format(where=where, command=told.command, hardening=hardening + stores),
