@@ -13,6 +13,7 @@ EX_UNAVAILABLE = 69
 EX_CANTCREAT = 73
 EX_IOERR = 74
 EX_PROTOCOL = 76
+EX_NOPERM = 77
 
 
 class BubCronError(Exception):
@@ -101,6 +102,36 @@ class GatewayAbsentError(BubCronError):
 
 class GatewayLeftError(BubCronError):
     """The gateway accepted something and went away before its last word; it has it on disk."""
+
+
+class UnusablePathError(BubCronError):
+    """A path that a unit or a crontab can't hold, or that what runs there couldn't use."""
+
+    exit_status = EX_DATAERR
+
+
+class NoSuchManagerError(BubCronError):
+    """Neither systemd nor cron is there as `install` would need it; the text says what to choose instead."""
+
+    exit_status = EX_UNAVAILABLE
+
+
+class NotAllowedError(BubCronError):
+    """Something that only another user, mostly root, may do."""
+
+    exit_status = EX_NOPERM
+
+
+class HandChangedError(BubCronError):
+    """`install` or `uninstall` kept what someone had changed by hand; all else was done."""
+
+    exit_status = EX_CANTCREAT
+
+
+class HalfDoneError(BubCronError):
+    """A command that `install` or `uninstall` ran, or a write, failed; the text says which, why, and what stands now."""
+
+    exit_status = EX_IOERR
 
 
 class RequestError(BubCronError):

@@ -1,11 +1,8 @@
-"""What the README, the examples and the units say is true."""
+"""What the README and the examples say is true; of the units, see test_units.py."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 
@@ -91,24 +88,6 @@ def test_every_key_of_a_reminder_stands_in_the_readme() -> None:
 def test_the_files_that_the_readme_links_to_are_there() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
-
-
-@pytest.mark.parametrize("manager", ["--user", "--system"])
-def test_systemd_finds_nothing_wrong_with_the_units(manager: str, tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
-    units = [str(ROOT / "systemd" / name) for name in ("bub-cron.service", "bub-cron.timer")]
-    done = subprocess.run(
-        ["systemd-analyze", manager, "verify", *units],
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_the_timer_runs_each_minute_in_utc_and_catches_up() -> None:
-    timer = (ROOT / "systemd" / "bub-cron.timer").read_text()
-    for line in ("OnCalendar=*:* UTC", "AccuracySec=1s", "Persistent=true", "WantedBy=timers.target"):
-        assert f"\n{line}\n" in timer
 
 
 def test_the_crontab_has_one_line_that_cron_takes() -> None:

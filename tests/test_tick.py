@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -927,3 +928,31 @@ def test_old_rows_are_pruned_once_a_day_but_never_a_due_one(
     for number in range(42, 90):
         place.tick(NOON + number * day)
     assert place.select("SELECT DISTINCT state FROM firings") == [("due",)]
+
+
+# --- Under systemd
+
+
+def test_systemd_is_told_of_each_failure_in_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one that is not printed again, and of nothing while all is well."""
+    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        monkeypatch.setenv("NOTIFY_SOCKET", f"{short}/notify")
+        systemd.bind(f"{short}/notify")
+        systemd.setblocking(False)
+        begin(place, file())
+        with pytest.raises(BlockingIOError):
+            systemd.recv(4096)
+        place.write("reminders:\n  a: {every: 1h}\n", NOON)
+        assert [place.tick(NOON)[1] != "", place.tick(NOON + 60)[1] != ""] == [True, False]
+        first, second = (systemd.recv(4096).decode() for _ in range(2))
+    assert first == second
+    assert first.startswith(f"STATUS={place.paths.file}:2:3: 'a' has no message")
+    assert "\n" not in first
+
+
+def test_a_systemd_that_does_not_listen_changes_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
+    begin(place, file())
+    status, said = place.tick(NOON)
+    assert said
+    assert status == 69

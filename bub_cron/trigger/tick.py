@@ -71,8 +71,12 @@ def run(paths: Paths, now: float, out: TextIO | None = None) -> int:
         except (*ERRORS, StoreError) as error:
             broken = store_error(paths.ledger, error)
         else:
-            return status if told is None else errors.EX_IOERR
+            if told is None:
+                return status
+            _tell_systemd(str(told))
+            return errors.EX_IOERR
     _say(out, str(broken))
+    _tell_systemd(str(broken))
     return errors.EX_IOERR
 
 
@@ -86,15 +90,37 @@ def _run(paths: Paths, now: float, out: TextIO) -> int:
         ledger.close()
     for trouble in troubles if news else ():
         _say(out, trouble.text)
+    if troubles:
+        _tell_systemd("; ".join(trouble.text for trouble in troubles))
     statuses = {trouble.status for trouble in troubles}
     return next((status for status in _URGENCY if status in statuses), 0)
 
 
 def _say(out: TextIO, text: str) -> None:
     for line in text.splitlines():
-        # What the gateway or the file says may hold what a terminal would obey.
-        plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in line)
-        print(f"bub-cron: {plain}", file=out)
+        print(f"bub-cron: {_plain(line)}", file=out)
+
+
+def _plain(line: str) -> str:
+    # What the gateway or the file says may hold what a terminal would obey.
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in line)
+
+
+def _tell_systemd(text: str) -> None:
+    """Leave a trouble for `systemctl status`, where systemd runs the tick: it shows what this run said, not the last."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    import contextlib
+    import socket
+
+    if address.startswith("@"):
+        address = f"\0{address[1:]}"
+    status = "; ".join(map(_plain, text.splitlines()))[:1000]
+    # Without it the tick has failed no less, and its exit status says so.
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice:
+        notice.connect(address)
+        notice.send(f"STATUS={status}".encode("utf-8", "replace"))
 
 
 def _tick(ledger: Ledger, paths: Paths, now: int) -> list[Trouble]:

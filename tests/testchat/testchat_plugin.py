@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from pathlib import Path
 
 from bub import hookimpl
@@ -37,7 +38,8 @@ class RecordingChat(Channel):
         if message.chat_id.startswith("refuse") and not Path(os.environ[RELEASE]).exists():
             self._write({"refused": message.chat_id})
             raise RuntimeError("not now")
-        self._write({"chat_id": message.chat_id, "content": message.content, "kind": message.kind})
+        entry = {"chat_id": message.chat_id, "content": message.content, "kind": message.kind, "time": time.time()}
+        self._write(entry)
 
     @staticmethod
     def _write(entry: dict[str, object]) -> None:

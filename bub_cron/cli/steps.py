@@ -1,0 +1,172 @@
+"""What install and uninstall do to a machine, as a plan of steps that is either shown or carried out.
+
+Kept true here:
+- A file is written whole beside its place and renamed into it; a symbolic link there is never written through.
+- A dry run shows the very steps that would be done, each whole.
+- When a step fails, the text says which, what was done before it and what was not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+import subprocess
+import tempfile
+
+import click
+
+from bub_cron import terminal
+from bub_cron.errors import HalfDoneError, HandChangedError
+
+_SECONDS = 90
+
+
+class Write:
+    """Write a file, whole or not at all."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self._path = path
+        self._text = text
+
+    def __str__(self) -> str:
+        return f"write {terminal.clean(self._path)}"
+
+    def shown(self) -> str:
+        return f"# {terminal.clean(self._path)}\n{self._text}"
+
+    def do(self) -> None:
+        directory = os.path.dirname(self._path)
+        os.makedirs(directory, exist_ok=True)
+        # Of an unguessable name, made anew: nobody can have put a link there. The rename replaces a link in the way.
+        descriptor, beside = tempfile.mkstemp(prefix=".bub-cron-", dir=directory)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(self._text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(beside, self._path)
+        except BaseException:
+            os.unlink(beside)
+            raise
+
+
+class Remove:
+    """Remove a file; a symbolic link goes itself, not what it leads to."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        return f"remove {terminal.clean(self._path)}"
+
+    def shown(self) -> str:
+        return f"# {self}\n"
+
+    def do(self) -> None:
+        os.unlink(self._path)
+
+
+class Run:
+    """Run a command; what it says counts only if it fails."""
+
+    def __init__(self, *command: str, text: str = "") -> None:
+        self._command = command
+        self._text = text
+
+    def __str__(self) -> str:
+        return f"run {terminal.clean(shlex.join(self._command))}"
+
+    def shown(self) -> str:
+        text = f"$ {terminal.clean(shlex.join(self._command))}\n"
+        return f"{text}{self._text}" if self._text else text
+
+    def do(self) -> None:
+        done = output(*self._command, text=self._text)
+        if done.returncode != 0:
+            said = " ".join(decoded(done.stderr or done.stdout).split())
+            raise OSError(f"exit status {done.returncode}: {said or 'it said nothing'}")
+
+
+class FirstTick(Run):
+    """Run a tick at once: reminders count from the first one, and a unit that can't work shows now rather than later."""
+
+
+type Step = Write | Remove | Run
+
+
+class Plan:
+    """What is to be done, and what was found that stays as it is."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.kept: list[str] = []  # what is someone's own doing: changed by hand, each with its diff, or still in use
+        self.notes: list[str] = []
+
+    def keep(self, what: str, found: str, wanted: str) -> None:
+        lines = difflib.unified_diff(
+            wanted.splitlines(), found.splitlines(), f"{what} (as installed)", f"{what} (as it is)", lineterm=""
+        )
+        self.kept.append("\n".join([f"{what} was changed by hand, and stays as it is:", *lines]))
+
+    def carry_out(self, *, dry_run: bool, again: str) -> None:
+        """Do, or show, every step; then tell what was kept, which ends in `HandChangedError`."""
+        for text in self.kept:
+            for line in terminal.clean_lines(text):
+                click.echo(line, err=True)
+        for at, step in enumerate(self.steps):
+            if dry_run:
+                click.echo(_encoded(step.shown()), nl=False)
+                continue
+            try:
+                step.do()
+            except OSError as error:
+                if isinstance(step, FirstTick):
+                    self.notes.insert(0, f"it is installed, but the first tick failed: {error}")
+                    continue
+                raise HalfDoneError(self._half_done(at, error, again)) from error
+            click.echo(_past(step))
+        for note in self.notes:
+            click.echo(f"note: {terminal.clean(note)}", err=True)
+        if self.kept:
+            raise HandChangedError("what is your own doing was kept; --force goes over it")
+
+    def _half_done(self, at: int, error: Exception, again: str) -> str:
+        before = ", ".join(map(_past, self.steps[:at])) or "nothing"
+        after = ", ".join(map(str, self.steps[at + 1 :])) or "nothing"
+        return (
+            f"could not {self.steps[at]}: {error}\ndone before that: {before}\nnot done: {after}\n"
+            f"mend that, then {again} again"
+        )
+
+
+def _past(step: Step) -> str:
+    verb, _, rest = str(step).partition(" ")
+    return f"{ {'write': 'wrote', 'remove': 'removed', 'run': 'ran'}[verb] } {rest}".strip()
+
+
+def output(*command: str, text: str = "") -> subprocess.CompletedProcess[bytes]:
+    """Run a command in English; one that isn't there, or doesn't end, counts as failed, with status 127 or 124."""
+    try:
+        return subprocess.run(
+            command, input=_encoded(text), capture_output=True, timeout=_SECONDS,
+            env={**os.environ, "LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"},
+        )  # fmt: skip
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 127, b"", f"{command[0]}: {error.strerror}".encode())
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 124, b"", f"it did not end within {_SECONDS} s".encode())
+
+
+def first_line(*command: str) -> str:
+    """Return the first line of what a command printed, whatever its exit status."""
+    return decoded(output(*command).stdout).strip().partition("\n")[0]
+
+
+def decoded(output: bytes) -> str:
+    return output.decode("utf-8", "surrogateescape")
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,347 @@
+"""The text of the systemd units and of the crontab entry that run the tick. Pure: what is here touches no file.
+
+Kept true here:
+- What systemd, or cron and its shell, read back from a unit or an entry is the path that went in, whatever it holds;
+  a path that one of them can't hold is refused.
+- Each text that is ours carries a checksum of itself, so that what someone changed by hand is told from what an older
+  version, or other paths, had us write.
+- Of a crontab, no byte outside of our entries changes.
+
+The files in `systemd/` are these units with `BY_HAND` for paths; a test holds them equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+
+from bub_cron.errors import UnusablePathError
+from bub_cron.paths import VARIABLES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bub_cron.paths import Paths
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+USER, SYSTEM = "user", "system"
+SERVICE, TIMER = "bub-cron.service", "bub-cron.timer"
+TEMPLATES = ("bub-cron@.service", "bub-cron@.timer")
+ABSENT, SAME, OURS, CHANGED = "absent", "same", "ours", "changed"
+
+
+class Baked:
+    """What a unit is told of this machine: `environment` and `command` as unit lines hold them, quoted already.
+
+    `account`, `writable` (the directory of the stores) and `own_tmp` (whether it may do without the machine's /tmp) are
+    for the system manager alone.
+    """
+
+    __slots__ = ("account", "command", "environment", "own_tmp", "writable")
+
+    def __init__(
+        self, environment: list[str], command: str, account: str = "", writable: str = "", own_tmp: bool = True
+    ) -> None:
+        self.environment = environment
+        self.command = command
+        self.account = account
+        self.writable = writable
+        self.own_tmp = own_tmp
+
+
+# What stands in `systemd/`, for those who copy the files rather than run `bub-cron install`.
+BY_HAND = {
+    USER: Baked(["PATH=%h/.local/bin:/usr/local/bin:/usr/bin:/bin"], "/usr/bin/env bub-cron"),
+    SYSTEM: Baked(
+        ["PATH=/opt/bub/bin:/usr/local/bin:/usr/bin:/bin", "BUB_HOME=/var/lib/bub"],
+        "/usr/bin/env bub-cron",
+        account="bub",
+        writable="/var/lib/bub/cron",
+    ),
+}
+
+_TICK = """\
+[Unit]
+Description=Submit due Bub reminders
+Documentation=https://bub.build
+# Where both are to start, at boot, the gateway goes first. The tick doesn't need it to be there: what is due waits.
+After=bub-gateway.service
+
+[Service]
+Type=oneshot
+# A tick that fails says why in `systemctl status`, each time; its journal has it once an hour.
+NotifyAccess=main
+SyslogIdentifier=bub-cron
+{where}ExecStart={command} tick
+# It talks to one local socket, for at most some seconds.
+TimeoutStartSec=55
+{hardening}"""
+
+_TICK_TIMER = """\
+[Unit]
+Description=Submit due Bub reminders every minute
+Documentation=https://bub.build
+
+[Timer]
+# In UTC: a calendar of the local zone stands still in the hour that is repeated when clocks go back.
+OnCalendar=*:* UTC
+AccuracySec=1s
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+"""
+
+_FIRE = """\
+[Unit]
+Description=Fire the Bub reminder %i
+Documentation=https://bub.build
+After=bub-gateway.service
+
+[Service]
+Type=oneshot
+SyslogIdentifier=bub-cron
+{where}ExecStart={command} fire %i
+# No TimeoutStartSec: it stays until the reminder has its last word, which the reminder's own timeout and attempts bound.
+{hardening}"""
+
+_FIRE_TIMER = """\
+[Unit]
+Description=Fire the Bub reminder %i from a timer of its own
+Documentation=https://bub.build
+
+[Timer]
+# For NAME, with `enabled: false` in reminders.yaml so that the tick leaves it alone: `systemctl edit bub-cron@NAME.timer`
+# and there, below [Timer], an empty OnCalendar= to drop this one and then what it is to be (OnBootSec=, OnUnitActiveSec=,
+# ...); then `systemctl enable --now bub-cron@NAME.timer`. Nothing waits for an absent gateway here: fire fails with 69.
+OnCalendar=*-*-* 09:00:00
+AccuracySec=1s
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+"""
+
+# What a user manager can do without privileges: all of it is seccomp.
+_HARDENING = {
+    USER: """\
+UMask=0077
+NoNewPrivileges=true
+LockPersonality=true
+MemoryDenyWriteExecute=true
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=true
+RestrictRealtime=true
+RestrictSUIDSGID=true
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+"""
+}
+# No RemoveIPC=: it would take away what the gateway holds, which runs as the same user.
+# No PrivateNetwork=: with Unix sockets alone it guards nothing more, and costs a network namespace a minute.
+# ProtectHome= is no more than read-only, for the interpreter and the reminders may stand in a home.
+_HARDENING[SYSTEM] = (
+    _HARDENING[USER]
+    + """\
+CapabilityBoundingSet=
+PrivateDevices=true
+PrivateTmp=true
+ProcSubset=pid
+ProtectClock=true
+ProtectControlGroups=true
+ProtectHome=read-only
+ProtectHostname=true
+ProtectKernelLogs=true
+ProtectKernelModules=true
+ProtectKernelTunables=true
+ProtectProc=invisible
+ProtectSystem=strict
+"""
+)
+
+
+def baked(python: str, paths: Paths, account: str = "") -> Baked:
+    """Return what a unit is told: the interpreter and all four paths in force, and for a system unit whose it is.
+
+    Raises `UnusablePathError` for a path that a unit can't hold.
+    """
+    _check(python, *_values(paths).values())
+    if set(python) & set("\"'\\"):
+        raise UnusablePathError(
+            f"{python}: systemd runs no program whose path has quotes or backslashes; install it elsewhere"
+        )
+    needed = (python, PACKAGE, *_values(paths).values())
+    return Baked(
+        environment=[_quoted(f"{name}={value}") for name, value in _values(paths).items()],
+        # The colon: no variables are put into it, so that a dollar sign is one.
+        command=f"{':' if '$' in python else ''}{_quoted(python)} -P -m bub_cron",
+        account=account.replace("%", "%%"),
+        writable=_quoted(paths.state),
+        own_tmp=not any(_below(path, "/tmp", "/var/tmp") for path in needed),  # noqa: S108
+    )
+
+
+def unit_files(manager: str, told: Baked) -> dict[str, str]:
+    """Return the units by name, for the `user` or the `system` manager."""
+    where = f"User={told.account}\n" if manager == SYSTEM else ""
+    where += "".join(f"Environment={assignment}\n" for assignment in told.environment)
+    hardening = _HARDENING[manager] if told.own_tmp else _HARDENING[manager].replace("PrivateTmp=true\n", "")
+    stores = f"# The stores, and nothing else.\nReadWritePaths={told.writable}\n" if manager == SYSTEM else ""
+    return {
+        SERVICE: _TICK.format(where=where, command=told.command, hardening=hardening + stores),
+        TIMER: _TICK_TIMER,
+        "bub-cron@.service": _FIRE.format(where=where, command=told.command, hardening=hardening),
+        "bub-cron@.timer": _FIRE_TIMER,
+    }
+
+
+def _values(paths: Paths) -> dict[str, str]:
+    return dict(zip(VARIABLES, (paths.home, paths.file, paths.state, paths.socket), strict=True))
+
+
+def _below(path: str, *directories: str) -> bool:
+    return any(path == directory or path.startswith(f"{directory}/") for directory in directories)
+
+
+def _check(*paths: str) -> None:
+    for path in paths:
+        if not path.isprintable():
+            raise UnusablePathError(
+                f"{path!r}: a unit or a crontab can't hold a path with control characters, or bytes that are not UTF-8;"
+                " move it to a plainer one"
+            )
+
+
+def _quoted(text: str) -> str:
+    """Return text as one word of a unit's line: `%` begins a specifier there, and quotes and backslashes quote."""
+    escaped = text.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    return escaped if re.fullmatch(r"[\w@%+=:,./-]+", text, re.ASCII) else f'"{escaped}"'
+
+
+# --- What is ours, and what was changed
+
+_SIGNED = re.compile(r"# Written by bub-cron install, sha256 ([0-9a-f]{16})\b.*")
+
+
+def signed(text: str) -> str:
+    """Return text below a line that names its checksum."""
+    return f"# Written by bub-cron install, sha256 {_checksum(text)}: once you change it, it is yours.\n{text}"
+
+
+def verdict(found: str | None, wanted: str) -> str:
+    """Return how what was found stands to what is wanted (signed): absent, same, ours (to be replaced) or changed."""
+    if found is None:
+        return ABSENT
+    return SAME if found == wanted else OURS if is_as_written(found) else CHANGED
+
+
+def is_as_written(text: str) -> bool:
+    """Tell whether some version of `bub-cron install` wrote just this."""
+    first, _, rest = text.partition("\n")
+    found = _SIGNED.fullmatch(first)
+    return found is not None and found[1] == _checksum(rest)
+
+
+_SERVES = re.compile(r"\bBUB_HOME=(.*?)(?='? '?BUB_CRON_FILE=|\"?$)", re.MULTILINE)
+
+
+def serves(text: str) -> str | None:
+    """Return the BUB_HOME that a unit or an entry of ours is for, as it is written there; None if it names none."""
+    found = _SERVES.search(text)
+    return found[1] if found else None
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+# --- The crontab
+
+LONGEST_COMMAND = 998  # of Debian's cron, in bytes: it refuses a longer one
+_RUNS_TICK = re.compile(r"^[^#\n]*\bbub[-_]cron\b.*\btick\b")
+
+
+def crontab_entry(python: str, paths: Paths) -> str:
+    """Return the two lines of a crontab that run the tick each minute.
+
+    Raises `UnusablePathError` for paths that a crontab can't hold.
+    """
+    _check(python, *_values(paths).values())
+    if "=" in python:
+        raise UnusablePathError(f"{python}: env(1) takes a path with = for an assignment; install it elsewhere")
+    command = shlex.join(tick_command(python, paths))
+    # cron makes a newline of a percent sign, and takes the backslash from before a percent sign or a backslash.
+    escaped = _escaped_for_cron(command)
+    if len(os.fsencode(escaped)) > LONGEST_COMMAND:
+        raise UnusablePathError(
+            f"the paths are too long for a crontab, whose commands may have {LONGEST_COMMAND} bytes; shorten them, or use"
+            " a systemd timer"
+        )
+    return signed(f"* * * * * {escaped}\n")
+
+
+def tick_command(python: str, paths: Paths) -> list[str]:
+    """Return the command that runs one tick with these paths, whatever the environment and the working directory."""
+    assignments = [f"{name}={value}" for name, value in _values(paths).items()]
+    return ["/usr/bin/env", *assignments, python, "-P", "-m", "bub_cron", "tick"]
+
+
+def _escaped_for_cron(command: str) -> str:
+    return command.replace("\\", "\\\\").replace("%", "\\%")
+
+
+class Entry:
+    """One entry of ours in a crontab: it stands in `lines[start:end]`, and `text` is what is there."""
+
+    __slots__ = ("end", "start", "text")
+
+    def __init__(self, start: int, end: int, text: str) -> None:
+        self.start = start
+        self.end = end
+        self.text = text
+
+
+def entries(crontab: str) -> list[Entry]:
+    """Return our entries: a line with our mark, and the line after it if that runs a tick."""
+    lines = _lines(crontab)
+    found = []
+    for at, line in enumerate(lines):
+        if _SIGNED.fullmatch(line.rstrip("\n")):
+            after = lines[at + 1] if at + 1 < len(lines) else ""
+            end = at + 2 if _RUNS_TICK.match(after.lstrip("#")) else at + 1
+            found.append(Entry(at, end, "".join(lines[at:end])))
+    return found
+
+
+def foreign_ticks(crontab: str) -> list[str]:
+    """Return the lines that run a tick and are not ours."""
+    ours = {at for entry in entries(crontab) for at in range(entry.start, entry.end)}
+    lines = enumerate(_lines(crontab))
+    return [line.rstrip("\n") for at, line in lines if at not in ours and _RUNS_TICK.match(line)]
+
+
+def with_entry(crontab: str, entry: str) -> str:
+    """Return the crontab with `entry` in the place of the first of ours, or at the end; others of ours go."""
+    there = entries(crontab)
+    if there:
+        lines = _lines(without(crontab, there[1:]))
+        lines[there[0].start : there[0].end] = [entry]
+        return "".join(lines)
+    # The last line may lack its end; without it, it and our first would be one.
+    return crontab + ("" if crontab.endswith("\n") or not crontab else "\n") + entry
+
+
+def without(crontab: str, gone: list[Entry]) -> str:
+    """Return the crontab without some of its entries."""
+    left = {at for entry in gone for at in range(entry.start, entry.end)}
+    return "".join(line for at, line in enumerate(_lines(crontab)) if at not in left)
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines with their ends, at newlines alone: to cron, other separators are characters like any."""
+    lines = [f"{line}\n" for line in text.split("\n")]
+    lines[-1] = lines[-1][:-1]
+    return lines if lines[-1] else lines[:-1]
