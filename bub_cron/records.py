@@ -126,10 +126,10 @@ def last_records(paths: Paths) -> dict[str, Record]:
     return {record.reminder: record for record in records if record.reminder is not None}
 
 
-def counts(paths: Paths, since: float) -> dict[str, int]:
-    """Return how many fire times since an instant ended, or stand, with each outcome."""
-    query = f"SELECT outcome, sum(count) FROM ({_VIEW}) WHERE moment >= ? GROUP BY outcome"  # noqa: S608
-    return dict(_read(paths, query, (since,)))
+def counts(paths: Paths, since: float, until: float) -> dict[str, int]:
+    """Return how many fire times between two instants ended, or stand, with each outcome."""
+    query = f"SELECT outcome, sum(count) FROM ({_VIEW}) WHERE moment BETWEEN ? AND ? GROUP BY outcome"  # noqa: S608
+    return dict(_read(paths, query, (since, until)))
 
 
 def without_last_word(paths: Paths) -> list[Record]:

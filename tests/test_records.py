@@ -69,11 +69,13 @@ def test_stores_that_are_not_there_are_empty_and_are_not_made(place: Place) -> N
     assert not place.home.exists()
 
 
-def test_a_file_without_a_byte_is_an_empty_store(place: Place) -> None:
+@pytest.mark.parametrize("side", ["ledger", "inbox"])
+def test_a_file_without_a_byte_is_a_damaged_store(place: Place, side: str) -> None:
     os.makedirs(place.paths.state)
-    for path in (place.paths.ledger, place.paths.inbox):
-        Path(path).touch()
-    assert history(place.paths) == []
+    path = Path(getattr(place.paths, side))
+    path.touch()
+    with pytest.raises(StoreError, match=f"{side}.db is damaged: it is empty"):
+        history(place.paths)
 
 
 @pytest.mark.parametrize("state", [None, "accepted", "missed", "rejected"])
@@ -84,7 +86,7 @@ def test_the_ledger_alone(place: Place, state: str | None) -> None:
         "id": NOON_ID, "reminder": "a", "fire_time": NOON_TEXT, "count": 1, "content": '{"text": "from the ledger"}',
         "outcome": state or "due", "attempts": 0, "sends": 0, "error": "the reason" if state else None, "reply": None,
         "tokens": None, "accepted_at": None, "started_at": None,
-        "finished_at": NOON + 60 if state in ("missed", "rejected") else None,
+        "finished_at": NOON + 60 if state in ("missed", "rejected") else None, "moment": NOON,
     }  # fmt: skip
 
 
@@ -95,7 +97,12 @@ def test_the_inbox_alone(place: Place) -> None:
     }  # fmt: skip
     place.fill_inbox(state="failed", **columns)
     entry = one(place)
-    assert {name: getattr(entry, name) for name in Record.__slots__} == {**columns, "outcome": "failed", "count": 1}
+    assert {name: getattr(entry, name) for name in Record.__slots__} == {
+        **columns,
+        "outcome": "failed",
+        "count": 1,
+        "moment": 5.5,
+    }
     assert entry.seconds == 2.25
 
 
@@ -112,11 +119,11 @@ def test_where_both_have_a_word_the_inboxs_counts(place: Place, state: str | Non
 
 
 def test_seconds_are_known_once_it_ended_and_never_negative() -> None:
-    row = ["id", None, None, 1, "{}", "ran", 1, 0, None, None, None, 1.0, 5.0, None]
+    row = ["id", None, None, 1, "{}", "ran", 1, 0, None, None, None, 1.0, 5.0, None, 1.0]
     assert Record(row).seconds is None
-    assert Record([*row[:13], 7.5]).seconds == 2.5
-    assert Record([*row[:13], 4.0]).seconds == 0  # the clock went back meanwhile
-    assert Record([*row[:12], None, 7.5]).seconds is None
+    assert Record([*row[:13], 7.5, 1.0]).seconds == 2.5
+    assert Record([*row[:13], 4.0, 1.0]).seconds == 0  # the clock went back meanwhile
+    assert Record([*row[:12], None, 7.5, 1.0]).seconds is None
 
 
 def test_the_newest_come_first_whichever_store_they_are_in(place: Place) -> None:

@@ -18,7 +18,7 @@ import click
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, with_paths
-from bub_cron.cli.steps import FirstTick, Plan, Remove, Run, Step, Write, decoded, first_line, output
+from bub_cron.cli.steps import FirstTick, Plan, Remove, Run, Step, Write
 from bub_cron.errors import (
     GatewayAbsentError,
     NoSuchManagerError,
@@ -26,6 +26,7 @@ from bub_cron.errors import (
     UnusablePathError,
 )
 from bub_cron.paths import Paths, find_paths
+from bub_cron.programs import crontab, decoded, first_line, output
 from bub_cron.trigger import units
 from bub_cron.trigger.client import Connection
 from bub_cron.trigger.units import SYSTEM, USER
@@ -283,18 +284,8 @@ def _note_gateway_unit(plan: Plan, paths: Paths) -> None:
 # --- The crontab
 
 
-def _crontab() -> str:
-    done = output("crontab", "-l")
-    said = decoded(done.stderr)
-    if done.returncode == 0:
-        return decoded(done.stdout)
-    if "no crontab for" in said or "can't open" in said:  # Debian and most others; busybox
-        return ""
-    raise NoSuchManagerError(f"`crontab -l` failed: {' '.join(said.split()) or f'exit status {done.returncode}'}")
-
-
 def _plan_crontab(plan: Plan, paths: Paths, *, force: bool) -> None:
-    before, wanted = _crontab(), units.crontab_entry(sys.executable, paths)
+    before, wanted = crontab(), units.crontab_entry(sys.executable, paths)
     changed = [entry for entry in units.entries(before) if units.verdict(entry.text, wanted) == units.CHANGED]
     if changed and not force:
         for entry in changed:
@@ -320,10 +311,10 @@ def _note_others(plan: Plan, where: str) -> None:
     if shutil.which("crontab") is None:
         return
     with contextlib.suppress(NoSuchManagerError):  # who may not read the crontab has none
-        crontab = _crontab()
-        for line in units.foreign_ticks(crontab):
+        there = crontab()
+        for line in units.foreign_ticks(there):
             plan.notes.append(f"a line of the crontab that is not of `install` runs a tick, too: {line}")
-        if where != CRONTAB and units.entries(crontab):
+        if where != CRONTAB and units.entries(there):
             plan.notes.append("the crontab has an entry, too: `bub-cron uninstall --crontab` if one is enough")
 
 
@@ -416,7 +407,7 @@ def _enabled_instances(directory: str) -> list[str]:
 
 
 def _plan_entry_removal(plan: Plan, paths: Paths, *, force: bool) -> None:
-    before = _crontab()
+    before = crontab()
     there = units.entries(before)
     gone = [entry for entry in there if force or units.is_as_written(entry.text)]
     for entry in there:

@@ -11,15 +11,13 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
-import subprocess
 import tempfile
 
 import click
 
 from bub_cron import terminal
 from bub_cron.errors import HalfDoneError, HandChangedError
-
-_SECONDS = 90
+from bub_cron.programs import decoded, encoded, output
 
 
 class Write:
@@ -117,7 +115,7 @@ class Plan:
                 click.echo(line, err=True)
         for at, step in enumerate(self.steps):
             if dry_run:
-                click.echo(_encoded(step.shown()), nl=False)
+                click.echo(encoded(step.shown()), nl=False)
                 continue
             try:
                 step.do()
@@ -144,29 +142,3 @@ class Plan:
 def _past(step: Step) -> str:
     verb, _, rest = str(step).partition(" ")
     return f"{ {'write': 'wrote', 'remove': 'removed', 'run': 'ran'}[verb] } {rest}".strip()
-
-
-def output(*command: str, text: str = "") -> subprocess.CompletedProcess[bytes]:
-    """Run a command in English; one that isn't there, or doesn't end, counts as failed, with status 127 or 124."""
-    try:
-        return subprocess.run(
-            command, input=_encoded(text), capture_output=True, timeout=_SECONDS,
-            env={**os.environ, "LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"},
-        )  # fmt: skip
-    except OSError as error:
-        return subprocess.CompletedProcess(command, 127, b"", f"{command[0]}: {error.strerror}".encode())
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 124, b"", f"it did not end within {_SECONDS} s".encode())
-
-
-def first_line(*command: str) -> str:
-    """Return the first line of what a command printed, whatever its exit status."""
-    return decoded(output(*command).stdout).strip().partition("\n")[0]
-
-
-def decoded(output: bytes) -> str:
-    return output.decode("utf-8", "surrogateescape")
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

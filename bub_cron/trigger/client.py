@@ -14,7 +14,7 @@ from bub_cron.errors import GatewayAbsentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
 CONNECT_SECONDS = 5.0
@@ -115,6 +115,16 @@ class Connection:
             if not isinstance(answer, dict):
                 raise GatewayAbsentError(f"what listens at {self._path} is no gateway of bub-cron")
             yield answer
+
+
+def ask(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Connect, send one request and return its first answer; `GatewayAbsentError` if there is none."""
+    from bub_cron.wire import encode
+
+    answers: list[dict[str, Any]] = []
+    with Connection(path) as connection:
+        connection.exchange([encode(request)], answers.append)
+    return answers[0]
 
 
 def _absent(path: str, error: OSError) -> str:

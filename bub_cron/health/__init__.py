@@ -1,0 +1,1 @@
+"""How the whole stands: `status` at a glance, `doctor` link by link."""
