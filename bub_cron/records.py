@@ -12,8 +12,8 @@ import os
 import sqlite3
 
 from bub_cron.errors import StoreError
-from bub_cron.store import ERRORS
-from bub_cron.wire import iso
+from bub_cron.store import ERRORS, store_error
+from bub_cron.wire import FAILED, MISSED, REJECTED, UNDELIVERED, UNKNOWN, iso
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,19 @@ class Record:
         if self.started_at is None or self.finished_at is None:
             return None
         return round(max(0.0, self.finished_at - self.started_at), 3)
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it did not come to what was meant; what was edited away, caught up or skipped on purpose is not bad."""
+        error = self.error or ""
+        chosen = self.outcome == MISSED and (error.startswith(_CHOSEN) or error.endswith(_CHOSEN_END))
+        return self.outcome in _BAD and not chosen
+
+
+# Of the missed, those that nobody has to look after: somebody chose it so.
+_BAD = frozenset({FAILED, UNDELIVERED, UNKNOWN, REJECTED, MISSED})
+_CHOSEN = ("edited: ", "catching up: ", "already past ")
+_CHOSEN_END = " still ran"
 
 
 class LastTick:
@@ -152,6 +165,20 @@ def gaps(paths: Paths, since: float = 0) -> list[tuple[int, int]]:
 def names_in_force(paths: Paths) -> list[str]:
     """Return the names of the reminders that the ledger has in force, sorted."""
     return [name for (name,) in _read(paths, "SELECT name FROM ledger.reminders ORDER BY name", ())]
+
+
+def check(path: str) -> None:
+    """Look through a whole store; `StoreError` says what is wrong with it."""
+    try:
+        store = sqlite3.connect(_read_only(path, wal=path.endswith("inbox.db")), uri=True, timeout=_BUSY_SECONDS)
+        try:
+            found = store.execute("PRAGMA quick_check(1)").fetchone()[0]
+        finally:
+            store.close()
+    except ERRORS as error:
+        raise store_error(path, error) from error
+    if found != "ok":
+        raise StoreError(f"{path} is damaged: {found}")
 
 
 def known_to_inbox(path: str, ids: Iterable[str]) -> set[str] | None:

@@ -91,21 +91,39 @@ def first_line(text: str | None) -> str:
     return next((clean(line.strip()) for line in (text or "").splitlines() if line.strip()), "")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, elastic: Sequence[str]) -> None:
-    """Print a table to standard output. On a terminal the columns `elastic` give way, so that each row stays one line."""
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str | Text]],
+    *,
+    elastic: Sequence[str],
+    widths: list[int] | None = None,
+    least: Sequence[int] | None = None,
+) -> list[int]:
+    """Print a table to standard output. On a terminal the columns `elastic` give way, so that each row stays one line.
+
+    Returns the columns' widths: given again as `widths`, they make what is printed go on below, without its head.
+    `least` are widths for rows that are still to come.
+    """
     out = console()
     cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
-    widths = [max([len(title), *(row[place].cell_len for row in cells)]) for place, title in enumerate(columns)]
+    head = [[Text(title, style="bold") for title in columns]] if widths is None else []
+    if widths is None:
+        widths = [
+            max([len(title), least[place] if least else 0, *(row[place].cell_len for row in cells)])
+            for place, title in enumerate(columns)
+        ]
     gaps = _GAP * (len(columns) - 1)
     if out.is_terminal:
         _shrink(widths, [columns.index(title) for title in elastic], out.width - gaps)
-    for line in ([Text(title, style="bold") for title in columns], *cells):
+    for line in (*head, *cells):
         for cell, width in zip(line, widths, strict=True):
-            cell.truncate(width, overflow="ellipsis", pad=True)
+            # What is piped on is never cut, whatever came before it.
+            cell.truncate(width if out.is_terminal else max(width, cell.cell_len), overflow="ellipsis", pad=True)
         # A narrow terminal may wrap the line itself: that can be read, a missing column can't.
         shown = Text(" " * _GAP).join(line)
         shown.rstrip()
         out.print(shown, soft_wrap=True)
+    return widths
 
 
 def _shrink(widths: list[int], elastic: list[int], room: int) -> None:

@@ -5,6 +5,7 @@ Kept true here: every error of ours becomes its text and its exit status in one 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable
@@ -16,7 +17,8 @@ import click
 from bub_cron import __version__, terminal
 from bub_cron.errors import BubCronError, FileFaultsError, UnknownReminderError
 from bub_cron.paths import find_paths
-from bub_cron.reminders import Reminder
+from bub_cron.records import names_in_force
+from bub_cron.reminders import Reminder, load
 
 
 class _Commands(click.Group):
@@ -47,6 +49,22 @@ def with_paths[R](command: Callable[..., R]) -> Callable[..., R]:
     return wrapper
 
 
+def complete_names(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """Return the reminders' names that begin so, for the shell: of the file, or where it is broken of the last good one."""
+    given = context.params
+    paths = find_paths(file=given.get("file"), state=given.get("state"), socket=given.get("socket"))
+    names: list[str] = []
+    try:
+        names = [reminder.name for reminder in load(paths.file)]
+    except BubCronError:
+        # A shell that completes has no place for the reason; any command tells it.
+        with contextlib.suppress(BubCronError):
+            names = names_in_force(paths)
+    return [name for name in names if name.startswith(begun)]
+
+
+name_argument = click.argument("name", shell_complete=complete_names)
+optional_name_argument = click.argument("name", required=False, shell_complete=complete_names)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 

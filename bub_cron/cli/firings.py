@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -9,16 +10,18 @@ from datetime import datetime
 from typing import Any
 
 import click
+from rich.text import Text
 
 from bub_cron import terminal
-from bub_cron.cli.base import commands, json_option, named, with_paths
-from bub_cron.cli.look import local_fire_time, next_of
+from bub_cron.cli.base import commands, json_option, named, optional_name_argument, with_paths
+from bub_cron.cli.look import instant_of, local_fire_time, next_of
 from bub_cron.errors import BubCronError, UnknownReminderError
+from bub_cron.health.status import LATE_SECONDS
 from bub_cron.paths import Paths
-from bub_cron.records import Record, history
+from bub_cron.records import Record, gaps, history, last_tick
 from bub_cron.reminders import load
 from bub_cron.trigger import tick as trigger
-from bub_cron.wire import ACCEPTED, DUE, OUTCOMES, RAN, RETRYING, RUNNING, SILENT, iso
+from bub_cron.wire import ACCEPTED, DUE, OUTCOMES, RAN, RETRYING, RUNNING, SILENT, iso, parse_duration
 
 LOG_COUNT = 20
 
@@ -35,36 +38,117 @@ def tick(paths: Paths) -> None:
 
 
 @commands.command()
-@click.argument("name", required=False)
+@optional_name_argument
 @click.option("-n", "count", type=click.IntRange(min=1), default=LOG_COUNT, show_default=True, help="At most so many.")
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="Only those with this outcome.")
+@click.option("--since", metavar="WHEN", help="Only those since then: 2026-12-01T07:30, or 2h for the last two hours.")
+@click.option("--until", metavar="WHEN", help="... and until then.")
+@click.option("-f", "--follow", is_flag=True, help="Then show each as its outcome changes, until interrupted.")
 @with_paths
 @json_option
-def log(paths: Paths, name: str | None, count: int, outcome: str | None, as_json: bool) -> None:
-    """Show firings and what became of them, the newest first."""
-    records = history(paths, reminder=name, outcome=outcome, most=count)
+def log(
+    paths: Paths,
+    name: str | None,
+    count: int,
+    outcome: str | None,
+    since: str | None,
+    until: str | None,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    """Show firings and what became of them, the newest first; with --follow the newest last.
+
+    Where no tick ran for a minute or more, a line says so: then nothing could fire. (Not with --json: see `status`.)
+    """
+    now = int(time.time())
+    begin, end = (None if when is None else _instant(when, now) for when in (since, until))
+    if follow:
+        if until is not None:
+            raise click.UsageError("--follow goes on until you interrupt it: leave --until out")
+        with contextlib.suppress(KeyboardInterrupt):
+            _follow(paths, count, begin, {"reminder": name, "outcome": outcome}, as_json=as_json)
+        return
+    records = history(paths, reminder=name, outcome=outcome, since=begin, until=end, most=count)
     if as_json:
         for record in records:
             click.echo(terminal.json_line(_record_json(record)))
         return
-    rows = [
-        (
-            _when(record),
-            record.reminder or record.id,
-            terminal.outcome(record.outcome),
-            "" if record.seconds is None else f"{record.seconds:.1f}",
-            str(record.attempts or ""),
-            _words(record),
-        )
-        for record in records
-    ]
-    terminal.table(
-        ("time", "reminder", "outcome", "seconds", "attempts", "reply or error"),
-        rows,
-        elastic=("reminder", "reply or error"),
-    )
+    shown = [(record.moment, _row(record)) for record in records]
+    if outcome is None:
+        oldest = begin if begin is not None else records[-1].moment if len(records) == count else 0
+        shown += [row for row in _gap_rows(paths, oldest) if end is None or row[0] <= end]
+    rows = [row for _, row in sorted(shown, key=lambda pair: pair[0], reverse=True)]
+    terminal.table(_COLUMNS, rows, elastic=_ELASTIC)
     if name is not None:
-        click.echo(_outlook(paths, name, outcome, has_rows=bool(rows)), err=True)
+        click.echo(_outlook(paths, name, outcome, has_rows=bool(records)), err=True)
+    _tell_of_silence(paths, now)
+
+
+_COLUMNS = ("time", "reminder", "outcome", "seconds", "attempts", "reply or error")
+_ELASTIC = ("reminder", "reply or error")
+_LEAST = (16, 20, 11, 7, 8, 40)  # of the columns, where rows are still to come
+_FOLLOWED = 1000  # of the newest firings, how many are watched
+_LOOK_SECONDS = 1.0
+
+
+def _row(record: Record) -> tuple[str | Text, ...]:
+    return (
+        _when(record),
+        record.reminder or record.id,
+        terminal.outcome(record.outcome),
+        "" if record.seconds is None else f"{record.seconds:.1f}",
+        str(record.attempts or ""),
+        _words(record),
+    )
+
+
+def _gap_rows(paths: Paths, oldest: float) -> list[tuple[float, tuple[str | Text, ...]]]:
+    return [
+        (
+            began,
+            (terminal.local_time(began), "(no tick)", "", "", "", f"no tick ran until {terminal.local_time(ended)}"),
+        )
+        for began, ended in gaps(paths, int(oldest))
+    ]
+
+
+def _tell_of_silence(paths: Paths, now: int) -> None:
+    instant = last_tick(paths).instant
+    if instant is None:
+        click.echo("no tick has ever run here: see `bub-cron install`", err=True)
+    elif now > instant + LATE_SECONDS:
+        click.echo(f"no tick has run since {terminal.local_time(instant)}: see `bub-cron doctor`", err=True)
+
+
+def _follow(paths: Paths, count: int, since: float | None, wanted: dict[str, str | None], *, as_json: bool) -> None:
+    """Print the newest firings, and from then on each one that is new or whose outcome has changed."""
+
+    def newest() -> list[Record]:
+        return history(paths, reminder=wanted["reminder"], outcome=wanted["outcome"], most=_FOLLOWED)
+
+    there = newest()
+    fresh = [record for record in there[:count] if since is None or record.moment >= since]
+    widths: list[int] | None = None
+    while True:
+        if as_json:
+            for record in reversed(fresh):
+                click.echo(terminal.json_line(_record_json(record)))
+        elif fresh or widths is None:
+            rows = [_row(record) for record in reversed(fresh)]
+            widths = terminal.table(_COLUMNS, rows, elastic=_ELASTIC, widths=widths, least=_LEAST)
+        sys.stdout.flush()
+        time.sleep(_LOOK_SECONDS)
+        seen = {record.id: record.outcome for record in there}
+        there = newest()
+        fresh = [record for record in there if seen.get(record.id) != record.outcome]
+
+
+def _instant(text: str, now: int) -> float:
+    """Read a moment: an instant, or how long ago it was, as a duration."""
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        return instant_of(text)
 
 
 # What became of a firing that has neither an error nor a reply, or what it still waits for.

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from bub_cron import terminal
-from bub_cron.cli.base import commands, json_option, named, with_paths
+from bub_cron.cli.base import commands, json_option, named, optional_name_argument, with_paths
 from bub_cron.paths import Paths
 from bub_cron.records import Record, last_records
 from bub_cron.reminders import Reminder, load
@@ -72,7 +72,7 @@ def _reminder_json(reminder: Reminder, last: Record | None, now: int) -> dict[st
 
 
 @commands.command("next")
-@click.argument("name", required=False)
+@optional_name_argument
 @click.option(
     "-n", "count", type=click.IntRange(min=1), help=f"At most so many (default {DEFAULT_COUNT}; all with --until)."
 )
@@ -87,8 +87,8 @@ def next_(
     reminders = load(paths.file)
     chosen = reminders if name is None else [named(reminders, name)]
     now = int(time.time())
-    begin = now if after is None else _instant(after)
-    end = FAR if until is None else _instant(until)
+    begin = now if after is None else instant_of(after)
+    end = FAR if until is None else instant_of(until)
     most = count or (DEFAULT_COUNT if until is None else None)
     moments = islice(_upcoming(chosen, begin, end), most)
     if as_json:
@@ -121,7 +121,7 @@ def _upcoming(reminders: list[Reminder], after: int, until: int) -> Iterator[tup
     return heapq.merge(*map(one, enabled), key=lambda pair: pair[0])
 
 
-def _instant(text: str) -> int:
+def instant_of(text: str) -> int:
     """Read an ISO 8601 instant; one without an offset is the machine's local time."""
     try:
         return int(datetime.fromisoformat(text).timestamp() // 1)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from bub_cron import terminal
-from bub_cron.cli.base import commands, named, with_paths
+from bub_cron.cli.base import commands, name_argument, named, with_paths
 from bub_cron.errors import GatewayAbsentError, GatewayLeftError, UnknownReminderError
 from bub_cron.paths import Paths
 from bub_cron.reminders import load
@@ -37,7 +37,7 @@ _ENDS = LAST_WORDS | {BUSY}
 
 
 @commands.command()
-@click.argument("name")
+@name_argument
 @click.option("--no-wait", is_flag=True, help="Return once the gateway has accepted it.")
 @with_paths
 def fire(paths: Paths, name: str, no_wait: bool) -> None:

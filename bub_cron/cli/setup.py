@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 
 import click
+from click.shell_completion import get_completion_class
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, with_paths
@@ -338,6 +339,24 @@ def _note_missing(plan: Plan, paths: Paths) -> None:
             pass
     except GatewayAbsentError:
         plan.notes.append(f"no gateway listens on {paths.socket} yet: start `bub gateway`, or `bub gateway --install`")
+
+
+# --- The shell
+
+
+@commands.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what makes a shell complete commands, options and reminders' names.
+
+    bash: add `eval "$(bub-cron completion bash)"` to ~/.bashrc; zsh the same to ~/.zshrc; fish: `bub-cron completion
+    fish > ~/.config/fish/completions/bub-cron.fish`.
+    """
+    made = get_completion_class(shell)
+    if made is None:
+        raise click.UsageError(f"this click knows nothing of {shell}")
+    click.echo(made(context.find_root().command, {}, "bub-cron", "_BUB_CRON_COMPLETE").source())
 
 
 # --- uninstall

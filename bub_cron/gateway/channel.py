@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterable, Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -141,7 +142,7 @@ class CronChannel(Lifecycle):
             uids=settings.uids,
             allow_commands=settings.allow_commands,
             command_prefix=str(get_value("command_prefix", ",")),
-            about=lambda: _about(delivery, since),
+            about=lambda: _about(delivery, since, settings),
         )
         stack.push_async_callback(listener.close)
         # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
@@ -166,14 +167,16 @@ async def _chores(listener: Listener, inbox: Inbox, settings: CronSettings, now:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-def _about(delivery: Delivery, since: str) -> dict[str, Any]:
+def _about(delivery: Delivery, since: str, settings: CronSettings) -> dict[str, Any]:
     return {
         "version": __version__,
         "bub": version("bub"),
         "protocol": PROTOCOL,
         "pid": os.getpid(),
+        "python": sys.executable,
         "since": since,
         "channels": delivery.targets(),
+        "commands": settings.allow_commands,
     }
 
 

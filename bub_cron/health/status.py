@@ -17,16 +17,12 @@ from bub_cron.records import Record
 from bub_cron.reminders import load
 from bub_cron.schedule import next_fire_time
 from bub_cron.trigger.client import ask
-from bub_cron.wire import ACCEPTED, DUE, FAILED, MISSED, REJECTED, UNDELIVERED, UNKNOWN, iso
+from bub_cron.wire import ACCEPTED, DUE, iso
 
 DAY = 86400
 MINUTE = 60
 LATE_SECONDS = 90  # after the minute in which the next tick was to run, it is late
 LOST_SECONDS = 300  # by then the inbox has what the gateway accepted
-_BAD = frozenset({FAILED, UNDELIVERED, UNKNOWN, REJECTED, MISSED})
-# Of the missed, those that nobody has to look after: somebody chose it so.
-_CHOSEN = ("edited: ", "catching up: ", "already past ")
-_CHOSEN_END = " still ran"
 
 
 @dataclass(slots=True)
@@ -144,7 +140,7 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
     status.attention += [
         f"{record.reminder} {record.outcome}, at {iso(record.moment)}{f': {record.error}' if record.error else ''}"
         for record in records.last_records(paths).values()
-        if _is_bad(record) and status.now - DAY <= record.moment <= status.now
+        if record.is_bad and status.now - DAY <= record.moment <= status.now
     ]
     status.attention += [
         f"{path} is a damaged store that was put aside: remove it when nothing of it is needed any more"
@@ -158,12 +154,6 @@ def _is_lost(record: Record, paths: Paths, now: int) -> bool:
     if record.outcome != ACCEPTED or record.accepted_at is not None or record.moment > now - LOST_SECONDS:
         return False
     return records.known_to_inbox(paths.inbox, [record.id]) == set()
-
-
-def _is_bad(record: Record) -> bool:
-    error = record.error or ""
-    chosen = record.outcome == MISSED and (error.startswith(_CHOSEN) or error.endswith(_CHOSEN_END))
-    return record.outcome in _BAD and not chosen
 
 
 def _iso(instant: int | None) -> str | None:
