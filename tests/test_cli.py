@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from fake_gateway import LEAVE, Message, Place, at, busy, ending, firing, insert, rejecting
 
+from bub_cron import __main__ as entry
 from bub_cron import __version__
 from bub_cron.__main__ import _path_options, main
 from bub_cron.cli import commands
@@ -720,6 +721,7 @@ def test_a_tick_runs_the_same_with_click_and_without(
     # Click joins `--state=` and what follows as the quick way does; an empty --file is for click to judge.
     extra = [] if quick else ["--file="]
     monkeypatch.setattr(sys, "argv", ["bub-cron", "tick", f"--state={place.home / 's'}", *extra])
+    monkeypatch.setattr(entry, "leave", sys.exit)
     with pytest.raises(SystemExit) as end:
         main()
     captured = capsys.readouterr()
@@ -735,6 +737,7 @@ def test_a_tick_submits_what_is_due_now(
     place.write("reminders:\n  a: {every: 1m, to: 't:1', text: x}\n", now - 600)
     place.tick(now - 120)
     monkeypatch.setattr(sys, "argv", ["bub-cron", "tick"])
+    monkeypatch.setattr(entry, "leave", sys.exit)
     with place.gateway() as gateway, pytest.raises(SystemExit) as end:
         main()
     assert (end.value.code, capsys.readouterr()) == (0, ("", ""))
@@ -751,6 +754,17 @@ def test_what_is_no_command_is_a_usage_error(
     assert end.value.code == 2
     assert capsys.readouterr().out == ""
     assert not Path(place.paths.state).exists()
+
+
+@pytest.mark.parametrize("listener", [True, False])
+def test_what_a_tick_says_goes_out_before_it_leaves(place: Place, listener: bool) -> None:
+    command = [sys.executable, "-m", "bub_cron", "tick"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        if not listener:
+            process.stderr.close()
+        assert process.wait() == 66
+        assert not listener or "does not exist" in process.stderr.read()
 
 
 def test_the_module_can_be_run(place: Place) -> None:

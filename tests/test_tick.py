@@ -867,9 +867,10 @@ IDLE = """
 import sys
 before = set(sys.modules)
 sys.argv = ["bub-cron", "tick"]
-from bub_cron.__main__ import main
+from bub_cron import __main__
+__main__.leave = sys.exit
 try:
-    main()
+    __main__.main()
 except SystemExit as end:
     loaded = set(sys.modules) - before
     heavy = {"yaml", "croniter", "click", "rich", "json", "re", "socket", "zoneinfo", "dataclasses", "bub"}

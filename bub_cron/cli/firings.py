@@ -114,9 +114,7 @@ def _gap_rows(paths: Paths, oldest: float) -> list[tuple[float, tuple[str | Text
 
 def _tell_of_silence(paths: Paths, now: int) -> None:
     instant = last_tick(paths).instant
-    if instant is None:
-        click.echo("no tick has ever run here: see `bub-cron install`", err=True)
-    elif now > instant + LATE_SECONDS:
+    if instant is not None and now > instant + LATE_SECONDS:
         click.echo(f"no tick has run since {terminal.local_time(instant)}: see `bub-cron doctor`", err=True)
 
 
