@@ -758,13 +758,14 @@ def test_what_is_no_command_is_a_usage_error(
 
 @pytest.mark.parametrize("listener", [True, False])
 def test_what_a_tick_says_goes_out_before_it_leaves(place: Place, listener: bool) -> None:
+    place.write("reminders: [", NOON)
     command = [sys.executable, "-m", "bub_cron", "tick"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         if not listener:
             process.stderr.close()
-        assert process.wait() == 66
-        assert not listener or "does not exist" in process.stderr.read()
+        assert process.wait() == 65
+        assert not listener or process.stderr.read().startswith(f"bub-cron: {place.paths.file}:1:")
 
 
 def test_the_module_can_be_run(place: Place) -> None:
