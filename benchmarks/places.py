@@ -1,0 +1,96 @@
+"""A BUB_HOME of its own: reminders files of any size, ledgers in which just so much is due, the real tick.
+
+Kept true here: nothing outside of the place is read or written. Its directory is where TMPDIR says, so that the syncs are
+those of a real disk if that is one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+
+from benchmarks.measure import SCRIPTS, Usage, run
+from bub_cron.paths import Paths, find_paths
+from bub_cron.trigger import tick
+from bub_cron.trigger.ledger import Ledger
+
+MINUTE = 60
+TICK = [str(SCRIPTS / "bub-cron"), "tick"]
+# None of them is due within the time that a benchmark takes, but for the minute of one in 10,000.
+FAR = ("0 3 29 2 *", "30 4 29 2 mon-fri", "*/15 6-9 29 2 *", "0 9 29 2 *")
+
+
+class Place:
+    """Use as a context manager; the directory is gone afterwards."""
+
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="bub-cron-bench-"))
+        self.reminders = self.home / "reminders.yaml"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("BUB_", "PYTHON"))}
+        self.environment = {**kept, "HOME": str(self.home), "BUB_HOME": str(self.home)}
+        self.paths: Paths = find_paths(self.environment)
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        shutil.rmtree(self.home)
+
+    def tick(self, *, expect: int = 0) -> Usage:
+        """Run `bub-cron tick`, the console script, as cron would."""
+        return run(TICK, self.environment, expect=expect)
+
+    def tick_at(self, now: float) -> None:
+        """Run a tick in this process with its clock at `now`, so that nobody need wait for a minute to come."""
+        if status := tick.run(self.paths, now):
+            raise RuntimeError(f"the tick ended with {status}")
+
+    def write(self, count: int, *, edited: str = "") -> None:
+        """Save a file of so many reminders, none of them due. `edited` goes into the message of the last one."""
+        lines = ["defaults:", "  timezone: Europe/Berlin", "  to: benchchat:alice", "reminders:"]
+        for number in range(count):
+            text = f"Message number {number} of a file with many of them.{edited if number == count - 1 else ''}"
+            lines += [f"  reminder-{number}:", f'    cron: "{FAR[number % len(FAR)]}"', f"    text: {text}"]
+        self._save("\n".join([*lines, ""]))
+
+    def write_due(self, count: int, *, schedule: str, message: str, chats: int = 1, others: int = 0) -> None:
+        """Save a file of which `count` reminders are due at the last full minute, and record nothing of it yet.
+
+        The ledger has taken the file in before that minute, so what is left for a tick is what it does at nine o'clock
+        when something is due at nine. `schedule` and `message` are a reminder's keys, such as `every: 1m`.
+        """
+        minute = int(time.time()) // MINUTE * MINUTE
+        lines = ["reminders:"]
+        for number in range(count):
+            entry = f"{schedule}, {message}, to: 'benchchat:chat-{number % chats}', grace: 1d"
+            lines.append(f"  due-{number}: {{{entry}}}")
+        lines += [
+            f"  other-{n}: {{cron: '{FAR[n % len(FAR)]}', {message}, to: 'benchchat:alice'}}" for n in range(others)
+        ]
+        self._save("\n".join([*lines, ""]))
+        os.utime(self.reminders, (minute - 2 * MINUTE, minute - 2 * MINUTE))
+        self.tick_at(minute - MINUTE / 2)
+
+    def record(self) -> list[bytes]:
+        """Record in the ledger what is due, as a tick does before it connects; return the lines it would write."""
+        with closing(Ledger(self.paths.ledger)) as ledger:
+            with ledger.transaction():
+                tick._record(ledger, int(time.time()))
+            return [firing.line() for firing in ledger.due()]
+
+    def keep_ledger(self) -> None:
+        """Keep the ledger as it is, for `restore_ledger`."""
+        shutil.copy(self.paths.ledger, self.home / "kept.db")
+
+    def restore_ledger(self) -> None:
+        shutil.copy(self.home / "kept.db", self.paths.ledger)
+
+    def _save(self, text: str) -> None:
+        written = self.home / "written.yaml"
+        written.write_text(text)
+        written.replace(self.reminders)
