@@ -10,14 +10,12 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 
 from benchmarks.measure import SCRIPTS, Usage, run
 from bub_cron.paths import Paths, find_paths
 from bub_cron.trigger import tick
-from bub_cron.trigger.ledger import Ledger
 
 MINUTE = 60
 TICK = [str(SCRIPTS / "bub-cron"), "tick"]
@@ -58,30 +56,24 @@ class Place:
             lines += [f"  reminder-{number}:", f'    cron: "{FAR[number % len(FAR)]}"', f"    text: {text}"]
         self._save("\n".join([*lines, ""]))
 
-    def write_due(self, count: int, *, schedule: str, message: str, chats: int = 1, others: int = 0) -> None:
+    def write_due(self, count: int, *, schedule: str, message: str, chats: int = 1, others: int = 0, label: str = "due") -> None:
         """Save a file of which `count` reminders are due at the last full minute, and record nothing of it yet.
 
         The ledger has taken the file in before that minute, so what is left for a tick is what it does at nine o'clock
-        when something is due at nine. `schedule` and `message` are a reminder's keys, such as `every: 1m`.
+        when something is due at nine. `schedule` and `message` are a reminder's keys, such as `every: 1m`; `label` begins
+        the names.
         """
         minute = int(time.time()) // MINUTE * MINUTE
         lines = ["reminders:"]
         for number in range(count):
             entry = f"{schedule}, {message}, to: 'benchchat:chat-{number % chats}', grace: 1d"
-            lines.append(f"  due-{number}: {{{entry}}}")
+            lines.append(f"  {label}-{number}: {{{entry}}}")
         lines += [
             f"  other-{n}: {{cron: '{FAR[n % len(FAR)]}', {message}, to: 'benchchat:alice'}}" for n in range(others)
         ]
         self._save("\n".join([*lines, ""]))
         os.utime(self.reminders, (minute - 2 * MINUTE, minute - 2 * MINUTE))
         self.tick_at(minute - MINUTE / 2)
-
-    def record(self) -> list[bytes]:
-        """Record in the ledger what is due, as a tick does before it connects; return the lines it would write."""
-        with closing(Ledger(self.paths.ledger)) as ledger:
-            with ledger.transaction():
-                tick._record(ledger, int(time.time()))
-            return [firing.line() for firing in ledger.due()]
 
     def keep_ledger(self) -> None:
         """Keep the ledger as it is, for `restore_ledger`."""
