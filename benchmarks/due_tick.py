@@ -71,7 +71,9 @@ def measure(pairs: int = 100) -> Figure:
         "at most 2.5",
         f"{ratio.text()}, {pairs} pairs",
         ratio.median <= 2.5,
-        tuple(f"its schedule is a cron in a zone; with `{kind}` {found[kind].ratio.text()}" for kind in ("every", "at")),
+        tuple(
+            f"its schedule is a cron in a zone; with `{kind}` {found[kind].ratio.text()}" for kind in ("every", "at")
+        ),
     )
 
 

@@ -99,8 +99,11 @@ class Pairs:
 
 
 def in_turn(baseline: Callable[[], float], ours: Callable[[], float], pairs: int, *, warm_up: bool = True) -> Pairs:
-    """Measure baseline, ours, baseline, ours, ...; with `warm_up`, once each before, which doesn't count."""
-    if warm_up:
+    """Measure baseline, ours, baseline, ours, ...; with `warm_up`, once each before, which doesn't count.
+
+    A single pair, as the tests take it, isn't warmed up for.
+    """
+    if warm_up and pairs > 1:
         baseline(), ours()
     values = [(baseline(), ours()) for _ in range(pairs)]
     return Pairs(tuple(base for base, _ in values), tuple(own for _, own in values))
@@ -120,7 +123,12 @@ class Figure:
     def text(self) -> str:
         """Return it as a command prints it."""
         verdict = "reached" if self.reached else "NOT REACHED"
-        lines = [self.name, f"  against    {self.baseline}", f"  to reach   {self.target}", f"  found      {self.found}"]
+        lines = [
+            self.name,
+            f"  against    {self.baseline}",
+            f"  to reach   {self.target}",
+            f"  found      {self.found}",
+        ]
         return "\n".join([*lines, f"  so         {verdict}", *(f"  also       {note}" for note in self.notes)])
 
     def row(self) -> str:
@@ -137,7 +145,13 @@ def main(measure: Callable[..., Figure | str]) -> None:
     parser = argparse.ArgumentParser(description=inspect.getdoc(measure))
     for parameter in inspect.signature(measure).parameters.values():
         name = "--" + parameter.name.replace("_", "-")
-        parser.add_argument(name, type=type(parameter.default), default=parameter.default, help="%(default)s if not given")
+        parser.add_argument(
+            name, type=type(parameter.default), default=parameter.default, help="%(default)s if not given"
+        )
+    parser.add_argument("--row", action="store_true", help="print it as a row of the table before")
     options: dict[str, Any] = vars(parser.parse_args())
+    with_row = options.pop("row")
     found = measure(**options)
+    if isinstance(found, Figure) and with_row:
+        print(found.row())
     print(found if isinstance(found, str) else found.text())

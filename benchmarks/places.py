@@ -36,7 +36,9 @@ class Place:
     def __enter__(self) -> Place:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         shutil.rmtree(self.home)
 
     def tick(self, *, expect: int = 0) -> Usage:
@@ -56,7 +58,9 @@ class Place:
             lines += [f"  reminder-{number}:", f'    cron: "{FAR[number % len(FAR)]}"', f"    text: {text}"]
         self._save("\n".join([*lines, ""]))
 
-    def write_due(self, count: int, *, schedule: str, message: str, chats: int = 1, others: int = 0, label: str = "due") -> None:
+    def write_due(
+        self, count: int, *, schedule: str, message: str, chats: int = 1, others: int = 0, label: str = "due"
+    ) -> None:
         """Save a file of which `count` reminders are due at the last full minute, and record nothing of it yet.
 
         The ledger has taken the file in before that minute, so what is left for a tick is what it does at nine o'clock

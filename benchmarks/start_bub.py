@@ -18,6 +18,6 @@ if "BENCH_WITHOUT_CRON" in os.environ:
 
     importlib.metadata.entry_points = entry_points
 
-from bub.__main__ import app  # noqa: E402 - it loads the plugins at once
+from bub.__main__ import app
 
 app()

@@ -19,7 +19,9 @@ from bub.channels.contracts import MessageHandler
 from bub.envelope import Envelope, content_of
 
 CONTROL = "BENCH_CONTROL"  # the path of the socket
-MODEL = "BENCH_MODEL"  # "hook": this plugin is the model; else it is Bub's own agent that runs, with the model it is told
+MODEL = (
+    "BENCH_MODEL"  # "hook": this plugin is the model; else it is Bub's own agent that runs, with the model it is told
+)
 HOLD = "BENCH_HOLD"  # if set, the chat never returns from a send: firings wait
 MARK = "mark "  # a message that begins so has the instant noted at which its turn began
 
