@@ -54,7 +54,7 @@ def _reminders(count: int, repeats: int) -> Row:
     with Place() as place:
         place.write(count)
         place.tick()
-        idle = median(place.tick().cpu for _ in range(repeats * 4))
+        idle = median(place.idle_tick().cpu for _ in range(repeats * 4))
         edits: list[Usage] = []
         for _ in range(repeats):
             place.write(count, edited=f" {os.urandom(4).hex()}")
@@ -99,7 +99,7 @@ def _history(count: int, repeats: int) -> Row:
             gateway.run_firings(firing_lines(1, "first", kind="text"))
         _fill(place.paths.inbox, _INBOX_ROWS, count)
         _fill(place.paths.ledger, _LEDGER_ROWS, count)
-        idle = median(place.tick().cpu for _ in range(repeats * 4))
+        idle = median(place.idle_tick().cpu for _ in range(repeats * 4))
         log = [run([str(SCRIPTS / "bub-cron"), "log"], place.environment).cpu for _ in range(repeats)]
         listing = [run([str(SCRIPTS / "bub-cron"), "list"], place.environment).cpu for _ in range(repeats)]
         with Gateway(place, INSTANT) as gateway:

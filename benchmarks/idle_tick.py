@@ -15,7 +15,7 @@ def measure(pairs: int = 200) -> Figure:
     with Place() as place:
         place.write(10)
         place.tick()
-        found = in_turn(lambda: run(PYTHON, place.environment).cpu, lambda: place.tick().cpu, pairs)
+        found = in_turn(lambda: run(PYTHON, place.environment).cpu, lambda: place.idle_tick().cpu, pairs)
     ratio = found.ratio
     return Figure(
         "CPU of an idle tick",

@@ -15,7 +15,7 @@ def measure(pairs: int = 200, reminders: int = 10_000) -> Figure:
         for place, count in ((small, 10), (large, reminders)):
             place.write(count)
             place.tick()
-        found = in_turn(lambda: small.tick().cpu, lambda: large.tick().cpu, pairs)
+        found = in_turn(lambda: small.idle_tick().cpu, lambda: large.idle_tick().cpu, pairs)
     ratio = found.ratio
     return Figure(
         f"the same with {reminders:,} reminders",
