@@ -26,7 +26,7 @@ HOLDING = {"BENCH_HOLD": "1"}
 def measure(pairs: int = 5, held_pairs: int = 3, firings: int = 10_000) -> Figure:
     """Compare the rate at which a gateway accepts a minute's firings with that of a bare server."""
     with Place() as place:
-        place.write_due(firings, schedule="every: 1m", message="text: Time for your pills.", chats=100)
+        place.write_due(firings, message="text: Time for your pills.", chats=100)
         place.keep_ledger()
 
         def bare() -> float:

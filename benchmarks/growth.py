@@ -17,8 +17,6 @@ from benchmarks.gateways import INSTANT, Gateway, firing_lines, settle
 from benchmarks.measure import SCRIPTS, Usage, main, run
 from benchmarks.places import Place
 
-EVERY_MINUTE = "cron: '* * * * *', timezone: Europe/Berlin"
-
 
 def measure(
     repeats: int = 5, scale: float = 1.0, sizes: int = 3, only: str = "reminders,firings,history,waiting"
@@ -74,7 +72,7 @@ def _firings(count: int) -> Row:
     """Measured once: one minute in which so many are due, as `text`, to 100 chats."""
     with Place() as place, Gateway(place, INSTANT) as gateway:
         settle()
-        place.write_due(count, schedule=EVERY_MINUTE, message="text: Time for your pills.", chats=100)
+        place.write_due(count, message="text: Time for your pills.", chats=100)
         sent, before, began = gateway.command("sent"), gateway.cpu(), time.monotonic()
         tick = place.tick()
         ticked = time.monotonic() - began

@@ -15,8 +15,6 @@ from benchmarks.gateways import INSTANT, START, Gateway, bub_environment, settle
 from benchmarks.measure import Figure, in_turn, main, run
 from benchmarks.places import Place
 
-SCHEDULE = "cron: '* * * * *', timezone: Europe/Berlin"
-
 
 def measure(pairs: int = 10) -> Figure:
     """Compare the CPU of one firing, without the model's turn, with that of `bub run`."""
@@ -32,7 +30,7 @@ def measure(pairs: int = 10) -> Figure:
         def firing() -> float:
             if os.path.exists(place.paths.ledger):
                 os.unlink(place.paths.ledger)
-            place.write_due(1, schedule=SCHEDULE, message="prompt: Anything urgent?", label=f"due-{next(labels)}")
+            place.write_due(1, message="prompt: Anything urgent?", label=f"due-{next(labels)}")
             sent, before = gateway.command("sent"), gateway.cpu()
             ticks.append(place.tick().cpu)
             gateway.command("wait_for_sent", count=sent + 1)

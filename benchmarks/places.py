@@ -12,14 +12,18 @@ import sqlite3
 import tempfile
 import time
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from zoneinfo import ZoneInfo
 
 from benchmarks.measure import SCRIPTS, Usage, run
 from bub_cron.paths import Paths, find_paths
 from bub_cron.trigger import tick
+from bub_cron.wire import iso
 
 MINUTE = 60
+ZONE = "Europe/Berlin"
 TICK = [str(SCRIPTS / "bub-cron"), "tick"]
 # None of them is due within the time that a benchmark takes, but for the minute of one in 10,000.
 FAR = ("0 3 29 2 *", "30 4 29 2 mon-fri", "*/15 6-9 29 2 *", "0 9 29 2 *")
@@ -63,32 +67,35 @@ class Place:
 
     def write(self, count: int, *, edited: str = "") -> None:
         """Save a file of so many reminders, none of them due. `edited` goes into the message of the last one."""
-        lines = ["defaults:", "  timezone: Europe/Berlin", "  to: benchchat:alice", "reminders:"]
+        lines = ["defaults:", f"  timezone: {ZONE}", "  to: benchchat:alice", "reminders:"]
         for number in range(count):
             text = f"Message number {number} of a file with many of them.{edited if number == count - 1 else ''}"
             lines += [f"  reminder-{number}:", f'    cron: "{FAR[number % len(FAR)]}"', f"    text: {text}"]
         self._save("\n".join([*lines, ""]))
 
     def write_due(
-        self, count: int, *, schedule: str, message: str, chats: int = 1, others: int = 0, label: str = "due"
-    ) -> None:
-        """Save a file of which `count` reminders are due at the last full minute, and record nothing of it yet.
+        self, count: int, *, message: str, kind: str = "cron", chats: int = 1, others: int = 0, label: str = "due"
+    ) -> int:
+        """Save a file of which `count` reminders are due at the last full minute, and at no other; return that instant.
 
-        The ledger has taken the file in before that minute, so what is left for a tick is what it does at nine o'clock
-        when something is due at nine. `schedule` and `message` are a reminder's keys, such as `every: 1m`; `label` begins
-        the names.
+        The ledger has taken the file in before that minute and recorded nothing of it, so what is left for a tick is what
+        it does at nine o'clock when something is due at nine. `message` is a reminder's key and value, such as `text: x`;
+        `kind` is cron or at; `label` begins the names.
         """
         minute = int(time.time()) // MINUTE * MINUTE
+        local = datetime.fromtimestamp(minute, ZoneInfo(ZONE))
+        cron = f"cron: '{local.minute} {local.hour} * * *', timezone: {ZONE}"
+        schedule = cron if kind == "cron" else f"at: '{iso(minute)}'"
         lines = ["reminders:"]
         for number in range(count):
             entry = f"{schedule}, {message}, to: 'benchchat:chat-{number % chats}', grace: 1d"
             lines.append(f"  {label}-{number}: {{{entry}}}")
-        lines += [
-            f"  other-{n}: {{cron: '{FAR[n % len(FAR)]}', {message}, to: 'benchchat:alice'}}" for n in range(others)
-        ]
+        for number in range(others):
+            lines.append(f"  other-{number}: {{cron: '{FAR[number % len(FAR)]}', {message}, to: 'benchchat:alice'}}")
         self._save("\n".join([*lines, ""]))
         os.utime(self.reminders, (minute - 2 * MINUTE, minute - 2 * MINUTE))
         self.tick_at(minute - MINUTE / 2)
+        return minute
 
     def keep_ledger(self) -> None:
         """Keep the ledger as it is, for `restore_ledger`."""

@@ -33,7 +33,7 @@ def measure(pairs: int = 200, reminders: int = 10_000, asked: int = 100) -> Figu
 
 def _asking(stack: ExitStack, count: int, asked: int) -> Callable[[], float]:
     place = stack.enter_context(Place())
-    place.write_due(1, schedule="every: 1m", message="text: x", others=count - 1)
+    place.write_due(1, message="text: x", others=count - 1)
     ledger = stack.enter_context(closing(Ledger(place.paths.ledger)))
     now = int(time.time())
 
