@@ -140,32 +140,27 @@ def _fill(store: str, statement: str, count: int) -> None:
 
 
 def _waiting(count: int, repeats: int) -> Row:
-    with Place() as place:
-        with Gateway(place, INSTANT, BENCH_HOLD="1") as gateway:
-            start = gateway.cpu()
-            settle()
-            before = gateway.resident_kib()
-            gateway.submit(firing_lines(count, "waits", kind="text", chats=100))
-            settle()
-            resident = gateway.resident_kib() - before
-            ping = [_seconds(gateway.ping) for _ in range(repeats * 4)]
-            one = [
-                _seconds(lambda label=f"more-{n}": gateway.submit(firing_lines(1, label, kind="text")))  # type: ignore[misc]
-                for n in range(repeats * 4)
-            ]
-            idle = gateway.cpu()
-            time.sleep(5)
-            idle = gateway.cpu() - idle
-        with Gateway(place, INSTANT, BENCH_HOLD="1") as gateway:
-            restart = gateway.cpu() - start
-        return {
-            "": f"{count:,}",
-            "memory that they take in the gateway": f"{resident / 1024:,.1f} MiB",
-            "a ping's answer": _ms(median(ping), 1),
-            "one more, until `accepted`": _ms(median(one), 1),
-            "CPU of the gateway in 5 s, while they wait": _ms(idle),
-            "CPU that a restart takes more, until ready (once)": _ms(restart),
-        }
+    with Place() as place, Gateway(place, INSTANT, BENCH_HOLD="1") as gateway:
+        settle()
+        before = gateway.resident_kib()
+        gateway.submit(firing_lines(count, "waits", kind="text", chats=100))
+        settle()
+        resident = gateway.resident_kib() - before
+        ping = [_seconds(gateway.ping) for _ in range(repeats * 4)]
+        one = [
+            _seconds(lambda label=f"more-{n}": gateway.submit(firing_lines(1, label, kind="text")))  # type: ignore[misc]
+            for n in range(repeats * 4)
+        ]
+        idle = gateway.cpu()
+        time.sleep(5)
+        idle = gateway.cpu() - idle
+    return {
+        "": f"{count:,}",
+        "memory that they take in the gateway": f"{resident / 1024:,.1f} MiB",
+        "a ping's answer": _ms(median(ping), 1),
+        "one more, until `accepted`": _ms(median(one), 1),
+        "CPU of the gateway in 5 s, while they wait": _ms(idle),
+    }
 
 
 def _seconds(do: Callable[[], object]) -> float:
