@@ -1,6 +1,6 @@
 # Sets up .venv by itself; needs a Python of 3.12 or newer (with venv), or uv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean chaos
+.PHONY: help demo test check format clean chaos bench
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,6 +39,9 @@ test: $(VENV)/.ready ## Run all tests
 
 chaos: $(VENV)/.ready ## Kill ticks and gateways at random for 10 minutes, then hold the books to account
 	@$(BIN)/python tests/chaos.py
+
+bench: $(VENV)/.ready ## Measure what it costs, and print the table of benchmarks/README.md (half an hour)
+	@$(BIN)/python -m benchmarks
 
 check: $(VENV)/.ready ## Lint, check types and import rules
 	@$(BIN)/ruff check .
