@@ -297,9 +297,9 @@ class Request:
         "reply", "session", "timeout", "to", "wait",
     )  # fmt: skip
 
-    def __init__(self, fields: Mapping[str, Any], *, id: str, now: float) -> None:  # noqa: A002 - the protocol's word
+    def __init__(self, fields: Mapping[str, Any], *, new_id: Callable[[], str], now: float) -> None:
         self.kind: str = next(kind for kind in MESSAGES if kind in fields)
-        self.id: str = fields.get("id", id)
+        self.id: str = fields["id"] if "id" in fields else new_id()
         self.body: str = fields[self.kind]
         self.to: str = fields["to"]
         self.session: str = fields.get("session", self.to)
@@ -318,11 +318,9 @@ class Request:
 
     def content(self) -> str:
         """Return the canonical JSON of what this firing does; equal content means the same request."""
-        import json
-
         fields = {name: getattr(self, name) for name in self.__slots__ if name not in {"id", "expires", "wait"}}
         fields["timeout"] = float(self.timeout)
-        return json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return _codecs()[2](fields)
 
 
 class StatusQuery:
@@ -358,7 +356,7 @@ def parse_request(line: bytes, *, now: float, new_id: Callable[[], str]) -> Requ
             return _only(fields, "ping", Ping() if fields["ping"] is True else None, '{"ping": true}')
         if "status" in fields:
             return _only(fields, "status", StatusQuery(_check_id(fields["status"])), '{"status": ID}')
-        return Request(check_fields(fields, REQUEST_FIELDS), id=new_id(), now=now)
+        return Request(check_fields(fields, REQUEST_FIELDS), new_id=new_id, now=now)
     except ValueError as error:
         raise RequestError(str(error), known_id) from error
 
@@ -403,7 +401,7 @@ def _object(line: bytes) -> dict[str, Any]:
     if len(line) > MAX_LINE:
         raise RequestError(f"the line is over {MAX_LINE // 1024} KiB")
     try:
-        value = json.loads(line.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_no_constant)
+        value = _codecs()[0](line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RequestError("the line is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -432,6 +430,21 @@ def _no_constant(name: str) -> Any:
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """Return one line of the protocol: a JSON object and its newline, UTF-8."""
-    import json
+    return _codecs()[1](message).encode() + b"\n"
 
-    return json.dumps(message, ensure_ascii=False).encode() + b"\n"
+
+_made: tuple[Callable[[str], Any], Callable[[object], str], Callable[[object], str]] | None = None
+
+
+def _codecs() -> tuple[Callable[[str], Any], Callable[[object], str], Callable[[object], str]]:
+    """Return what reads a line strictly, what writes one, and what writes the canonical form; made once, when needed."""
+    global _made
+    if _made is None:
+        import json
+
+        _made = (
+            json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_no_constant).decode,
+            json.JSONEncoder(ensure_ascii=False).encode,
+            json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode,
+        )
+    return _made

@@ -129,6 +129,14 @@ class FakeClockInbox(Inbox):
         with _at_work():
             return await super()._ask(step)
 
+    async def take_in(self, request: Request, now: float) -> tuple[Firing, bool]:
+        """Accept one request; return (the firing, whether it is new), or raise why not."""
+        [accepted] = await self.accept([request], now)
+        if accepted.error is not None:
+            raise accepted.error
+        assert accepted.firing is not None
+        return accepted.firing, accepted.new
+
     async def sql(self, statement: str, *values: Any) -> list[Any]:
         """Run a statement of the test's on the inbox's own connection."""
         rows: list[Any] = await self._ask(lambda connection: connection.execute(statement, values).fetchall())
@@ -427,7 +435,7 @@ class House:
 
     async def take(self, **fields: Any) -> str:
         """Accept a request and give it to the runner, as the listener does; return its id."""
-        firing, new = await self.inbox.accept(request(now(), **fields), now())
+        firing, new = await self.inbox.take_in(request(now(), **fields), now())
         if new and not firing.has_last_word:
             self.runner.take(firing)
         return firing.id

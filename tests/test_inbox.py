@@ -28,7 +28,7 @@ async def put(inbox: FakeClockInbox, state: str, firing_id: str = "a", **fields:
     """A firing of a prompt in this state; `sending` is `running` with a send begun, `kept` with a reply kept."""
     if not {"text", "command"} & set(fields):
         fields = {"prompt": "hi", **fields}
-    firing, _ = await inbox.accept(request(id=firing_id, **fields), NOON)
+    firing, _ = await inbox.take_in(request(id=firing_id, **fields), NOON)
     if state in ("running", "retrying", "kept", "sending"):
         firing = await inbox.start_attempt(firing_id, NOON)
     if state == "retrying":
@@ -74,7 +74,7 @@ def with_inbox(path: Path, test: Callable[[FakeClockInbox], Awaitable[None]], **
 
 def test_a_request_is_accepted_with_all_that_it_says(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        firing, new = await inbox.accept(
+        firing, new = await inbox.take_in(
             request(
                 id="x", to="chat:a:b", prompt="do it", session="s", reminder="r", fire_time="2027-01-15T08:00:00Z",
                 attempts=2, timeout="1m", reply="agent", quiet=True, model="m", context={"thread_id": "t"},
@@ -102,7 +102,7 @@ def test_a_text_is_its_own_reply_from_the_start(tmp_path: Path) -> None:
 
 def test_a_request_that_is_too_late_is_missed_at_once(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        firing, new = await inbox.accept(request(expires=NOON - 0.5), NOON)
+        firing, new = await inbox.take_in(request(expires=NOON - 0.5), NOON)
         assert new
         assert firing.answer() == {
             "id": "a",
@@ -336,7 +336,7 @@ def test_the_start_is_the_first_one(tmp_path: Path) -> None:
 def test_the_same_request_again_changes_nothing_and_tells_where_it_stands(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
         await put(inbox, "kept")
-        again, new = await inbox.accept(request(prompt="hi", expires=NOON - 99, wait=False), NOON + 50)
+        again, new = await inbox.take_in(request(prompt="hi", expires=NOON - 99, wait=False), NOON + 50)
         assert not new
         assert (again.state, again.reply, again.expires) == ("running", "the reply", NOON + 3600)
 
@@ -355,7 +355,7 @@ def test_a_known_id_with_other_content_is_refused_and_the_firing_untouched(
         firing = await put(inbox, "accepted")
         fields = {key: value for key, value in {"prompt": "hi", **other}.items() if value is not None}
         with pytest.raises(DifferentContentError):
-            await inbox.accept(request(**fields), NOON)
+            await inbox.take_in(request(**fields), NOON)
         assert await inbox.get("a") == firing
 
     with_inbox(tmp_path, test)
@@ -364,7 +364,7 @@ def test_a_known_id_with_other_content_is_refused_and_the_firing_untouched(
 def test_one_id_asked_for_twice_in_one_batch_is_there_once(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
         async with inbox.thread_held():
-            asked = [asyncio.create_task(inbox.accept(request(), NOON)) for _ in range(5)]
+            asked = [asyncio.create_task(inbox.take_in(request(), NOON)) for _ in range(5)]
             await asyncio.sleep(0)
         assert [new for _, new in await asyncio.gather(*asked)] == [True, False, False, False, False]
         assert await inbox.sql("SELECT count(*) FROM firings") == [(1,)]
@@ -382,7 +382,7 @@ def test_beyond_its_size_the_inbox_is_full_until_a_firing_ends(tmp_path: Path) -
         with pytest.raises(FullError):
             await put(inbox, "accepted", "c")
         assert await inbox.get("c") is None
-        again, new = await inbox.accept(request(id="a", prompt="hi"), NOON)  # known ones are answered all the same
+        again, new = await inbox.take_in(request(id="a", prompt="hi"), NOON)  # known ones are answered all the same
         assert (again.state, new) == ("accepted", False)
         await inbox.finish("b", "delivered", None, NOON)
         await put(inbox, "accepted", "c")
@@ -419,7 +419,7 @@ def test_a_full_inbox_is_still_full_after_a_restart(tmp_path: Path) -> None:
 def test_the_batch_in_which_it_becomes_full_takes_as_many_as_fit(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
         async with inbox.thread_held():
-            asked = [asyncio.create_task(inbox.accept(request(id=str(number)), NOON)) for number in range(5)]
+            asked = [asyncio.create_task(inbox.take_in(request(id=str(number)), NOON)) for number in range(5)]
             await asyncio.sleep(0)
         ended = await asyncio.gather(*asked, return_exceptions=True)
         assert [isinstance(end, FullError) for end in ended] == [False, False, True, True, True]
@@ -448,7 +448,7 @@ def test_firings_that_a_bad_disk_refused_take_no_room(tmp_path: Path) -> None:
 def test_what_is_asked_while_the_thread_is_busy_is_committed_together(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
         async with inbox.thread_held() as statements:
-            asked = [asyncio.create_task(inbox.accept(request(id=str(number)), NOON)) for number in range(300)]
+            asked = [asyncio.create_task(inbox.take_in(request(id=str(number)), NOON)) for number in range(300)]
             await asyncio.sleep(0)
         await asyncio.gather(*asked)
         assert [statement for statement in statements if statement.startswith(("BEGIN", "COMMIT"))] == [
@@ -483,10 +483,10 @@ def test_one_asker_that_is_refused_does_not_touch_the_others_of_its_batch(tmp_pa
     async def test(inbox: FakeClockInbox) -> None:
         await put(inbox, "accepted", "a")
         async with inbox.thread_held():
-            first = asyncio.create_task(inbox.accept(request(id="b"), NOON))
-            wrong = asyncio.create_task(inbox.accept(request(id="a", text="other"), NOON))
+            first = asyncio.create_task(inbox.take_in(request(id="b"), NOON))
+            wrong = asyncio.create_task(inbox.take_in(request(id="a", text="other"), NOON))
             stale = asyncio.create_task(inbox.retry("a", "x", NOON))
-            last = asyncio.create_task(inbox.accept(request(id="c"), NOON))
+            last = asyncio.create_task(inbox.take_in(request(id="c"), NOON))
             await asyncio.sleep(0)
         ended = await asyncio.gather(first, wrong, stale, last, return_exceptions=True)
         assert isinstance(ended[1], DifferentContentError)
@@ -514,7 +514,7 @@ def test_a_step_that_raises_takes_back_what_it_had_written_and_the_thread_goes_o
 def test_an_asker_that_leaves_does_not_take_its_request_back(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
         async with inbox.thread_held():
-            asked = asyncio.create_task(inbox.accept(request(), NOON))
+            asked = asyncio.create_task(inbox.take_in(request(), NOON))
             await asyncio.sleep(0)
             asked.cancel()
             await asyncio.wait({asked})
@@ -532,9 +532,9 @@ def test_a_disk_error_reaches_everybody_who_asked_and_nothing_is_stored(tmp_path
         await inbox.break_disk()
         async with inbox.thread_held():
             asked = [
-                asyncio.create_task(inbox.accept(request(id="b"), NOON)),
+                asyncio.create_task(inbox.take_in(request(id="b"), NOON)),
                 asyncio.create_task(inbox.start_attempt("a", NOON)),
-                asyncio.create_task(inbox.accept(request(id="c"), NOON)),
+                asyncio.create_task(inbox.take_in(request(id="c"), NOON)),
             ]
             await asyncio.sleep(0)
         ended = await asyncio.gather(*asked, return_exceptions=True)
@@ -553,11 +553,11 @@ def test_a_full_disk_refuses_what_does_not_fit_and_takes_again_what_does(tmp_pat
         stored = 0
         with pytest.raises(StoreError, match="full"):
             for number in range(100):
-                await inbox.accept(request(id=str(number), text="x" * 10_000), NOON)
+                await inbox.take_in(request(id=str(number), text="x" * 10_000), NOON)
                 stored += 1
         assert await inbox.sql("SELECT count(*) FROM firings") == [(stored,)]
         await inbox.sql("PRAGMA max_page_count = 1000000")
-        await inbox.accept(request(id="after", text="x" * 10_000), NOON)
+        await inbox.take_in(request(id="after", text="x" * 10_000), NOON)
 
     with_inbox(tmp_path, test)
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -468,7 +469,8 @@ def test_a_caller_that_never_reads_delays_nobody(path: Path) -> None:
 
 
 def test_one_caller_has_only_so_many_requests_unanswered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_module, "_MOST_UNANSWERED", 3)
+    monkeypatch.setattr(listener_module, "_MOST_AT_ONCE", 1)
+    monkeypatch.setattr(listener_module, "_MOST_BATCHES", 3)
 
     async def test(made: Door) -> None:
         caller = await made.call()
@@ -478,6 +480,23 @@ def test_one_caller_has_only_so_many_requests_unanswered(path: Path, monkeypatch
                 await asyncio.sleep(0)
             assert made.home.inbox._asked.qsize() == 3
         assert len(await caller.rest()) == 10
+
+    at_door(path, test)
+
+
+def test_what_comes_in_one_go_is_stored_in_one_transaction_and_each_is_judged_alone(path: Path) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        lines = [{"id": str(number), "wait": False, **TEXT} for number in range(100)]
+        lines[3] = {"id": "3", "to": "chat:1"}
+        lines[4] = {"id": "2", "wait": False, "to": "chat:1", "text": "other words under an id of the same go"}
+        lines[5] = {"id": "1", "wait": False, **TEXT}
+        caller.send(*lines)
+        answers = await caller.rest()
+        statuses = Counter(answer["status"] for answer in answers)
+        assert (len(answers), statuses["rejected"]) == (100, 2)
+        rows = await made.home.inbox.sql("SELECT id FROM firings ORDER BY seq")
+        assert rows == [(str(number),) for number in range(100) if number not in (3, 4, 5)]
 
     at_door(path, test)
 
@@ -502,6 +521,7 @@ def test_a_send_that_hangs_delays_no_answer(path: Path) -> None:
         made.home.chat.script = [hang]
         caller = await made.call()
         assert (await caller.ask({"id": "a", **TEXT}))["status"] == "accepted"
+        await settle()
         assert (await caller.ask({"ping": True}))["running"] == 1
 
     at_door(path, test)

@@ -220,7 +220,7 @@ def test_an_interface_is_refused_even_where_it_is_enabled(tmp_path: Path) -> Non
 def test_a_kept_reply_whose_channel_is_gone_after_a_restart_is_undelivered(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.accept(request(to="nosuch:1", prompt="x"), NOON)
+            await inbox.take_in(request(to="nosuch:1", prompt="x"), NOON)
             await inbox.start_attempt("a", NOON)
             await inbox.keep_reply("a", "kept", None)
         async with house(tmp_path, recover=True) as home:
@@ -781,7 +781,7 @@ def test_a_retry_that_comes_too_late_is_failed_with_the_attempts_own_error(tmp_p
 def test_what_expired_while_the_gateway_was_away_is_missed(tmp_path: Path, kind: str) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.accept(request(expires=NOON + 10, **{kind: "x"}), NOON)
+            await inbox.take_in(request(expires=NOON + 10, **{kind: "x"}), NOON)
         async with house(tmp_path, recover=True, begin=False) as home:
             await asyncio.sleep(11)
             home.runner.begin()
@@ -796,7 +796,7 @@ def test_what_expired_while_the_gateway_was_away_is_missed(tmp_path: Path, kind:
 def test_a_kept_reply_is_sent_after_its_grace_all_the_same(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.accept(request(prompt="x", expires=NOON + 1), NOON)
+            await inbox.take_in(request(prompt="x", expires=NOON + 1), NOON)
             await inbox.start_attempt("a", NOON)
             await inbox.keep_reply("a", "kept", None)
         async with house(tmp_path, recover=True, begin=False) as home:
@@ -1146,7 +1146,7 @@ def test_a_retry_that_a_clock_a_day_ahead_put_off_is_not_waited_for_for_a_day(tm
     async def main() -> None:
         day = 86400
         async with open_inbox(tmp_path) as inbox:
-            await inbox.accept(request(NOON + day, prompt="x"), NOON + day)
+            await inbox.take_in(request(NOON + day, prompt="x"), NOON + day)
             await inbox.start_attempt("a", NOON + day)
             await inbox.retry("a", "it broke", NOON + day + 30)
         async with house(tmp_path, recover=True) as home:
@@ -1162,7 +1162,7 @@ def test_a_retry_that_a_clock_a_day_ahead_put_off_is_not_waited_for_for_a_day(tm
 def test_a_failure_settled_at_the_start_after_a_crash_is_a_last_word(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.accept(request(prompt="x", attempts=1, reminder="r"), NOON)
+            await inbox.take_in(request(prompt="x", attempts=1, reminder="r"), NOON)
             await inbox.start_attempt("a", NOON)
         async with house(tmp_path, recover=True) as home:
             assert (await home.runner.last_word("a")).state == "failed"
@@ -1174,7 +1174,7 @@ def test_a_failure_settled_at_the_start_after_a_crash_is_a_last_word(tmp_path: P
 def test_a_turn_that_acts_by_itself_and_was_lost_is_unknown_when_it_is_too_late_to_start_again(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.accept(request(prompt="x", reply="agent", reminder="r", expires=NOON + 10), NOON)
+            await inbox.take_in(request(prompt="x", reply="agent", reminder="r", expires=NOON + 10), NOON)
             await inbox.start_attempt("a", NOON)
         async with house(tmp_path, recover=True) as home:
             assert (await home.runner.last_word("a")).state == "unknown"
@@ -1186,7 +1186,7 @@ def test_a_turn_that_acts_by_itself_and_was_lost_is_unknown_when_it_is_too_late_
 def test_the_chat_hears_of_a_failure_that_is_settled_at_the_start_after_a_crash(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.accept(request(prompt="x", attempts=1, reminder="r"), NOON)
+            await inbox.take_in(request(prompt="x", attempts=1, reminder="r"), NOON)
             await inbox.start_attempt("a", NOON)
         async with house(tmp_path, recover=True) as home:
             home.model.always = breaks(RuntimeError("no"))
@@ -1200,7 +1200,7 @@ def test_the_chat_hears_of_a_failure_that_is_settled_at_the_start_after_a_crash(
 def test_a_crash_in_a_turn_is_a_failed_attempt_that_is_tried_again(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.accept(request(prompt="x"), NOON)
+            await inbox.take_in(request(prompt="x"), NOON)
             await inbox.start_attempt("a", NOON)
         async with house(tmp_path, recover=True) as home:
             firing = await home.runner.last_word("a")

@@ -54,7 +54,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,6 +145,7 @@ _ENDS_FROM = {
 }
 _OPEN = "('accepted', 'running', 'retrying')"
 _MOST_IN_ONE_TRANSACTION = 2000
+_MOST_IDS = 500  # in one statement
 
 
 class DifferentContentError(BubCronError):
@@ -236,6 +237,78 @@ def _firing(row: tuple[Any, ...]) -> Firing:
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a request: the firing as it stands, and whether it is new; or the `error` that says why not.
+
+    The error is a `DifferentContentError` for a known id with other content, a `FullError` where there is no room.
+    """
+
+    firing: Firing | None = None
+    new: bool = False
+    error: Exception | None = None
+
+
+def _new_firing(request: Request, missed: str | None, now: float) -> Firing:
+    """Return the firing that a request's new row is, as `_firing` would read it."""
+    return Firing(
+        id=request.id, reminder=request.reminder, fire_time=request.fire_time, to=request.to, session=request.session,
+        kind=request.kind, body=request.body, expires=request.expires, attempts_allowed=request.attempts,
+        timeout=float(request.timeout), reply_mode=request.reply, quiet=request.quiet, model=request.model,
+        context=request.context, state=MISSED if missed else ACCEPTED, attempts=0, sends=0, sending=False,
+        reply=request.body if request.kind == TEXT else None, error=missed, not_before=None, accepted_at=now,
+        started_at=None, finished_at=now if missed else None,
+    )  # fmt: skip
+
+
+def _again(request: Request, content: str, row: tuple[Any, ...] | None, there: tuple[str, Firing] | None) -> Accepted:
+    """Return what becomes of a request whose id is known: by its row, or by an earlier request of the same call."""
+    before = row[6] if row is not None else there[0] if there is not None else ""
+    if before != content:
+        text = f"the id {request.id} is known already, with other content; the firing is untouched"
+        return Accepted(error=DifferentContentError(text))
+    if there is not None:
+        return Accepted(there[1])
+    try:
+        return Accepted(_firing(row or ()))
+    except (ValueError, KeyError, TypeError) as error:  # the row was damaged: the others are not to suffer from it
+        return Accepted(error=error)
+
+
+def _minds_overlap(request: Request) -> bool:
+    return request.reminder is not None and request.overlap == "skip"
+
+
+def _why_missed(request: Request, busy: dict[str, list[tuple[float, str]]], now: float) -> str | None:
+    if now > request.expires:
+        return "too late to start when it was submitted"
+    if request.reminder not in busy or not _minds_overlap(request):
+        return None
+    instant = _fire_instant(request, now)
+    return next((f"{firing} still ran" for started, firing in busy[request.reminder] if started <= instant), None)
+
+
+def _started(connection: sqlite3.Connection) -> dict[str, list[tuple[float, str]]]:
+    """Return, by reminder, (started_at, id) of the firings that have started and have no last word."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    query = (
+        f"SELECT reminder, started_at, id FROM firings WHERE state IN {_OPEN} AND started_at IS NOT NULL ORDER BY seq"  # noqa: S608
+    )
+    for reminder, started_at, firing in connection.execute(query):
+        if reminder is not None:
+            found.setdefault(reminder, []).append((started_at, firing))
+    return found
+
+
+def _rows_of(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    found: dict[str, tuple[Any, ...]] = {}
+    for start in range(0, len(ids), _MOST_IDS):
+        some = ids[start : start + _MOST_IDS]
+        query = f"SELECT {_COLUMNS} FROM firings WHERE id IN ({', '.join('?' * len(some))})"  # noqa: S608
+        found |= {row[0]: row for row in connection.execute(query, some)}
+    return found
+
+
 type _Step = Callable[[sqlite3.Connection], Any]
 
 
@@ -270,58 +343,57 @@ class Inbox:
 
     # --- What the listener does
 
-    async def accept(self, request: Request, now: float) -> tuple[Firing, bool]:
-        """Take a request in; return (the firing as it stands, whether it is new).
-
-        Raises `DifferentContentError` for a known id with other content, `FullError` when there is no room.
-        """
-        content = request.content()
-        accepted: tuple[Firing, bool] = await self._ask(
-            lambda connection: self._accept(connection, request, content, now)
-        )
+    async def accept(self, requests: Sequence[Request], now: float) -> list[Accepted]:
+        """Take requests in, all in one transaction; return for each what became of it, in their order."""
+        contents = [request.content() for request in requests]
+        accepted: list[Accepted] = await self._ask(lambda connection: self._accept(connection, requests, contents, now))
         return accepted
 
     def _accept(
-        self, connection: sqlite3.Connection, request: Request, content: str, now: float
-    ) -> tuple[Firing, bool]:
-        row = connection.execute(f"SELECT {_COLUMNS} FROM firings WHERE id = ?", (request.id,)).fetchone()  # noqa: S608
-        if row is not None:
-            if row[6] != content:
-                raise DifferentContentError(
-                    f"the id {request.id} is known already, with other content; the firing is untouched"
-                )
-            return _firing(row), False
+        self, connection: sqlite3.Connection, requests: Sequence[Request], contents: list[str], now: float
+    ) -> list[Accepted]:
         if self._open_count is None:
             self._open_count = _count_open(connection)
-        if self._open_count >= self._most_open:
-            raise FullError(f"{self._open_count:,} firings wait or run already; submit it again later")
-        missed = self._why_missed(connection, request, now)
-        connection.execute(
+        known = _rows_of(connection, [request.id for request in requests])
+        busy = _started(connection) if any(map(_minds_overlap, requests)) else {}
+        done: list[Accepted] = []
+        rows: list[tuple[Any, ...]] = []
+        fresh: dict[str, tuple[str, Firing]] = {}  # of this very call: id -> (content, firing)
+        for request, content in zip(requests, contents, strict=True):
+            row = known.get(request.id)
+            there = fresh.get(request.id)
+            if row is not None or there is not None:
+                done.append(_again(request, content, row, there))
+            elif self._open_count + len(rows) >= self._most_open:
+                many = f"{self._open_count + len(rows):,} firings wait or run already; submit it again later"
+                done.append(Accepted(error=FullError(many)))
+            else:
+                missed = _why_missed(request, busy, now)
+                firing = _new_firing(request, missed, now)
+                fresh[request.id] = (content, firing)
+                rows.append((
+                    request.id, request.reminder, request.fire_time, request.to, request.session, request.kind, content,
+                    request.expires, firing.state, firing.reply, missed, now, firing.finished_at,
+                ))  # fmt: skip
+                done.append(Accepted(firing, new=True))
+        connection.executemany(
             "INSERT INTO firings (id, reminder, fire_time, target, session, kind, content, expires, state, reply, error,"
             " accepted_at, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (request.id, request.reminder, request.fire_time, request.to, request.session, request.kind, content,
-             request.expires, MISSED if missed else ACCEPTED, request.body if request.kind == TEXT else None, missed,
-             now, now if missed else None),
-        )  # fmt: skip
-        self._open_count += not missed
-        return self._get(connection, request.id), True
-
-    @staticmethod
-    def _why_missed(connection: sqlite3.Connection, request: Request, now: float) -> str | None:
-        if now > request.expires:
-            return "too late to start when it was submitted"
-        if request.reminder is None or request.overlap != "skip":
-            return None
-        row = connection.execute(
-            f"SELECT id FROM firings WHERE reminder = ? AND state IN {_OPEN} AND started_at <= ? LIMIT 1",  # noqa: S608
-            (request.reminder, _fire_instant(request, now)),
-        ).fetchone()
-        return f"{row[0]} still ran" if row else None
+            rows,
+        )
+        self._open_count += sum(firing.state == ACCEPTED for _, firing in fresh.values())
+        return done
 
     async def get(self, firing_id: str) -> Firing | None:
         """Return a firing by its id."""
-        rows = await self._select("WHERE id = ?", (firing_id,))
-        return rows[0] if rows else None
+        return (await self.get_all([firing_id])).get(firing_id)
+
+    async def get_all(self, ids: Sequence[str]) -> dict[str, Firing]:
+        """Return firings by their ids; those that aren't there are left out."""
+        found: dict[str, Firing] = await self._ask(
+            lambda connection: {firing: _firing(row) for firing, row in _rows_of(connection, ids).items()}
+        )
+        return found
 
     # --- What the runner does
 

@@ -15,31 +15,35 @@ import socket
 import struct
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from itertools import takewhile
 from typing import Any
 
 from loguru import logger
 
 from bub_cron.errors import RequestError, StoreError
 from bub_cron.gateway.address import BoundSocket
-from bub_cron.gateway.inbox import DifferentContentError, Firing, FullError, Inbox
+from bub_cron.gateway.inbox import FullError, Inbox
 from bub_cron.gateway.runner import Runner
 from bub_cron.wire import (
     BUSY,
     COMMAND,
+    IN_INBOX,
+    LAST_WORDS,
     MAX_LINE,
     PONG,
     PROMPT,
     REJECTED,
     UNKNOWN_ID,
-    Ping,
     Request,
     StatusQuery,
     encode,
     parse_request,
 )
 
-_MOST_UNANSWERED = 4096  # requests of one connection that wait for their first answer
+_MOST_AT_ONCE = 256  # lines that are judged and stored together: some milliseconds of the event loop's time
+_MOST_BATCHES = 4  # of one connection that are being answered; then it is read on
+_OPEN = IN_INBOX - LAST_WORDS
 
 
 class Listener:
@@ -102,10 +106,10 @@ class Listener:
         try:
             uid = _peer_uid(writer)
             if uid not in self._uids:
-                await _write(writer, {"status": REJECTED, "error": f"user {uid} may not talk to this gateway"})
+                await _write(writer, [{"status": REJECTED, "error": f"user {uid} may not talk to this gateway"}])
                 return
             await self._take_requests(reader, writer, answers)
-            if answers:
+            while answers:
                 await asyncio.wait(answers)
         except ConnectionError as error:
             logger.debug("cron.caller_left {}", error)
@@ -119,109 +123,160 @@ class Listener:
     async def _take_requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: set[asyncio.Task[None]]
     ) -> None:
-        room = asyncio.Semaphore(_MOST_UNANSWERED)
-        async for line in _lines(reader):
-            if line is None:
+        room = asyncio.Semaphore(_MOST_BATCHES)
+        async for lines in _batches(reader):
+            if lines is None:
                 # What follows an overlong line can't be told from its rest.
-                await _write(writer, {"status": REJECTED, "error": f"the line is over {MAX_LINE // 1024} KiB"})
+                await _write(writer, [{"status": REJECTED, "error": f"the line is over {MAX_LINE // 1024} KiB"}])
                 return
+            # The next ones are judged while these are stored.
             await room.acquire()
-            answer = asyncio.create_task(self._answer(line, writer, room))
-            answers.add(answer)
-            answer.add_done_callback(answers.discard)
+            self._go_on(self._answer_first(lines, writer, answers, room), writer, answers)
 
-    async def _answer(self, line: bytes, writer: asyncio.StreamWriter, room: asyncio.Semaphore) -> None:
-        try:
+    @staticmethod
+    def _go_on(step: Coroutine[Any, Any, None], writer: asyncio.StreamWriter, answers: set[asyncio.Task[None]]) -> None:
+        async def guarded() -> None:
             try:
-                request = await self._first_answer(line, writer)
-            finally:
-                room.release()
-            if request is not None and request.wait:
-                await _write(writer, (await self._runner.last_word(request.id)).answer())
-        except ConnectionError as error:
-            logger.debug("cron.caller_left {}", error)
-        except Exception:
-            # A fault of ours: the caller learns it by the end of the connection, rather than wait for ever.
-            logger.exception("cron.answer")
-            writer.close()
+                await step
+            except ConnectionError as error:
+                logger.debug("cron.caller_left {}", error)
+            except Exception:
+                # A fault of ours: the caller learns it by the end of the connection, rather than wait for ever.
+                logger.exception("cron.answer")
+                writer.close()
 
-    async def _first_answer(self, line: bytes, writer: asyncio.StreamWriter) -> Request | None:
-        """Write the first answer; return the request if its last word is still to come."""
+        task = asyncio.create_task(guarded())
+        answers.add(task)
+        task.add_done_callback(answers.discard)
+
+    async def _answer_first(
+        self,
+        lines: list[bytes],
+        writer: asyncio.StreamWriter,
+        answers: set[asyncio.Task[None]],
+        room: asyncio.Semaphore,
+    ) -> None:
+        """Write the first answer to each line; whose last word is waited for gets a step of its own."""
         try:
-            request = parse_request(line, now=self._now(), new_id=lambda: f"poke-{uuid.uuid4().hex[:16]}")
-        except RequestError as error:
-            await _write(writer, _refusal(REJECTED, error.id, error))
-            return None
-        if isinstance(request, Ping):
-            await _write(writer, self._pong())
-        elif isinstance(request, StatusQuery):
-            await _write(writer, await self._standing(request.id))
-        else:
-            answer, is_open = await self._take(request)
-            await _write(writer, answer)
-            return request if is_open else None
+            for awaited in await self._answer(lines, writer):
+                self._go_on(self._answer_last(awaited, writer), writer, answers)
+        finally:
+            room.release()
+
+    async def _answer(self, lines: list[bytes], writer: asyncio.StreamWriter) -> list[str]:
+        """Write the first answer to each line; return the ids whose last word is still to come and waited for."""
+        answers: list[dict[str, Any]] = []
+        requests: list[Request] = []
+        asked: list[str] = []
+        for line in lines:
+            try:
+                request = parse_request(line, now=self._now(), new_id=_new_id)
+                if isinstance(request, Request):
+                    if (fault := self._fault_of_message(request)) is not None:
+                        answers.append(_refusal(REJECTED, request.id, RequestError(fault)))
+                    else:
+                        requests.append(request)
+                elif isinstance(request, StatusQuery):
+                    asked.append(request.id)
+                else:
+                    answers.append(self._pong())
+            except RequestError as error:
+                answers.append(_refusal(REJECTED, error.id, error))
+        awaited: list[str] = []
+        if requests:
+            # Not to be ended by the caller's leaving: what the inbox has must also be taken by the runner.
+            with self._runner.taking():
+                taken = await asyncio.shield(asyncio.ensure_future(self._accept(requests)))
+            answers += taken
+            wanted = {request.id for request in requests if request.wait}
+            awaited = [answer["id"] for answer in taken if answer["status"] in _OPEN and answer["id"] in wanted]
+        if asked:
+            answers += await self._standing(asked)
+        await _write(writer, answers)
+        return awaited
+
+    async def _answer_last(self, firing_id: str, writer: asyncio.StreamWriter) -> None:
+        await _write(writer, [(await self._runner.last_word(firing_id)).answer()])
+
+    async def _accept(self, requests: list[Request]) -> list[dict[str, Any]]:
+        """Take requests into the inbox, and what is open of them to the runner; return their first answers."""
+        try:
+            accepted = await self._inbox.accept(requests, self._now())
+        except StoreError as error:
+            return [_refusal(BUSY, request.id, error) for request in requests]
+        new = [found.firing for found in accepted if found.new and found.firing is not None]
+        if len(new) == 1:
+            logger.info("cron.accepted id={} to={}", new[0].id, new[0].to)
+        elif new:
+            # A line for each would cost more than all the rest of it.
+            logger.info("cron.accepted {} firings, from id={} to id={}", len(new), new[0].id, new[-1].id)
+        answers = []
+        for request, found in zip(requests, accepted, strict=True):
+            if found.firing is None:
+                answers.append(_refused(request, found.error))
+                continue
+            if not found.firing.has_last_word:
+                self._runner.take(found.firing)
+            answers.append(found.firing.answer())
+        return answers
+
+    def _fault_of_message(self, request: Request) -> str | None:
+        """Return what is wrong with what this gateway's own command prefix makes a command, or doesn't make one."""
+        prefix = self._command_prefix
+        is_command = request.body.strip().startswith(prefix)
+        if request.kind == COMMAND and not self._allow_commands:
+            return "commands are not allowed in this gateway (its owner may set BUB_CRON_ALLOW_COMMANDS=true)"
+        if request.kind == COMMAND and not is_command:
+            return f"a command begins with {prefix!r} in this gateway"
+        if request.kind == PROMPT and is_command:
+            return f"a prompt that begins with {prefix!r} would run as a command: use `command`"
         return None
 
-    async def _take(self, request: Request) -> tuple[dict[str, Any], bool]:
-        """Take a request into the inbox; return (the first answer, whether a last word is still to come)."""
+    async def _standing(self, ids: list[str]) -> list[dict[str, Any]]:
         try:
-            self._judge_message(request)
-            # Not to be ended by the caller's leaving: what the inbox has must also be taken by the runner.
-            firing = await asyncio.shield(asyncio.ensure_future(self._accept(request)))
-        except (RequestError, DifferentContentError) as error:
-            return _refusal(REJECTED, request.id, error), False
-        except (FullError, StoreError) as error:
-            return _refusal(BUSY, request.id, error), False
-        return firing.answer(), not firing.has_last_word
-
-    async def _accept(self, request: Request) -> Firing:
-        firing, new = await self._inbox.accept(request, self._now())
-        if new:
-            logger.info("cron.accepted id={} to={}", firing.id, firing.to)
-        if not firing.has_last_word:
-            self._runner.take(firing)
-        return firing
-
-    def _judge_message(self, request: Request) -> None:
-        """Refuse what this gateway's own command prefix makes a command, or a command that isn't one."""
-        is_command = request.body.strip().startswith(self._command_prefix)
-        prefix = self._command_prefix
-        if request.kind == COMMAND and not self._allow_commands:
-            raise RequestError(
-                "commands are not allowed in this gateway (its owner may set BUB_CRON_ALLOW_COMMANDS=true)"
-            )
-        if request.kind == COMMAND and not is_command:
-            raise RequestError(f"a command begins with {prefix!r} in this gateway")
-        if request.kind == PROMPT and is_command:
-            raise RequestError(
-                f"a prompt that begins with {prefix!r} would run as a command: use `command`", request.id
-            )
-
-    async def _standing(self, firing_id: str) -> dict[str, Any]:
-        try:
-            firing = await self._inbox.get(firing_id)
+            found = await self._inbox.get_all(ids)
         except StoreError as error:
-            return {"id": firing_id, "status": BUSY, "error": str(error)}
-        return {"id": firing_id, "status": UNKNOWN_ID} if firing is None else firing.answer()
+            return [{"id": firing_id, "status": BUSY, "error": str(error)} for firing_id in ids]
+        unknown = {"status": UNKNOWN_ID}
+        return [found[one].answer() if one in found else {"id": one, **unknown} for one in ids]
 
     def _pong(self) -> dict[str, Any]:
         return {"status": PONG, **self._about(), "waiting": self._runner.waiting, "running": self._runner.running}
 
 
-async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes | None]:
-    """Yield the lines that aren't blank, the last one also without its newline; None for one over the limit, then end."""
+async def _batches(reader: asyncio.StreamReader) -> AsyncIterator[list[bytes] | None]:
+    """Yield what lines have come, those that aren't blank, the last one also without its newline.
+
+    None stands for one over the limit, and is the last. What comes in one go is answered in one go, up to a number that
+    keeps nobody else waiting.
+    """
+    rest = b""
     while True:
-        try:
-            line = await reader.readuntil(b"\n")
-        except asyncio.IncompleteReadError as error:
-            if error.partial.strip():
-                yield error.partial
-            return
-        except asyncio.LimitOverrunError:
+        received = await reader.read(MAX_LINE)
+        *lines, rest = (rest + received).split(b"\n")
+        if not received:
+            lines, rest = [rest], b""
+        good = [line.rstrip(b"\r") for line in takewhile(_fits, lines) if line.strip()]
+        for start in range(0, len(good), _MOST_AT_ONCE):
+            yield good[start : start + _MOST_AT_ONCE]
+        if not all(map(_fits, (*lines, rest))):
             yield None
             return
-        if line.strip():
-            yield line.rstrip(b"\r\n")
+        if not received:
+            return
+
+
+def _fits(line: bytes) -> bool:
+    return len(line) <= MAX_LINE
+
+
+def _new_id() -> str:
+    return f"poke-{uuid.uuid4().hex[:16]}"
+
+
+def _refused(request: Request, error: Exception | None) -> dict[str, Any]:
+    status = BUSY if isinstance(error, FullError) else REJECTED
+    return _refusal(status, request.id, error or RequestError("it was not taken"))
 
 
 def _refusal(status: str, firing_id: str | None, error: Exception) -> dict[str, Any]:
@@ -229,8 +284,8 @@ def _refusal(status: str, firing_id: str | None, error: Exception) -> dict[str, 
     return {**({"id": firing_id} if firing_id else {}), "status": status, "error": str(error)}
 
 
-async def _write(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
-    writer.write(encode(answer))
+async def _write(writer: asyncio.StreamWriter, answers: list[dict[str, Any]]) -> None:
+    writer.write(b"".join(map(encode, answers)))
     await writer.drain()
 
 

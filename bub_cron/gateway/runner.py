@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from itertools import islice
 from weakref import WeakValueDictionary
 
 from loguru import logger
@@ -42,6 +43,9 @@ _ATTEMPT_DELAYS = (30.0, 120.0)  # after the first and the second failed attempt
 _SEND_DELAYS = (30.0, 30.0, 120.0)  # after a refused send; then
 _LATER_DELAY = 300.0
 _SENDS_AT_LEAST = 3
+_STARTS_A_ROUND = 8  # firings set off in one round of the event loop
+_STARTS_UNDER_LOAD = 256  # the same, each time that requests have come for so long without a pause:
+_HOLD_SECONDS = 0.5
 _SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
 _USER_WAIT = 600.0  # seconds that a firing waits for a user's turn
 _SEND_STOP_WAIT = 4.0  # seconds that a send in flight gets when the gateway stops
@@ -90,6 +94,11 @@ class Runner:
         self._sleep = sleep
         self._begun = asyncio.Event()
         self._stopping = False
+        self._queue: dict[str, Firing] = {}  # taken, and not yet set off
+        self._pump: asyncio.Task[None] | None = None
+        self._taking = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
         self._drives: dict[str, asyncio.Task[None]] = {}
         self._busy: set[str] = set()  # ids in a turn or a send
         self._sending: set[str] = set()  # ids in a send
@@ -109,7 +118,7 @@ class Runner:
     @property
     def waiting(self) -> int:
         """How many firings without a last word are not."""
-        return len(self._drives) - len(self._busy)
+        return len(self._queue) + len(self._drives) - len(self._busy)
 
     def begin(self) -> None:
         """Let firings start: the chats are there."""
@@ -117,12 +126,44 @@ class Runner:
 
     def take(self, firing: Firing) -> None:
         """Drive a firing that is in the inbox and has no last word, unless it is driven already."""
-        if not self._stopping and firing.id not in self._drives:
-            self._drives[firing.id] = asyncio.create_task(self._drive(firing), name=f"bub-cron {firing.id}")
+        if self._stopping or firing.id in self._drives or firing.id in self._queue:
+            return
+        self._queue[firing.id] = firing
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._start_queued(), name="bub-cron queue")
+
+    async def _start_queued(self) -> None:
+        """Set firings off in the order in which they came, a few in each round of the event loop.
+
+        So thousands that come at once are all accepted before their running keeps the gateway busy.
+        """
+        while self._queue:
+            count = _STARTS_A_ROUND
+            try:
+                async with asyncio.timeout(_HOLD_SECONDS):
+                    await self._calm.wait()
+            except TimeoutError:
+                count = _STARTS_UNDER_LOAD
+            for firing_id in list(islice(self._queue, count)):
+                firing = self._queue.pop(firing_id)
+                self._drives[firing_id] = asyncio.create_task(self._drive(firing), name=f"bub-cron {firing_id}")
+            await asyncio.sleep(0)
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """While requests are being stored, hold what they set off back, for half a second at most."""
+        self._taking += 1
+        self._calm.clear()
+        try:
+            yield
+        finally:
+            self._taking -= 1
+            if not self._taking:
+                self._calm.set()
 
     async def last_word(self, firing_id: str) -> Firing:
         """Wait for a firing's last word and return the firing; cancelled when the gateway stops before that."""
-        if firing_id not in self._drives:
+        if firing_id not in self._drives and firing_id not in self._queue:
             firing = await self._inbox.get(firing_id)
             if firing is not None and firing.has_last_word:
                 return firing
@@ -133,6 +174,7 @@ class Runner:
     async def stop(self) -> None:
         """End what runs: turns go back to the inbox, a send in flight gets a few seconds. All is on disk afterwards."""
         self._stopping = True
+        self._queue.clear()
         for firing_id, drive in self._drives.items():
             if firing_id not in self._sending:
                 drive.cancel()
@@ -152,7 +194,8 @@ class Runner:
 
     async def _drive(self, firing: Firing) -> None:
         try:
-            await self._begun.wait()
+            if not self._begun.is_set():
+                await self._begun.wait()
             while not firing.has_last_word:
                 await self._wait_until(firing.not_before)
                 firing = await (self._attempt(firing) if firing.reply is None else self._deliver(firing))
