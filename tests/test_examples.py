@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from gateway_kit import SCRIPTS, until
+from gateway_kit import PATIENCE, SCRIPTS, until
 from jsonschema import Draft202012Validator
 from machine_kit import ROOT, Machine, need
 
@@ -27,6 +27,7 @@ from bub_cron.paths import find_paths
 from bub_cron.reminders import json_schema, load, parse
 from bub_cron.trigger import tick
 from bub_cron.trigger.ledger import Ledger
+from bub_cron.wire import iso
 
 EXAMPLES = ROOT / "examples"
 FILES = ["reminders.yaml", "laptop.yaml", "team-chat.yaml", "server/reminders.yaml", "kubernetes/reminders.yaml"]
@@ -48,7 +49,8 @@ def commands_of_root(readme: Path) -> list[str]:
 
     Those are pip (the tests have an environment), an editor and a Docker daemon.
     """
-    [block] = [block for block in re.findall(r"```console\n(.*?)```", readme.read_text(), re.DOTALL) if "install" in block]
+    blocks = re.findall(r"```console\n(.*?)```", readme.read_text(), re.DOTALL)
+    [block] = [block for block in blocks if "install" in block]
     lines = [line.removeprefix("# ") for line in block.splitlines()]
     return [line for line in lines if not line.startswith(("python3 -m venv", "editor", "docker"))]
 
@@ -71,7 +73,7 @@ def test_each_file_shows_what_it_is_for() -> None:
     laptop = load(str(EXAMPLES / "laptop.yaml"))
     assert {reminder.catch_up for reminder in laptop} == {"latest", "all"}
     assert len({reminder.grace for reminder in laptop}) >= 4
-    team = [reminder.content() for reminder in load(str(EXAMPLES / "team-chat.yaml"))]
+    team: list[dict[str, Any]] = [reminder.content() for reminder in load(str(EXAMPLES / "team-chat.yaml"))]
     assert len({content["to"] for content in team}) >= 3
     assert any("thread_id" in content.get("context", {}) for content in team)
     assert any(content.get("quiet") for content in team)
@@ -134,7 +136,7 @@ def test_the_servers_units_agree_on_the_user_and_the_paths() -> None:
     assert assignments(ticks)["BUB_HOME"] == paths.home, "what a tick without the drop-in would take"
     [state] = values(gateway, "StateDirectory")
     assert {f"/var/lib/{name}" for name in state.split()} == {paths.home, paths.state}
-    assert f"u bub - \"Bub\" {paths.home}\n" in (SERVER / "sysusers.conf").read_text()
+    assert f'u bub - "Bub" {paths.home}\n' in (SERVER / "sysusers.conf").read_text()
     assert assignments(gateway)["HOME"] == paths.home
     assert paths.file == "/etc/bub/reminders.yaml"
 
@@ -157,7 +159,8 @@ def users() -> dict[str, int]:
 
 
 def copied(dockerfile: Path) -> list[str]:
-    return [word for line in re.findall(r"^COPY (.*)$", dockerfile.read_text(), re.MULTILINE) for word in line.split()[:-1]]
+    lines = re.findall(r"^COPY (.*)$", dockerfile.read_text(), re.MULTILINE)
+    return [word for line in lines for word in line.split()[:-1]]
 
 
 def test_both_sides_of_the_container_agree(compose: dict[str, Any]) -> None:
@@ -329,7 +332,8 @@ def test_the_server_from_the_printed_commands_to_the_message(machine: Machine) -
 
     machine.run("systemctl", "start", "bub-cron@minute.service")
     assert said(chat) == 1
-    until(lambda: said(chat) >= 2, "the message of the timer", 150)
+    machine.run("systemctl", "start", "bub-cron.service")  # the first tick only looks at the file
+    until(lambda: said(chat) >= 2, "the message of the timer", 60 + PATIENCE)
     log = "set -a; . /etc/bub/paths.env; runuser -u bub -- /opt/bub/bin/bub-cron log"
     assert log in (SERVER / "README.md").read_text()
     print(machine.run("sh", "-c", log).stdout)
@@ -362,12 +366,12 @@ exec setpriv --reuid={uid} --regid={gid} --clear-groups --bounding-set=-all --in
 def test_the_container_from_the_printed_commands_to_the_message(machine: Machine, compose: dict[str, Any]) -> None:
     for line in as_printed(machine, CONTAINER / "README.md"):
         if line.startswith("systemd-tmpfiles"):
-            machine.run("sh", "-c", "mkdir -p /srv/volume; chmod 700 /srv/volume; chown 10001:10001 /srv/volume")
-            start_contained(machine, compose)
+            machine.run("systemd-run", "--unit=contained", *contained(machine, compose))
     chat = machine.inside("/srv/volume/chat.jsonl")
     machine.inside("/etc/bub/reminders.yaml").write_text(ONE)
     until(machine.inside("/run/bub-cron/cron.sock").is_socket, "the socket, on the host's side")
-    until(lambda: said(chat), "a message", 150)
+    machine.run("systemctl", "start", "bub-cron.service")  # the first tick only looks at the file
+    until(lambda: said(chat), "the message of the timer", 60 + PATIENCE)
     owners = machine.run("stat", "-c", "%u:%g %a %n", "/run/bub-cron", "/run/bub-cron/cron.sock").stdout
     print(owners)
     assert owners == "10001:10002 750 /run/bub-cron\n10001:10001 666 /run/bub-cron/cron.sock\n"
@@ -379,8 +383,11 @@ def test_the_container_from_the_printed_commands_to_the_message(machine: Machine
     others_are_refused(machine)
 
 
-def start_contained(machine: Machine, compose: dict[str, Any]) -> None:
-    """Start the gateway as the container would: its user, its environment, its mounts, and the host's out of sight."""
+def contained(machine: Machine, compose: dict[str, Any]) -> list[str]:
+    """Return the command that runs the gateway as the container would: its user, its environment and its mounts.
+
+    The host's other directories are out of its sight; its volume is the host's /srv/volume.
+    """
     paths = find_paths(compose["environment"])
     environment = {
         **plugin(machine), **compose["environment"], "HOME": paths.home, "PATH": "/usr/bin:/bin",
@@ -388,22 +395,67 @@ def start_contained(machine: Machine, compose: dict[str, Any]) -> None:
     }  # fmt: skip
     [shared] = [mount for mount in compose["volumes"] if mount["type"] == "bind"]
     uid, gid = compose["user"].split(":")
-    machine.inside("/srv/contained.sh").write_text(
-        CONTAINED.format(
-            shared=shared["source"], shared_inside=shared["target"], volume="/srv/volume", home=paths.home, uid=uid, gid=gid,
-            environment=shlex.join(f"{name}={value}" for name, value in environment.items()),
-            gateway=f"{SCRIPTS}/bub gateway",
-        )
+    script = CONTAINED.format(
+        shared=shared["source"], shared_inside=shared["target"], volume="/srv/volume", home=paths.home, uid=uid, gid=gid,
+        environment=shlex.join(f"{name}={value}" for name, value in environment.items()),
+        gateway=f"{SCRIPTS}/bub gateway",
     )  # fmt: skip
-    words = ["systemd-run", "--unit=contained", "unshare", "--mount", "sh", "/srv/contained.sh"]
-    machine.run(*words)
+    machine.inside("/srv/contained.sh").write_text(script)
+    machine.run("install", "-d", "-m", "0700", "-o", uid, "-g", gid, "/srv/volume")
+    return ["unshare", "--mount", "sh", "/srv/contained.sh"]
 
 
 def others_are_refused(machine: Machine) -> None:
     """Who is in the tick's group gets as far as the socket; who isn't, not that far."""
-    words = ["/opt/bub/bin/bub-cron", "fire", "minute", "--file", "/etc/bub/reminders.yaml", "--socket"]
+    words = ["/opt/bub/bin/bub-cron", "send", "--to", "testchat:1", "--text", "x", "--socket"]
     who = ["setpriv", "--reuid=10003", "--clear-groups"]
     near = machine.run(*who, "--regid=10002", *words, "/run/bub-cron/cron.sock", check=1)
     assert "rejected: user 10003 may not talk to this gateway" in near.stderr
     far = machine.run(*who, "--regid=10003", *words, "/run/bub-cron/cron.sock", check=69)
     assert "may not be used by this user" in far.stderr
+
+
+@pytest.fixture
+def plain_machine() -> Iterator[Machine]:
+    need("nsenter", "setpriv")
+    made = Machine(systemd=False, also_own=("/var/lib", "/opt"))
+    made.run("ln", "-s", SCRIPTS.parent, "/opt/bub")
+    yield made
+    made.close()
+
+
+TICK_AT = """\
+import sys
+from bub_cron.paths import find_paths
+from bub_cron.trigger import tick
+sys.exit(tick.run(find_paths(), float(sys.argv[1])))
+"""
+
+
+def test_two_users_talk_through_a_bind_mount(plain_machine: Machine, compose: dict[str, Any]) -> None:
+    """The same without systemd, and without waiting for a minute: the tick before is run with its clock set back."""
+    machine, paths = plain_machine, find_paths(assignments(DROP_IN))
+    gateway, ticks = users()["bub-gateway"], users()["bub-tick"]
+    machine.run("install", "-d", "-m", "0750", "-o", str(gateway), "-g", str(ticks), os.path.dirname(paths.socket))
+    machine.run("install", "-d", "-m", "0700", "-o", str(ticks), "-g", str(ticks), paths.state)
+    machine.run("mkdir", "-p", os.path.dirname(paths.file))
+    minute = int(time.time()) // 60 * 60
+    entry = f"{{at: '{iso(minute)}', to: 'testchat:1', text: A minute has begun.}}"
+    machine.inside(paths.file).write_text(f"reminders: {{one: {entry}}}\n")
+    os.utime(machine.inside(paths.file), (minute - 20, minute - 20))
+    as_tick = ["setpriv", f"--reuid={ticks}", f"--regid={ticks}", "--clear-groups"]
+    words = ["env", *(f"{name}={value}" for name, value in assignments(DROP_IN).items())]
+    machine.run(*as_tick, *words, "/opt/bub/bin/python", "-c", TICK_AT, str(minute - 30))
+
+    running = subprocess.Popen(machine.command(*contained(machine, compose)), stdin=subprocess.DEVNULL)
+    try:
+        chat = machine.inside("/srv/volume/chat.jsonl")
+        until(machine.inside(paths.socket).is_socket, "the socket, on the host's side")
+        machine.run(*as_tick, *words, "/opt/bub/bin/bub-cron", "tick")
+        until(lambda: said(chat), "the message")
+        shown = machine.run(*as_tick, *words, "/opt/bub/bin/bub-cron", "log", "--json").stdout
+        assert '"outcome": "accepted"' in shown, "what became of it is in the container"
+        others_are_refused(machine)
+    finally:
+        running.kill()
+        running.wait()
