@@ -432,30 +432,69 @@ sys.exit(tick.run(find_paths(), float(sys.argv[1])))
 """
 
 
+def write_due(machine: Machine, path: str, as_tick: list[str]) -> None:
+    """Write a file whose one reminder is due now, and run the tick before, with its clock set back."""
+    minute = int(time.time()) // 60 * 60
+    entry = f"{{at: '{iso(minute)}', to: 'testchat:1', text: A minute has begun.}}"
+    machine.inside(path).write_text(f"reminders: {{one: {entry}}}\n")
+    os.utime(machine.inside(path), (minute - 20, minute - 20))
+    machine.run(*as_tick, "/opt/bub/bin/python", "-c", TICK_AT, str(minute - 30))
+
+
 def test_two_users_talk_through_a_bind_mount(plain_machine: Machine, compose: dict[str, Any]) -> None:
-    """The same without systemd, and without waiting for a minute: the tick before is run with its clock set back."""
+    """The same without systemd, and without waiting for a minute."""
     machine, paths = plain_machine, find_paths(assignments(DROP_IN))
     gateway, ticks = users()["bub-gateway"], users()["bub-tick"]
     machine.run("install", "-d", "-m", "0750", "-o", str(gateway), "-g", str(ticks), os.path.dirname(paths.socket))
     machine.run("install", "-d", "-m", "0700", "-o", str(ticks), "-g", str(ticks), paths.state)
     machine.run("mkdir", "-p", os.path.dirname(paths.file))
-    minute = int(time.time()) // 60 * 60
-    entry = f"{{at: '{iso(minute)}', to: 'testchat:1', text: A minute has begun.}}"
-    machine.inside(paths.file).write_text(f"reminders: {{one: {entry}}}\n")
-    os.utime(machine.inside(paths.file), (minute - 20, minute - 20))
-    as_tick = ["setpriv", f"--reuid={ticks}", f"--regid={ticks}", "--clear-groups"]
     words = ["env", *(f"{name}={value}" for name, value in assignments(DROP_IN).items())]
-    machine.run(*as_tick, *words, "/opt/bub/bin/python", "-c", TICK_AT, str(minute - 30))
+    as_tick = ["setpriv", f"--reuid={ticks}", f"--regid={ticks}", "--clear-groups", *words]
+    write_due(machine, paths.file, as_tick)
 
     running = subprocess.Popen(machine.command(*contained(machine, compose)), stdin=subprocess.DEVNULL)
     try:
         chat = machine.inside("/srv/volume/chat.jsonl")
         until(machine.inside(paths.socket).is_socket, "the socket, on the host's side")
-        machine.run(*as_tick, *words, "/opt/bub/bin/bub-cron", "tick")
+        machine.run(*as_tick, "/opt/bub/bin/bub-cron", "tick")
         until(lambda: said(chat), "the message")
-        shown = machine.run(*as_tick, *words, "/opt/bub/bin/bub-cron", "log", "--json").stdout
+        shown = machine.run(*as_tick, "/opt/bub/bin/bub-cron", "log", "--json").stdout
         assert '"outcome": "accepted"' in shown, "what became of it is in the container"
         others_are_refused(machine)
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_the_pods_containers_talk_with_volumes_as_the_kubelet_makes_them(plain_machine: Machine) -> None:
+    """One user, its group on the volumes, directories that are open to all, and a file behind two links."""
+    machine = plain_machine
+    spec = yaml.safe_load((POD / "gateway.yaml").read_text())["spec"]["template"]["spec"]
+    told = {entry["name"]: entry["value"] for entry in spec["containers"][0]["env"]}
+    paths, ids = find_paths(told), spec["securityContext"]
+    machine.run("install", "-d", "-m", "2777", "-g", str(ids["fsGroup"]), "/run/bub-cron")
+    machine.run("install", "-d", "-m", "2775", "-g", str(ids["fsGroup"]), paths.home)
+    machine.run("mkdir", "-p", f"{os.path.dirname(paths.file)}/..1")
+    machine.run("ln", "-s", "..1", f"{os.path.dirname(paths.file)}/..data")
+    machine.run("ln", "-s", "..data/reminders.yaml", paths.file)
+    environment = {
+        **plugin(machine), **told, "HOME": paths.home, "PATH": "/opt/bub/bin:/usr/bin:/bin",
+        "TESTCHAT_OUT": f"{paths.home}/chat.jsonl",
+    }  # fmt: skip
+    who = ["setpriv", f"--reuid={ids['runAsUser']}", f"--regid={ids['runAsGroup']}", f"--groups={ids['fsGroup']}"]
+    who += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+    who += ["env", f"--chdir={paths.home}", *(f"{name}={value}" for name, value in environment.items())]
+    write_due(machine, f"{os.path.dirname(paths.file)}/..1/reminders.yaml", who)
+
+    [line] = entries(POD / "crontab")
+    running = subprocess.Popen(machine.command(*who, *spec["containers"][0]["command"]), stdin=subprocess.DEVNULL)
+    try:
+        until(machine.inside(paths.socket).is_socket, "the socket")
+        machine.run(*who, "/bin/sh", "-c", line.split(" ", 5)[-1])
+        until(lambda: said(machine.inside(f"{paths.home}/chat.jsonl")), "the message")
+        until(lambda: '"delivered"' in machine.run(*who, "bub-cron", "log", "--json").stdout, "its last word")
+        modes = machine.run("stat", "-c", "%u %a", paths.socket, paths.ledger, paths.inbox).stdout
+        assert modes == f"{ids['runAsUser']} 600\n" * 3
     finally:
         running.kill()
         running.wait()
