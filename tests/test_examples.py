@@ -339,6 +339,11 @@ def test_the_server_from_the_printed_commands_to_the_message(machine: Machine) -
     print(machine.run("sh", "-c", log).stdout)
     assert machine.run("systemctl", "is-failed", "bub-cron.service", check=None).stdout == "inactive\n"
 
+    # As the README says: install's own units in their place.
+    done = machine.run("sh", "-c", "set -a; . /etc/bub/paths.env; /opt/bub/bin/bub-cron install --system --force")
+    assert "bub-cron.service runs as bub, with /var/lib/bub" in done.stderr
+    machine.run("systemctl", "start", "bub-cron.service")
+
     machine.run("systemctl", "kill", "--signal=KILL", "bub-gateway.service")
     starts = chat.read_text().count('"started"')
     until(lambda: chat.read_text().count('"started"') > starts, "the gateway again")
