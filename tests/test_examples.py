@@ -23,6 +23,7 @@ from gateway_kit import PATIENCE, SCRIPTS, until
 from jsonschema import Draft202012Validator
 from machine_kit import ROOT, Machine, need
 
+from bub_cron.health.triggers import find_triggers
 from bub_cron.paths import find_paths
 from bub_cron.reminders import json_schema, load, parse
 from bub_cron.trigger import tick
@@ -100,6 +101,17 @@ def test_the_shell_finds_the_program_of_the_crontab_in_the_users_home(tmp_path: 
     )
     assert (done.returncode, done.stdout) == (66, "")
     assert f"{home}/.bub/reminders.yaml" in done.stderr, "a tick that ran, and has no file yet"
+
+
+def test_doctor_reads_the_paths_that_stand_above_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (EXAMPLES / "crontab").read_text().replace("# BUB_HOME=", "BUB_HOME=")
+    (tmp_path / "crontab.txt").write_text(text)
+    (tmp_path / "crontab").write_text(f"#!/bin/sh\nexec /bin/cat {tmp_path}/crontab.txt\n")
+    (tmp_path / "crontab").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    [trigger] = find_triggers()
+    assert trigger.environment == {"BUB_HOME": "/srv/bub"}
+    assert trigger.serves(find_paths({"BUB_HOME": "/srv/bub"}))
 
 
 # --- The server
@@ -337,6 +349,10 @@ def test_the_server_from_the_printed_commands_to_the_message(machine: Machine) -
     log = "set -a; . /etc/bub/paths.env; runuser -u bub -- /opt/bub/bin/bub-cron log"
     assert log in (SERVER / "README.md").read_text()
     print(machine.run("sh", "-c", log).stdout)
+    doctor = log.replace("bub-cron log", "bub-cron doctor")
+    assert doctor in (SERVER / "README.md").read_text()
+    print(healthy := machine.run("sh", "-c", doctor).stdout)
+    assert "broken" not in healthy, "it has read where the tick is told its places, a file of the drop-in's"
     assert machine.run("systemctl", "is-failed", "bub-cron.service", check=None).stdout == "inactive\n"
 
     # As the README says: install's own units in their place.
