@@ -58,6 +58,10 @@ for own in /tmp /run /etc/systemd/system; do
     if [ -d "$own" ]; then grep -q " $own .* - tmpfs tmpfs " /proc/self/mountinfo; fi
 done
 """
+_OWN_ETC = """\
+cp -a /etc /run/etc
+mount --rbind /run/etc /etc
+"""
 # Masked: whatever of the machine's own setup would be pulled in, and might reach beyond the namespaces.
 _SYSTEMD = """\
 for unit in /lib/systemd/system/sysinit.target.wants/* systemd-tmpfiles-clean.timer systemd-tmpfiles-clean.service; do
@@ -89,13 +93,15 @@ def need(*programs: str) -> None:
 class Machine:
     """Namespaces of their own, kept by their process 1: a systemd, or one that sleeps."""
 
-    def __init__(self, *, systemd: bool) -> None:
+    def __init__(self, *, systemd: bool, also_own: tuple[str, ...] = ()) -> None:
+        """Start it; with `also_own`, more directories are empty ones of its own, and so is a copy of /etc then."""
         self._cgroup = _own_cgroup() if systemd else None
         script = _SCRIPT.format(
             needed=shlex.join(dict.fromkeys(os.path.realpath(path) for path in (sys.base_prefix, sys.prefix, ROOT))),
-            own=shlex.join(_OWN),
+            own=shlex.join((*_OWN, *also_own)),
             users="\n".join(_user_lines(name, uid) for name, uid in USERS.items()),
         )
+        script += _OWN_ETC if also_own else ""
         script += _SYSTEMD if systemd else "exec sleep 1800\n"
         spaces = ["--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--uts", "--ipc"]
         with tempfile.TemporaryFile("w") as file:

@@ -1,4 +1,4 @@
-"""What the README and the examples say is true; of the units, see test_units.py."""
+"""What the README says is true; of the units, see test_units.py, and of the examples test_examples.py."""
 
 from __future__ import annotations
 
@@ -88,12 +88,6 @@ def test_every_key_of_a_reminder_stands_in_the_readme() -> None:
 def test_the_files_that_the_readme_links_to_are_there() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
-
-
-def test_the_crontab_has_one_line_that_cron_takes() -> None:
-    lines = (ROOT / "examples" / "crontab").read_text().splitlines()
-    [line] = [line for line in lines if line and not line.startswith("#")]
-    assert re.fullmatch(r"\* \* \* \* \* /\S+/bub-cron tick", line)
 
 
 def test_the_version_is_said_in_one_voice() -> None:

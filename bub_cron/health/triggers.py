@@ -17,7 +17,8 @@ from bub_cron.programs import crontab, decoded, output
 from bub_cron.trigger import units
 
 _TIMER = ("LoadState", "ActiveState", "UnitFileState")
-_SERVICE = ("ExecStart", "Environment", "ActiveState", "StatusText", "User")
+_SERVICE = ("ExecStart", "Environment", "EnvironmentFiles", "ActiveState", "StatusText", "User")
+_ENVIRONMENT_FILE = re.compile(r"^-?(.*?) \(ignore_errors=\w+\)$", re.MULTILINE)
 _PATH = re.compile(r"path=(.*?) ;")
 _CRON_FIELDS = re.compile(r"\s*(?:@\w+|(?:\S+\s+){4}\S+)\s+")
 _CRONS = frozenset({"cron", "crond", "cronie", "fcron", "busybox", "systemd-cron"})
@@ -63,7 +64,10 @@ def _of_systemd(manager: str) -> Trigger | None:
         what=f"{'your' if manager == units.USER else 'the system'}{chr(39) + 's' if manager != units.USER else ''} {units.TIMER}",
         manager=manager,
         runs=timer.get("ActiveState") == "active",
-        environment=_ours(_words(service.get("Environment", ""))),
+        environment={
+            **_ours(_words(service.get("Environment", ""))),
+            **_of_environment_files(_ENVIRONMENT_FILE.findall(service.get("EnvironmentFiles", ""))),
+        },
         python=program if "python" in os.path.basename(program) else None,
         failure=service.get("StatusText", "") if service.get("ActiveState") == "failed" else "",
         mend=f"{sudo}systemctl {option}enable --now {units.TIMER}",
@@ -73,7 +77,34 @@ def _of_systemd(manager: str) -> Trigger | None:
 def _shown(manager: str, unit: str, properties: tuple[str, ...]) -> dict[str, str]:
     option = ("--user",) if manager == units.USER else ()
     done = output("systemctl", *option, "show", unit, f"--property={','.join(properties)}")
-    return dict(line.split("=", 1) for line in decoded(done.stdout).splitlines() if "=" in line)
+    shown: dict[str, str] = {}
+    for line in decoded(done.stdout).splitlines():
+        name, is_one, value = line.partition("=")
+        if is_one:  # of a list, there is a line for each
+            shown[name] = f"{shown[name]}\n{value}" if name in shown else value
+    return shown
+
+
+def _of_environment_files(files: list[str]) -> dict[str, str]:
+    """Return what the files set of ours; the later ones win, and all of them over the unit's own lines."""
+    found: dict[str, str] = {}
+    for path in files:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                found |= _assigned(file.read())
+        except OSError:
+            continue  # it isn't there, or not for this user to read
+    return found
+
+
+def _assigned(text: str) -> dict[str, str]:
+    """Return what lines that are assignments set of ours, in a file of systemd's or a crontab."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {name.strip(): _unquoted(value.strip()) for name, _, value in pairs if name.strip() in VARIABLES}
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
 def _of_crontab() -> list[Trigger]:
@@ -85,10 +116,10 @@ def _of_crontab() -> list[Trigger]:
         return []
     lines = [line for entry in units.entries(text) for line in entry.text.splitlines()]
     ours = [line for line in lines if not line.startswith("#")]
-    return [_of_line(line) for line in [*ours, *units.foreign_ticks(text)]]
+    return [_of_line(line, _assigned(text)) for line in [*ours, *units.foreign_ticks(text)]]
 
 
-def _of_line(line: str) -> Trigger:
+def _of_line(line: str, assigned: dict[str, str]) -> Trigger:
     command = _CRON_FIELDS.sub("", line, count=1)
     # cron takes the backslash from before a percent sign; the shell does the rest.
     words = _words(command.replace("\\%", "%"))
@@ -97,7 +128,7 @@ def _of_line(line: str) -> Trigger:
         what="your crontab",
         manager="crontab",
         runs=_cron_runs(),
-        environment=_ours(words),
+        environment={**assigned, **_ours(words)},
         python=python,
         mend="sudo systemctl enable --now cron    # or what starts cron on this machine",
     )

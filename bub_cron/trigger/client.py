@@ -71,10 +71,12 @@ class Connection:
                 raise GatewayAbsentError(_absent(self._path, error)) from error
 
     def write(self, line: bytes) -> None:
-        """Write one line."""
+        """Write one line; if it is taken no more, the next read tells why."""
         self._socket.settimeout(PATIENCE)
         try:
             self._socket.sendall(line)
+        except BrokenPipeError:
+            return  # what it has said is still to be read: that this user may not talk to it, say
         except OSError as error:
             raise GatewayAbsentError(_absent(self._path, error)) from error
 
