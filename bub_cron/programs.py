@@ -31,6 +31,19 @@ def first_line(*command: str) -> str:
     return decoded(output(*command).stdout).strip().partition("\n")[0]
 
 
+def run_by(account: str, *command: str) -> tuple[str, ...]:
+    """Return the command that runs another as a user ("" for this one), where root is to leave no more to it than that."""
+    own = not account or os.geteuid() != 0 or account == "root"
+    return command if own else ("runuser", "-u", account, "--", *command)
+
+
+def shown_properties(is_users: bool, unit: str, *properties: str) -> dict[str, str]:
+    """Return some properties of a unit, of this user's own systemd or of the system's; {} where that does not answer."""
+    option = ("--user",) if is_users else ()
+    done = output("systemctl", *option, "show", unit, f"--property={','.join(properties)}")
+    return dict(line.split("=", 1) for line in decoded(done.stdout).splitlines() if "=" in line)
+
+
 def decoded(output: bytes) -> str:
     """Return what a program printed as text that can be turned into the same bytes again."""
     return output.decode("utf-8", "surrogateescape")
