@@ -100,6 +100,7 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine) -> None:
 
     print("alice", alice.wait_for_message_in_time("the first message"))
     until(bub.times, "bub's first message")
+    told_how_it_stands(machine, alice, bub)
     print("bub", late := min(at % 60 for at in bub.times()))
     if late >= 3:
         bub.wait_for_message_in_time("a message of bub's")
@@ -125,6 +126,24 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine) -> None:
     a_failing_tick_says_why(machine, bub)
     one_reminder_from_a_timer_of_its_own(machine, alice)
     uninstalled(machine, alice, bub)
+
+
+def told_how_it_stands(machine: Machine, alice: Chat, bub: Chat) -> None:
+    """By doctor and status: all well; and with the timer stopped, what is broken and the command that mends it."""
+    for chat, option in ((alice, "--user "), (bub, "")):
+        home = {"BUB_HOME": chat.home}
+        user = "root" if chat is bub else chat.user  # root may look at bub's, and never runs what is bub's as root
+        print(well := chat.bub_cron("doctor", user=user, **home))
+        assert "broken" not in well
+        assert re.search(r"^ok +trigger .*bub-cron.timer runs the tick$", well, re.MULTILINE)
+        print(chat.bub_cron("status", user=user, **home), chat.bub_cron("log", user=user, **home), sep="")
+        own = chat.user if chat is alice else "root"
+        systemctl(machine, "stop", "bub-cron.timer", user=own)
+        print(broken := chat.bub_cron("doctor", user=user, check=1, **home))
+        assert re.search(r"^broken +trigger .*bub-cron.timer is off \(inactive\)$", broken, re.MULTILINE)
+        assert broken.count("broken") == 1
+        assert f"-> systemctl {option}enable --now bub-cron.timer\n" in broken
+        systemctl(machine, "start", "bub-cron.timer", user=own)
 
 
 def a_failing_tick_says_why(machine: Machine, bub: Chat) -> None:

@@ -112,10 +112,11 @@ def _gap_rows(found: list[tuple[int, int]], moments: list[float]) -> list[tuple[
     for _, run in groupby(found, key=lambda gap: bisect(oldest_first, gap[0])):
         run_ = list(run)
         began, ended = run_[-1][0], run_[0][1]
-        text = f"no tick ran until {terminal.local_time(ended)}"
-        if len(run_) > 1:
-            lost = terminal.span(sum(until - since for since, until in run_))
-            text = f"{len(run_):,} times until {terminal.local_time(ended)} no tick ran, {lost} in all"
+        lost = terminal.span(sum(until - since for since, until in run_))
+        times, all_ = (f"{len(run_):,} times ", " in all") if len(run_) > 1 else ("", "")
+        since_, until_ = terminal.local_time(began), terminal.local_time(ended)
+        # The time alone on the same day: a narrow terminal cuts the end.
+        text = f"{times}until {until_[11:] if until_[:10] == since_[:10] else until_} ({lost}{all_})"
         rows.append((began, (terminal.local_time(began), "(no tick)", "", "", "", text)))
     return rows
 

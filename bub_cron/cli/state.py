@@ -100,11 +100,11 @@ def _trigger(found: Status) -> str:
         return "no tick has ever run here"
     if found.last_tick > found.now:
         return f"the last tick was at {_clock(found.last_tick)}, which is still to come"
-    ago = terminal.span(found.now - found.last_tick)
+    ago = f"{terminal.span(found.now - found.last_tick)} ago" if found.now > found.last_tick else "just now"
     late = f", {terminal.span(found.now - found.next_tick)} ago" if found.is_late else ""
     word = "is" if found.now < found.next_tick else "was"
     trouble = f"; it said: {terminal.first_line(found.trouble)}" if found.trouble else ""
-    return f"the last tick was {ago} ago{trouble}; the next {word} expected at {_clock(found.next_tick)}{late}"
+    return f"the last tick was {ago}{trouble}; the next {word} expected at {_clock(found.next_tick)}{late}"
 
 
 def _reminders(found: Status) -> str:

@@ -208,15 +208,17 @@ def _triggers(status: Status, triggers: list[Trigger], paths: Paths) -> Iterator
             yield Finding(
                 "trigger", WARNING, f"the last tick of {trigger.what} failed: {trigger.failure}", "bub-cron tick"
             )
-    if is_run:
-        return  # who else runs ticks for other places has a reason
+    if ours:
+        return  # who else runs ticks, for other places, has a reason
+    # Something else may run them: another user's cron, or a container's.
+    state = WARNING if status.last_tick is not None and not status.is_late else BROKEN
     for trigger in triggers:
-        if trigger not in ours:
-            home = trigger.places.home
-            text = f"{trigger.what} runs the tick for other places (BUB_HOME={home}) than these ({paths.home})"
-            yield Finding("trigger", BROKEN, text, f"BUB_HOME={shlex.quote(home)} bub-cron doctor, or bub-cron install")
+        home = trigger.places.home
+        text = f"{trigger.what} runs the tick for other places (BUB_HOME={home}) than these ({paths.home})"
+        yield Finding(
+            "trigger", state, text, f"BUB_HOME={shlex.quote(home)} bub-cron doctor    # or bub-cron install, for these"
+        )
     if not triggers:
-        state = WARNING if status.last_tick is not None and not status.is_late else BROKEN
         yield Finding("trigger", state, "no timer and no crontab line of this user runs the tick", "bub-cron install")
 
 

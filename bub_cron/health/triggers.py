@@ -18,6 +18,7 @@ from bub_cron.programs import crontab, first_line, shown_properties
 from bub_cron.trigger import units
 
 _PATH = re.compile(r"path=(.*?) ;")
+_SHOWN_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
 _CRON_FIELDS = re.compile(r"\s*(?:@\w+|(?:\S+\s+){4}\S+)\s+")
 _CRON_VARIABLE = re.compile(r"\s*(\w+)\s*=\s*(.*?)\s*")
 _CRONS = frozenset({"cron", "crond", "fcron"})
@@ -66,7 +67,7 @@ def _of_systemd(manager: str) -> Trigger | None:
         what=what,
         manager=manager,
         runs=timer.get("ActiveState") == "active",
-        places=_places(_ours(_words(service.get("Environment", ""))), account),
+        places=_places(_ours(_shown_words(service.get("Environment", ""))), account),
         python=_python(started[1]) if started else None,
         off=f"{what} is off ({timer.get('ActiveState') or timer['LoadState']})",
         mend=f"{sudo}systemctl {option}enable --now {units.TIMER}",
@@ -110,6 +111,11 @@ def _words(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError:  # quotes that don't close: no command line that we should understand
         return []
+
+
+def _shown_words(text: str) -> list[str]:
+    """Return the words that `systemctl show` lists: bare ones, and in double quotes those with a backslash before some."""
+    return [re.sub(r"\\(.)", r"\1", quoted) or bare for quoted, bare in _SHOWN_WORD.findall(text)]
 
 
 def _ours(words: list[str]) -> dict[str, str]:
