@@ -47,6 +47,13 @@ def answering(**about: object) -> Script:
     return script
 
 
+def as_shown(word: str) -> str:
+    """Return a word as `systemctl show` has it: in double quotes if need be, with a backslash before what a shell minds."""
+    if not set(word) & set("\"\\`$' "):
+        return word
+    return '"' + "".join(f"\\{character}" if character in '"\\`$' else character for character in word) + '"'
+
+
 def record(
     place: Place, *fire_times: int, name: str = "pills", state: str | None = "missed", reason: str | None = "why"
 ) -> None:
@@ -88,7 +95,7 @@ class Programs:
     ) -> None:
         """Set up the timer and the service that `install` writes."""
         values = {"HOME": paths.home, "CRON_FILE": paths.file, "CRON_STATE": paths.state, "CRON_SOCKET": paths.socket}
-        environment = " ".join(shlex.quote(f"BUB_{name}={value}") for name, value in values.items())
+        environment = " ".join(map(as_shown, (f"BUB_{name}={value}" for name, value in values.items())))
         started = f"{{ path={python} ; argv[]={python} -P -m bub_cron tick ; ignore_errors=no ; pid=0 }}"
         self.unit(manager, "bub-cron.timer", ActiveState=active)
         shown = {"ExecStart": started, "Environment": environment, "ActiveState": "inactive", **service}

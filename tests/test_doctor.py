@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import stat
 import subprocess
 import sys
@@ -323,30 +322,25 @@ def test_something_that_is_no_socket(place: Place, programs: Programs) -> None:
 
 
 @ROOT_ONLY
-def test_a_socket_of_another_user(tmp_path: Path) -> None:
-    """Seen by somebody who may look into the directory, and by the one whose it is."""
-    place = Place(Path("/var/lib") / f"bub-cron-{tmp_path.name}")
-    shutil.rmtree(place.home, ignore_errors=True)
+def test_a_socket_of_another_user(tmp_path: Path, programs: Programs) -> None:
+    place = Place(Path("/var/lib") / f"bub-cron-{os.getpid()}")
     try:
         place.write(FILE, NOON)
         os.makedirs(place.paths.state)
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(place.paths.socket)
-            listener.listen()
+        with place.gateway(answering()):
             os.chmod(place.paths.socket, stat.S_IRUSR | stat.S_IWUSR)
-            code = (
-                "import sys; from bub_cron.health.doctor import examine; from bub_cron.paths import find_paths\n"
-                f"for f in examine(find_paths({{'BUB_HOME': {str(place.home)!r}}}), {NOON}):\n"
-                "    print(f.state, f.link, f.text, f.remedy, sep='|')"
-            )
-            nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-            done = subprocess.run([*nobody, sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-        lines = done.stdout.splitlines()
-        [found] = [line for line in lines if "|socket|" in line]
-        assert found.startswith(f"broken|socket|{place.paths.socket} is user root's, and this is user ")
-        assert "BUB_CRON_ALLOW_UIDS=65534" in found
-        assert any(line.startswith("broken|gateway|") and "may not be used by this user" in line for line in lines)
-        assert any(line.startswith("broken|disk|") and "sudo -u '#0' bub-cron doctor" in line for line in lines)
+            list(examine(place.paths, NOON))  # whatever is imported late, from where nobody else may look
+            os.seteuid(65534)
+            try:
+                found = {finding.link: finding for finding in examine(place.paths, NOON)}
+            finally:
+                os.seteuid(0)
+        for link in ("stores", "disk", "socket", "gateway"):
+            assert found[link].state in ((OK, BROKEN) if link == "stores" else (BROKEN,)), found[link]
+        assert found["socket"].text.startswith(f"{place.paths.socket} is user root's, and this is user ")
+        assert "or give the gateway BUB_CRON_ALLOW_UIDS=65534" in found["socket"].remedy
+        assert "may not be used by this user" in found["gateway"].text
+        assert found["disk"].remedy == "sudo -u '#0' bub-cron doctor    # as user root, whose it is"
     finally:
         shutil.rmtree(place.home)
 
@@ -354,7 +348,8 @@ def test_a_socket_of_another_user(tmp_path: Path) -> None:
 @pytest.fixture
 def fake_bub(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Start processes that look like a `bub gateway`, and do nothing."""
-    script = tmp_path / "bub"
+    script = tmp_path / "bin" / "bub"
+    script.parent.mkdir()
     script.write_text("import time\ntime.sleep(600)\n")
     started: list[subprocess.Popen[bytes]] = []
 
