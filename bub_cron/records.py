@@ -159,6 +159,8 @@ def last_tick(paths: Paths) -> LastTick:
 
 def gaps(paths: Paths, since: float = 0) -> list[tuple[int, int]]:
     """Return (the last tick before, the first one after) of each time without ticks that ended since, the newest first."""
+    if not _read(paths, "SELECT 1 FROM ledger.sqlite_master WHERE name = 'gaps'", ()):
+        return []  # written by the version before: the next tick brings it up to date
     return _read(paths, "SELECT began, ended FROM ledger.gaps WHERE ended >= ? ORDER BY began DESC", (since,))
 
 

@@ -263,7 +263,7 @@ def _socket(paths: Paths, status: Status) -> Iterator[Finding]:
             f"{paths.socket} is there and is no socket",
             f"mv {path} {path}.old    # then restart the gateway",
         )
-    elif found.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0 and status.gateway is None:
+    elif found.st_uid != os.geteuid() and os.geteuid() != 0 and status.gateway is None:
         text = f"{paths.socket} is {_user(found.st_uid)}'s, and this is {_user(os.geteuid())}"
         remedy = f"{_as_owner(paths.socket)}, or give the gateway BUB_CRON_ALLOW_UIDS={os.geteuid()}"
         yield Finding("socket", BROKEN, text, remedy)
