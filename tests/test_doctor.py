@@ -403,7 +403,14 @@ def test_of_another_users_gateway_nothing_is_run(place: Place, tmp_path: Path) -
         (directory / "python").chmod(0o755)
         (directory / "bub").write_text("read -r -t 600 _ <> <(:)\n")
         nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        command = [*nobody, "bash", "-c", 'exec -a "$0" bash "$1" gateway', directory / "python", directory / "bub"]
+        command = [
+            *nobody,
+            "bash",
+            "-c",
+            'exec -a "$0" bash "$1" gateway',
+            str(directory / "python"),
+            str(directory / "bub"),
+        ]
         process = subprocess.Popen(command, env={"PATH": "/usr/bin:/bin", "BUB_HOME": str(place.home)})
         try:
             until(lambda: any(found == process.pid for found, _ in gateways._gateways()), "the process")

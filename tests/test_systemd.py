@@ -130,20 +130,18 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine) -> None:
 
 def told_how_it_stands(machine: Machine, alice: Chat, bub: Chat) -> None:
     """By doctor and status: all well; and with the timer stopped, what is broken and the command that mends it."""
-    for chat, option in ((alice, "--user "), (bub, "")):
-        home = {"BUB_HOME": chat.home}
-        user = "root" if chat is bub else chat.user  # root may look at bub's, and never runs what is bub's as root
-        print(well := chat.bub_cron("doctor", user=user, **home))
+    # Root may look at bub's; what is bub's it never runs as root.
+    for chat, user, option in ((alice, "alice", "--user "), (bub, "root", "")):
+        print(well := chat.bub_cron("doctor", user=user, BUB_HOME=chat.home))
         assert "broken" not in well
         assert re.search(r"^ok +trigger .*bub-cron.timer runs the tick$", well, re.MULTILINE)
-        print(chat.bub_cron("status", user=user, **home), chat.bub_cron("log", user=user, **home), sep="")
-        own = chat.user if chat is alice else "root"
-        systemctl(machine, "stop", "bub-cron.timer", user=own)
-        print(broken := chat.bub_cron("doctor", user=user, check=1, **home))
+        print(*(chat.bub_cron(command, user=user, BUB_HOME=chat.home) for command in ("status", "log")), sep="")
+        systemctl(machine, "stop", "bub-cron.timer", user=user)
+        print(broken := chat.bub_cron("doctor", user=user, check=1, BUB_HOME=chat.home))
         assert re.search(r"^broken +trigger .*bub-cron.timer is off \(inactive\)$", broken, re.MULTILINE)
         assert broken.count("broken") == 1
         assert f"-> systemctl {option}enable --now bub-cron.timer\n" in broken
-        systemctl(machine, "start", "bub-cron.timer", user=own)
+        systemctl(machine, "start", "bub-cron.timer", user=user)
 
 
 def a_failing_tick_says_why(machine: Machine, bub: Chat) -> None:
