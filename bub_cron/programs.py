@@ -31,6 +31,24 @@ def first_line(*command: str) -> str:
     return decoded(output(*command).stdout).strip().partition("\n")[0]
 
 
+def run_by(account: str, *command: str) -> tuple[str, ...]:
+    """Return the command that runs another as a user ("" for this one), where root is to leave no more to it than that."""
+    own = not account or os.geteuid() != 0 or account == "root"
+    return command if own else ("runuser", "-u", account, "--", *command)
+
+
+def shown_properties(is_users: bool, unit: str, *properties: str) -> dict[str, str]:
+    """Return some properties of a unit, of this user's own systemd or of the system's; {} where that does not answer."""
+    option = ("--user",) if is_users else ()
+    done = output("systemctl", *option, "show", unit, f"--property={','.join(properties)}")
+    shown: dict[str, str] = {}
+    for line in decoded(done.stdout).splitlines():
+        name, is_one, value = line.partition("=")
+        if is_one:  # of a list, there is a line for each
+            shown[name] = f"{shown[name]}\n{value}" if name in shown else value
+    return shown
+
+
 def decoded(output: bytes) -> str:
     """Return what a program printed as text that can be turned into the same bytes again."""
     return output.decode("utf-8", "surrogateescape")

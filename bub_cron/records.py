@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 
-from bub_cron.errors import StoreError
+from bub_cron.errors import DamagedStoreError, StoreError
 from bub_cron.store import ERRORS, store_error
 from bub_cron.wire import FAILED, MISSED, REJECTED, UNDELIVERED, UNKNOWN, iso
 
@@ -159,6 +159,8 @@ def last_tick(paths: Paths) -> LastTick:
 
 def gaps(paths: Paths, since: float = 0) -> list[tuple[int, int]]:
     """Return (the last tick before, the first one after) of each time without ticks that ended since, the newest first."""
+    if not _read(paths, "SELECT 1 FROM ledger.sqlite_master WHERE name = 'gaps'", ()):
+        return []  # written by the version before: the next tick brings it up to date
     return _read(paths, "SELECT began, ended FROM ledger.gaps WHERE ended >= ? ORDER BY began DESC", (since,))
 
 
@@ -168,7 +170,8 @@ def names_in_force(paths: Paths) -> list[str]:
 
 
 def check(path: str) -> None:
-    """Look through a whole store; `StoreError` says what is wrong with it."""
+    """Look through a whole store; `StoreError` says what is wrong with it, `DamagedStoreError` if it is damaged."""
+    _is_there(path)
     try:
         store = sqlite3.connect(_read_only(path, wal=path.endswith("inbox.db")), uri=True, timeout=_BUSY_SECONDS)
         try:
@@ -178,7 +181,7 @@ def check(path: str) -> None:
     except ERRORS as error:
         raise store_error(path, error) from error
     if found != "ok":
-        raise StoreError(f"{path} is damaged: {found}")
+        raise DamagedStoreError(f"{path} is damaged: {found}")
 
 
 def known_to_inbox(path: str, ids: Iterable[str]) -> set[str] | None:
@@ -223,7 +226,7 @@ def _attach(view: sqlite3.Connection, name: str, path: str, empty: tuple[str, ..
 def _is_there(path: str) -> bool:
     try:
         if os.stat(path).st_size == 0:
-            raise StoreError(f"{path} is damaged: it is empty")
+            raise DamagedStoreError(f"{path} is damaged: it is empty")
     except FileNotFoundError:
         return False
     except OSError as error:

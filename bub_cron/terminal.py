@@ -135,6 +135,16 @@ def _shrink(widths: list[int], elastic: list[int], room: int) -> None:
         widths[widest] -= 1
 
 
+def paragraph(head: Text, text: str) -> None:
+    """Print a text beside its head; on a terminal it is wrapped at words, with its further lines below its first."""
+    out = console()
+    body = Text(clean(text))
+    room = max(_NARROWEST, out.width - head.cell_len)
+    for at, line in enumerate(body.wrap(out, room) if out.is_terminal else [body]):
+        line.rstrip()
+        out.print((head if at == 0 else Text(" " * head.cell_len)) + line, soft_wrap=True)
+
+
 def outcome(word: str) -> Text:
     """Return an outcome in its colour."""
     return Text(clean(word), style=OUTCOME_STYLES.get(word, ""))

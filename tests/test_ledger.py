@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bub_cron.trigger.ledger import Ledger
+from bub_cron.store import open_store
+from bub_cron.trigger.ledger import APPLICATION_ID, SCHEMA, Ledger
 from bub_cron.wire import Request, parse_request
 
 NOON = 1_795_608_000  # 2026-11-25T12:00:00Z
@@ -247,3 +248,33 @@ def test_what_is_written_in_a_transaction_that_fails_is_not_there(ledger: Ledger
         raise KeyError
     assert rows(ledger) == []
     assert ledger.tick_row()[0] is None
+
+
+# --- Gaps
+
+
+def test_gaps_are_noted_once_and_pruned_with_the_rest(ledger: Ledger) -> None:
+    day = 86400
+    for began in (NOON, NOON, NOON + day):
+        ledger.note_gap(began, began + HOUR)
+    query = "SELECT began, ended FROM gaps ORDER BY began"
+    with closing(sqlite3.connect(ledger.path)) as store:
+        assert store.execute(query).fetchall() == [(NOON, NOON + HOUR), (NOON + day, NOON + day + HOUR)]
+        ledger.prune(NOON + HOUR)
+        assert len(store.execute(query).fetchall()) == 2
+        ledger.prune(NOON + HOUR + 1)
+        assert store.execute(query).fetchall() == [(NOON + day, NOON + day + HOUR)]
+
+
+def test_a_ledger_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = str(tmp_path / "old.db")
+    before = tuple(statement for statement in SCHEMA if "CREATE TABLE gaps" not in statement)
+    store = open_store(path, application_id=APPLICATION_ID, version=1, schema=before, journal="DELETE")
+    store.execute("UPDATE tick SET last_tick = ?", (NOON,))
+    store.close()
+    with closing(Ledger(path)) as ledger:
+        assert ledger.tick_row()[0] == NOON
+        ledger.note_gap(NOON, NOON + HOUR)
+        ledger.check()
+    with closing(Ledger(path)) as ledger:
+        ledger.check()

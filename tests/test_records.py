@@ -18,8 +18,19 @@ from typing import Any
 import pytest
 from fake_gateway import Place, at, firing, insert
 
-from bub_cron.errors import EX_IOERR, StoreError
-from bub_cron.records import Record, history, known_to_inbox, last_records
+from bub_cron.errors import EX_IOERR, DamagedStoreError, StoreError
+from bub_cron.records import (
+    Record,
+    check,
+    counts,
+    gaps,
+    history,
+    known_to_inbox,
+    last_records,
+    last_tick,
+    names_in_force,
+    without_last_word,
+)
 from bub_cron.trigger.ledger import Ledger
 
 DAY = "2026-11-23T"
@@ -58,6 +69,106 @@ def snapshot(place: Place) -> dict[str, tuple[bytes, int, int]]:
         else (entry.read_bytes(), stat.S_IMODE(entry.stat().st_mode), entry.stat().st_mtime_ns)
         for entry in Path(place.paths.state).iterdir()
     }
+
+
+# --- What status and doctor ask
+
+
+def test_of_stores_that_are_not_there_nothing_is_known_and_nothing_made(place: Place) -> None:
+    assert counts(place.paths, 0, NOON) == {}
+    assert without_last_word(place.paths) == []
+    assert gaps(place.paths) == []
+    assert names_in_force(place.paths) == []
+    assert (last_tick(place.paths).instant, last_tick(place.paths).trouble) == (None, "")
+    assert not place.home.exists()
+
+
+def test_counts_are_of_fire_times_between_two_instants_by_the_word_that_counts(place: Place) -> None:
+    record(place, NOON - 60, NOON, NOON + 60, state="accepted")
+    place.fill_inbox(id=NOON_ID, reminder="a", fire_time=NOON_TEXT, state="delivered", accepted_at=NOON)
+    with closing(Ledger(place.paths.ledger)) as ledger:
+        ledger.record("b", range(NOON, NOON + 1500), content="{}", grace=0, now=NOON + 9000)
+    assert counts(place.paths, NOON, NOON + 59) == {"delivered": 1}
+    assert counts(place.paths, NOON - 60, NOON + 2000) == {"accepted": 2, "delivered": 1, "missed": 1500}
+
+
+def test_what_has_no_last_word_in_either_store(place: Place) -> None:
+    record(place, NOON)
+    record(place, NOON + 60, reminder="b", state="accepted")
+    record(place, NOON + 120, reminder="c", state="missed")
+    for number, state in enumerate(("running", "retrying", "delivered", "failed")):
+        place.fill_inbox(id=f"poke-{number}", state=state, accepted_at=NOON - number)
+    ids = [firing("b", DAY + "12:01:00"), NOON_ID, "poke-0", "poke-1"]
+    assert sorted(entry.id for entry in without_last_word(place.paths)) == sorted(ids)
+    assert [entry.moment for entry in without_last_word(place.paths)] == [NOON + 60, NOON, NOON, NOON - 1]
+
+
+def test_the_last_tick_and_what_it_said(place: Place) -> None:
+    with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
+        ledger.set_last_tick(NOON)
+        ledger.is_news("no gateway", NOON)
+        ledger.put_reminders([(name, "s", "{}", 1, 60, "latest", None) for name in ("b", "a")])
+    assert (last_tick(place.paths).instant, last_tick(place.paths).trouble) == (NOON, "no gateway")
+    assert names_in_force(place.paths) == ["a", "b"]
+
+
+def test_gaps_are_those_that_ended_since_the_newest_first(place: Place) -> None:
+    with closing(Ledger(place.paths.ledger)) as ledger:
+        for began in (NOON, NOON + 7200, NOON + 3600):
+            ledger.note_gap(began, began + 600)
+    assert gaps(place.paths, NOON + 4200) == [(NOON + 7200, NOON + 7800), (NOON + 3600, NOON + 4200)]
+    assert len(gaps(place.paths)) == 3
+
+
+def test_a_ledger_of_the_version_before_has_no_gaps(place: Place) -> None:
+    record(place, NOON)
+    with closing(sqlite3.connect(place.paths.ledger)) as store:
+        store.execute("DROP TABLE gaps")
+    assert gaps(place.paths) == []
+
+
+def test_the_time_range_has_both_its_ends(place: Place) -> None:
+    record(place, NOON - 60, NOON, NOON + 60)
+    place.fill_inbox(id="poke-1", fire_time="a label", accepted_at=NOON + 30.5)
+    assert found(place, since=NOON, until=NOON + 31) == ["poke-1", NOON_ID]
+    assert found(place, since=NOON + 61) == []
+    assert found(place, until=NOON - 60) == [firing("a", DAY + "11:59:00")]
+
+
+@pytest.mark.parametrize("side", ["ledger", "inbox"])
+def test_a_store_is_looked_through_without_a_trace(place: Place, side: str) -> None:
+    record(place, NOON)
+    place.fill_inbox(id="poke-1")
+    path = Path(getattr(place.paths, side))
+    before = snapshot(place)
+    check(str(path))
+    assert snapshot(place) == before
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + bytes(len(content) - 4096))
+    with pytest.raises(DamagedStoreError, match=f"{side}.db is damaged"):
+        check(str(path))
+    path.write_bytes(b"")
+    with pytest.raises(DamagedStoreError, match="it is empty"):
+        check(str(path))
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "bad"),
+    [
+        ("missed", "too late: its grace was over before a gateway could take it", True),
+        ("missed", "edited: its reminder was removed", False),
+        ("missed", "catching up: a@x starts in its place", False),
+        ("missed", "already past when it was saved", False),
+        ("missed", "a@x still ran", False),
+        ("rejected", "edited: a gateway's own word", True),
+        ("accepted", None, False),
+    ],
+)
+def test_what_is_bad_is_what_nobody_chose(place: Place, state: str, reason: str | None, bad: bool) -> None:
+    with closing(Ledger(place.paths.ledger)) as ledger:
+        ledger.record("a", [NOON], content="{}", grace=60, now=NOON)
+        ledger.settle([(NOON_ID, state, reason)], NOON)
+    assert one(place).is_bad is bad
 
 
 # --- What is seen

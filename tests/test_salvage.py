@@ -776,7 +776,7 @@ def foreign(path: Path) -> None:
 def newer(path: Path) -> None:
     inbox_module.Inbox(str(path), most_open=1)._open().close()
     with closing(sqlite3.connect(path)) as store:
-        store.execute("PRAGMA user_version = 2")
+        store.execute("PRAGMA user_version = 99")
 
 
 @pytest.mark.parametrize(("make", "words"), [(foreign, REFUSALS[0]), (newer, REFUSALS[1])])

@@ -726,7 +726,7 @@ def refused_foreign(path: Path) -> None:
 def refused_newer(path: Path) -> None:
     Place(path.parent.parent).tick(NOON)
     with closing(sqlite3.connect(path)) as ledger:
-        ledger.execute("PRAGMA user_version = 2")
+        ledger.execute("PRAGMA user_version = 99")
 
 
 @pytest.mark.parametrize("spoil", [refused_foreign, refused_newer])
@@ -929,6 +929,64 @@ def test_old_rows_are_pruned_once_a_day_but_never_a_due_one(
     for number in range(42, 90):
         place.tick(NOON + number * day)
     assert place.select("SELECT DISTINCT state FROM firings") == [("due",)]
+
+
+# --- Gaps
+
+
+def gaps(place: Place) -> list[tuple[int, int]]:
+    return place.select("SELECT began, ended FROM gaps ORDER BY began")
+
+
+def test_ticks_of_a_usual_timer_leave_no_gap(place: Place) -> None:
+    begin(place, file("cron: 0 3 * * *"), NOON + 1)
+    for number, late in enumerate((0, 0.9, 59, 0, 59.9, 0, 31)):  # as late as a busy machine starts them
+        assert place.tick(NOON + number * MINUTE + MINUTE + late) == (0, "")
+    assert gaps(place) == []
+
+
+@pytest.mark.parametrize(("began", "ended"), [(-30, 60), (-1, 119), (-60, 3600), (-30, YEAR)])
+def test_a_whole_minute_without_a_tick_is_one_gap(place: Place, began: int, ended: int) -> None:
+    place.write("reminders: {}\n", NOON)
+    place.tick(NOON + began)
+    place.tick(NOON + ended)
+    place.tick(NOON + ended + 1)
+    place.tick(NOON + ended + MINUTE)
+    assert gaps(place) == [(NOON + began, NOON + ended)]
+
+
+def test_the_first_tick_ends_no_gap(place: Place) -> None:
+    place.write("reminders: {}\n", NOON)
+    place.tick(NOON)
+    assert gaps(place) == []
+
+
+@pytest.mark.parametrize("back", [MINUTE, 2 * HOUR, 4 * HOUR, YEAR])
+def test_a_clock_that_is_set_back_makes_no_gap(place: Place, back: int) -> None:
+    place.write("reminders: {}\n", NOON - YEAR)
+    place.tick(NOON)
+    for number in range(1, 4):
+        place.tick(NOON - back + number * MINUTE)
+    assert gaps(place) == []
+
+
+def test_gaps_are_pruned_with_the_rows(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUB_CRON_KEEP_DAYS", "3")
+    place.write("reminders: {}\n", NOON)
+    for day in range(20):
+        place.tick(NOON + day * 86400)
+    found = gaps(place)
+    assert found[-1] == (NOON + 18 * 86400, NOON + 19 * 86400)
+    assert len(found) == 4
+
+
+def test_gaps_are_bounded_by_the_days_that_are_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a tick runs every five minutes only, each time is one; a day has no more of them than that."""
+    monkeypatch.setenv("BUB_CRON_KEEP_DAYS", "1")
+    place.write("reminders: {}\n", NOON)
+    for number in range(4 * 288):
+        place.tick(NOON + number * 300)
+    assert len(gaps(place)) <= 2 * 288
 
 
 # --- Under systemd

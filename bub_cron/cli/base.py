@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from bub_cron import __version__, terminal
 from bub_cron.errors import BubCronError, FileFaultsError, UnknownReminderError
@@ -36,12 +37,35 @@ class _Commands(click.Group):
             ctx.exit(error.exit_status)
 
 
+def _files(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    return [CompletionItem(begun, type="file")]
+
+
+def _directories(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    return [CompletionItem(begun, type="dir")]
+
+
 def with_paths[R](command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options --file, --state and --socket, and hand it the paths in force."""
 
-    @click.option("--file", metavar="PATH", help="The reminders file (BUB_CRON_FILE, $BUB_HOME/reminders.yaml).")
-    @click.option("--state", metavar="DIR", help="The directory of the stores (BUB_CRON_STATE, $BUB_HOME/cron).")
-    @click.option("--socket", metavar="PATH", help="The gateway's socket (BUB_CRON_SOCKET, $BUB_HOME/cron/cron.sock).")
+    @click.option(
+        "--file",
+        metavar="PATH",
+        shell_complete=_files,
+        help="The reminders file (BUB_CRON_FILE, $BUB_HOME/reminders.yaml).",
+    )
+    @click.option(
+        "--state",
+        metavar="DIR",
+        shell_complete=_directories,
+        help="The directory of the stores (BUB_CRON_STATE, $BUB_HOME/cron).",
+    )
+    @click.option(
+        "--socket",
+        metavar="PATH",
+        shell_complete=_files,
+        help="The gateway's socket (BUB_CRON_SOCKET, $BUB_HOME/cron/cron.sock).",
+    )
     @functools.wraps(command)
     def wrapper(*, file: str | None, state: str | None, socket: str | None, **kwargs: Any) -> R:
         return command(find_paths(file=file, state=state, socket=socket), **kwargs)

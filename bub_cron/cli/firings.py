@@ -6,7 +6,9 @@ import contextlib
 import json
 import sys
 import time
+from bisect import bisect
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import click
@@ -16,7 +18,7 @@ from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, named, optional_name_argument, with_paths
 from bub_cron.cli.look import instant_of, local_fire_time, next_of
 from bub_cron.errors import BubCronError, UnknownReminderError
-from bub_cron.health.status import LATE_SECONDS
+from bub_cron.health.status import is_late
 from bub_cron.paths import Paths
 from bub_cron.records import Record, gaps, history, last_tick
 from bub_cron.reminders import load
@@ -75,8 +77,9 @@ def log(
         return
     shown = [(record.moment, _row(record)) for record in records]
     if outcome is None:
-        oldest = begin if begin is not None else records[-1].moment if len(records) == count else 0
-        shown += [row for row in _gap_rows(paths, oldest) if end is None or row[0] <= end]
+        oldest = max(begin or 0, records[-1].moment if len(records) == count else 0)
+        there = [gap for gap in gaps(paths, oldest) if end is None or gap[0] <= end]
+        shown += _gap_rows(there, [record.moment for record in records])
     rows = [row for _, row in sorted(shown, key=lambda pair: pair[0], reverse=True)]
     terminal.table(_COLUMNS, rows, elastic=_ELASTIC)
     if name is not None:
@@ -102,19 +105,25 @@ def _row(record: Record) -> tuple[str | Text, ...]:
     )
 
 
-def _gap_rows(paths: Paths, oldest: float) -> list[tuple[float, tuple[str | Text, ...]]]:
-    return [
-        (
-            began,
-            (terminal.local_time(began), "(no tick)", "", "", "", f"no tick ran until {terminal.local_time(ended)}"),
-        )
-        for began, ended in gaps(paths, int(oldest))
-    ]
+def _gap_rows(found: list[tuple[int, int]], moments: list[float]) -> list[tuple[float, tuple[str | Text, ...]]]:
+    """Return a row, and where it stands in time, for each run of gaps (the newest first) with no firing in between."""
+    rows: list[tuple[float, tuple[str | Text, ...]]] = []
+    oldest_first = sorted(moments)
+    for _, run in groupby(found, key=lambda gap: bisect(oldest_first, gap[0])):
+        run_ = list(run)
+        began, ended = run_[-1][0], run_[0][1]
+        lost = terminal.span(sum(until - since for since, until in run_))
+        times, all_ = (f"{len(run_):,} times ", " in all") if len(run_) > 1 else ("", "")
+        since_, until_ = terminal.local_time(began), terminal.local_time(ended)
+        # The time alone on the same day: a narrow terminal cuts the end.
+        text = f"{times}until {until_[11:] if until_[:10] == since_[:10] else until_} ({lost}{all_})"
+        rows.append((began, (terminal.local_time(began), "(no tick)", "", "", "", text)))
+    return rows
 
 
 def _tell_of_silence(paths: Paths, now: int) -> None:
     instant = last_tick(paths).instant
-    if instant is not None and now > instant + LATE_SECONDS:
+    if instant is not None and is_late(instant, now):
         click.echo(f"no tick has run since {terminal.local_time(instant)}: see `bub-cron doctor`", err=True)
 
 
@@ -126,19 +135,25 @@ def _follow(paths: Paths, count: int, since: float | None, wanted: dict[str, str
 
     there = newest()
     fresh = [record for record in there[:count] if since is None or record.moment >= since]
+    gaps_since = max((ended for _, ended in gaps(paths)), default=0)
+    fresh_gaps: list[tuple[int, int]] = []
     widths: list[int] | None = None
     while True:
         if as_json:
             for record in reversed(fresh):
                 click.echo(terminal.json_line(_record_json(record)))
-        elif fresh or widths is None:
-            rows = [_row(record) for record in reversed(fresh)]
+        elif fresh or fresh_gaps or widths is None:
+            shown = [(record.moment, _row(record)) for record in reversed(fresh)]
+            shown += _gap_rows(fresh_gaps, [record.moment for record in fresh])
+            rows = [row for _, row in sorted(shown, key=lambda pair: pair[0])]
             widths = terminal.table(_COLUMNS, rows, elastic=_ELASTIC, widths=widths, least=_LEAST)
         sys.stdout.flush()
         time.sleep(_LOOK_SECONDS)
         seen = {record.id: record.outcome for record in there}
         there = newest()
         fresh = [record for record in there if seen.get(record.id) != record.outcome]
+        fresh_gaps = [] if wanted["outcome"] else gaps(paths, gaps_since + 1)
+        gaps_since = max([gaps_since, *(ended for _, ended in fresh_gaps)])
 
 
 def _instant(text: str, now: int) -> float:

@@ -356,7 +356,9 @@ def completion(context: click.Context, shell: str) -> None:
     made = get_completion_class(shell)
     if made is None:
         raise click.UsageError(f"this click knows nothing of {shell}")
-    click.echo(made(context.find_root().command, {}, "bub-cron", "_BUB_CRON_COMPLETE").source())
+    source = made(context.find_root().command, {}, "bub-cron", "_BUB_CRON_COMPLETE").source()
+    # click's cuts a description at its first comma.
+    click.echo(source.replace('string split "," $completion', 'string split --max 1 "," $completion'))
 
 
 # --- uninstall

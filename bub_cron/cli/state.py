@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import datetime
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from bub_cron.health.status import Status, look
 from bub_cron.paths import Paths
 
 _WIDTH = 11
+_GAPS = 3
 _STYLES = {OK: "green", WARNING: "yellow", BROKEN: "bold red"}
 
 
@@ -50,10 +52,11 @@ def doctor(paths: Paths) -> None:
     broken = False
     for finding in examine(paths, int(time.time())):
         broken = broken or finding.state == BROKEN
-        shown = Text(f"{finding.state:9}", style=_STYLES[finding.state]) + Text(f"{finding.link:{_WIDTH + 1}}")
-        out.print(shown + Text(terminal.clean(finding.text)), soft_wrap=True)
+        head = Text(f"{finding.state:9}", style=_STYLES[finding.state]) + Text(f"{finding.link:{_WIDTH + 2}}")
+        terminal.paragraph(head, finding.text)
         if finding.state != OK and finding.remedy:
-            out.print(Text(f"{'':{_WIDTH + 10}}-> {terminal.clean(finding.remedy)}", style="bold"), soft_wrap=True)
+            # Never wrapped by us: it is there to be copied.
+            out.print(Text(f"{'':9}-> {terminal.clean(finding.remedy)}", style="bold"), soft_wrap=True)
     sys.exit(1 if broken else 0)
 
 
@@ -62,48 +65,85 @@ def _show(found: Status) -> None:
         ("gateway", _gateway(found)),
         ("trigger", _trigger(found)),
         ("reminders", _reminders(found)),
-        ("waiting", f"{found.due} for a gateway, {found.accepted} in it"),
-        ("24 hours", ", ".join(f"{count:,} {word}" for word, count in found.outcomes.items()) or "nothing fired"),
-        *(
-            ("no tick", f"{_clock(began)} to {_clock(ended)} ({terminal.span(ended - began)})")
-            for began, ended in found.gaps
-        ),
+        ("waiting", _waiting(found)),
+        ("24 hours", _outcomes(found)),
+        *([("no tick", _gaps(found))] if found.gaps else []),
     ]
-    out = terminal.console()
     for title, text in lines:
-        out.print(Text(f"{title:{_WIDTH}}", style="bold") + Text(terminal.clean(text)), soft_wrap=True)
+        terminal.paragraph(Text(f"{title:{_WIDTH}}", style="bold"), text)
     for text in found.attention:
-        out.print(Text(f"{'look after':{_WIDTH}}", style="bold red") + Text(terminal.clean(text)), soft_wrap=True)
+        terminal.paragraph(Text(f"{'to mend':{_WIDTH}}", style="bold red"), text)
 
 
 def _gateway(found: Status) -> str:
     pong: dict[str, Any] | None = found.gateway
     if pong is None:
-        return "does not answer"
+        return "refuses this user" if found.refused else "does not answer"
     channels = ", ".join(map(str, pong.get("channels", ()))) or "no channel"
     return (
-        f"listens since {pong.get('since')} (process {pong.get('pid')}, bub-cron {pong.get('version')},"
-        f" bub {pong.get('bub')}) for {channels}; {pong.get('waiting')} wait and {pong.get('running')} run"
+        f"listens since {_since(pong.get('since'))} for {channels}; {pong.get('waiting')} wait and {pong.get('running')} run"
+        f" (process {pong.get('pid')}, bub-cron {pong.get('version')}, bub {pong.get('bub')})"
     )
 
 
+def _since(text: object) -> str:
+    try:
+        return terminal.local_time(datetime.fromisoformat(str(text)).timestamp())
+    except ValueError:
+        return str(text)
+
+
 def _trigger(found: Status) -> str:
+    if found.stores_error is not None:
+        return "when the last tick ran can't be read"
     if found.last_tick is None or found.next_tick is None:
         return "no tick has ever run here"
-    ago = terminal.span(max(0, found.now - found.last_tick))
-    late = f", late by {terminal.span(found.now - found.next_tick)}" if found.is_late else ""
+    if found.last_tick > found.now:
+        return f"the last tick was at {_clock(found.last_tick)}, which is still to come"
+    ago = f"{terminal.span(found.now - found.last_tick)} ago" if found.now > found.last_tick else "just now"
+    late = f", {terminal.span(found.now - found.next_tick)} ago" if found.is_late else ""
+    word = "is" if found.now < found.next_tick else "was"
     trouble = f"; it said: {terminal.first_line(found.trouble)}" if found.trouble else ""
-    return f"the last tick was {ago} ago, at {_clock(found.last_tick)}; the next is expected at {_clock(found.next_tick)}{late}{trouble}"
+    return f"the last tick was {ago}{trouble}; the next {word} expected at {_clock(found.next_tick)}{late}"
 
 
 def _reminders(found: Status) -> str:
     if found.reminders is None:
-        return "the file can't be read; the last good one stays in force"
+        return "the file can't be used; the last good version stays in force"
+    count = f"{len(found.reminders):,}"
     if found.next_fire is None:
-        return f"{found.reminders}; none is to fire"
+        return f"{count}; none is to fire"
     moment, name = found.next_fire
-    return f"{found.reminders}; the next is {name}, at {terminal.local_time(moment)}, in {terminal.span(moment - found.now)}"
+    return f"{count}; the next is {name}, at {terminal.local_time(moment)}, in {terminal.span(moment - found.now)}"
+
+
+def _waiting(found: Status) -> str:
+    if found.stores_error is not None:
+        return "can't be read"
+    return f"{found.due:,} for a gateway, {found.accepted:,} in it" if found.due or found.accepted else "nothing"
+
+
+def _outcomes(found: Status) -> str:
+    if found.stores_error is not None:
+        return "can't be read"
+    return ", ".join(f"{count:,} {word}" for word, count in found.outcomes.items()) or "nothing fired"
+
+
+def _gaps(found: Status) -> str:
+    """Return the newest few times without ticks, and what the others come to."""
+    shown = [
+        f"{terminal.local_time(began)} to {terminal.local_time(ended)} ({terminal.span(ended - began)})"
+        for began, ended in found.gaps[:_GAPS]
+    ]
+    rest = found.gaps[_GAPS:]
+    if rest:
+        shown.append(
+            f"and {len(rest):,} times before that, {terminal.span(sum(end - begin for begin, end in rest))} in all"
+        )
+    return ", ".join(shown)
 
 
 def _clock(instant: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant))
+    return time.strftime(
+        "%H:%M:%S" if abs(time.time() - instant) < 43200 else "%Y-%m-%d %H:%M:%S", time.localtime(instant)
+    )

@@ -6,28 +6,33 @@ broken link has a remedy that can be typed or done.
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
+import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from bub_cron import __version__, records
-from bub_cron.errors import BubCronError, FileFaultsError, FileMissingError, GatewayAbsentError, ScheduleError
-from bub_cron.health.status import LATE_SECONDS, Status, look
-from bub_cron.health.triggers import Trigger, find_triggers, processes
-from bub_cron.paths import Paths, find_paths
-from bub_cron.programs import decoded, first_line, output
+from bub_cron.errors import BubCronError, DamagedStoreError, FileFaultsError, FileMissingError, ScheduleError
+from bub_cron.health.gateways import unit_trouble, why_absent
+from bub_cron.health.status import LATE_SECONDS, MOST, Status, local, look, told
+from bub_cron.health.triggers import Trigger, find_triggers
+from bub_cron.paths import Paths
+from bub_cron.programs import decoded, first_line, output, run_by
 from bub_cron.reminders import Reminder, load, suspicions
 from bub_cron.schedule import machine_zone
-from bub_cron.trigger import units
-from bub_cron.trigger.client import ask
-from bub_cron.wire import COMMAND, PONG, PROTOCOL, iso, split_to
+from bub_cron.trigger.tick import CLOCK_BACK_SECONDS
+from bub_cron.trigger.units import USER
+from bub_cron.wire import COMMAND, PROTOCOL, split_to
 
 OK, WARNING, BROKEN = "ok", "warning", "broken"
 _ROOM = 64 * 1024  # bytes that a store needs room for
 _SCARCE = 20 * 1024 * 1024
-_PROBE_SECONDS_BACK = 3 * 3600
+# What a file system that knows no files without a name says.
+_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
 
 
 @dataclass(slots=True)
@@ -42,45 +47,46 @@ class Finding:
 
 def examine(paths: Paths, now: int) -> Iterator[Finding]:
     """Look at every link, in the order in which a firing passes them."""
-    reminders: list[Reminder] = []
-    yield from _file(paths, now, reminders)
+    status = look(paths, now)
+    yield from _file(paths, now)
     yield _zone()
     yield from _stores(paths)
     yield from _disk(paths)
-    status = look(paths, now)
     yield _clock(status)
     triggers = find_triggers()
-    yield from _tick(status, triggers, paths)
-    pong: dict[str, Any] = {}
-    yield from _socket(paths)
-    yield from _gateway(paths, pong)
-    if pong:
-        yield _plugin(pong)
-        yield from _interpreters(triggers, paths, pong)
-        yield from _channels(reminders, pong)
-    yield _last_firing(paths, status)
+    yield from _triggers(status, triggers, paths)
+    yield _tick(status)
+    yield from _linger([trigger for trigger in triggers if trigger.serves(paths)])
+    yield from _socket(paths, status)
+    yield from _gateway(paths, status)
+    if status.gateway is not None:
+        yield _plugin(status.gateway)
+        yield from _interpreters(triggers, paths, status.gateway)
+        yield from _channels(status.reminders or [], status.gateway)
+    yield from _firings(paths, status)
 
 
 # --- The file and its zones
 
 
-def _file(paths: Paths, now: int, reminders: list[Reminder]) -> Iterator[Finding]:
+def _file(paths: Paths, now: int) -> Iterator[Finding]:
     try:
-        reminders += load(paths.file)
+        reminders = load(paths.file)
     except FileMissingError as error:
         yield Finding("file", BROKEN, str(error), "bub-cron init")
     except FileFaultsError as error:
         count = len(error.faults)
-        text = f"{paths.file} has {count} fault{'' if count == 1 else 's'}; the last good one stays in force"
+        text = f"{paths.file} has {_many(count, 'fault')}; the last good version stays in force"
         yield Finding("file", BROKEN, text, "bub-cron check    # shows each, with its line")
     except BubCronError as error:
-        yield Finding("file", BROKEN, str(error), f"ls -l {paths.file}    # this user has to be able to read it")
+        yield Finding(
+            "file", BROKEN, str(error), f"ls -l {shlex.quote(paths.file)}    # this user has to be able to read it"
+        )
     else:
-        count = len(reminders)
-        yield Finding("file", OK, f"{paths.file}, {count} reminder{'' if count == 1 else 's'}")
-        for notice in suspicions(reminders, now):
-            text = f"line {notice.line}: {notice.message}"
-            yield Finding("file", WARNING, text, "bub-cron check")
+        yield Finding("file", OK, f"{paths.file}, {_many(len(reminders), 'reminder')}")
+        if notices := suspicions(reminders, now):
+            text = f"something in it may not be meant, such as line {notices[0].line}: {notices[0].message}"
+            yield Finding("file", WARNING, text, "bub-cron check    # shows each")
 
 
 def _zone() -> Finding:
@@ -97,56 +103,82 @@ def _stores(paths: Paths) -> Iterator[Finding]:
     try:
         found = os.stat(paths.state)
     except FileNotFoundError:
-        yield Finding("stores", WARNING, f"there is no {paths.state} yet: the first tick makes it", "bub-cron tick")
+        yield Finding("stores", OK, f"no {paths.state} yet: the first tick, or the gateway, makes it")
         return
     except OSError as error:
-        yield Finding("stores", BROKEN, f"{paths.state}: {error.strerror}", "run it as the user whose directory it is")
+        yield Finding("stores", BROKEN, f"{paths.state}: {error.strerror}", _as_owner(os.path.dirname(paths.state)))
         return
     if found.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
-        remedy = f"run it as user {found.st_uid}, or set BUB_CRON_STATE to a directory of your own"
-        yield Finding("stores", BROKEN, f"{paths.state} is another user's", remedy)
+        yield Finding("stores", BROKEN, f"{paths.state} is {_user(found.st_uid)}'s", _as_owner(paths.state))
     elif stat.S_IMODE(found.st_mode) & 0o022:
         text = f"{paths.state} may be written by others (mode {stat.S_IMODE(found.st_mode):04o})"
-        yield Finding("stores", BROKEN, text, f"chmod 700 {paths.state}")
+        yield Finding("stores", BROKEN, text, f"chmod 700 {shlex.quote(paths.state)}")
     for path in (paths.ledger, paths.inbox):
         yield _store(path)
 
 
 def _store(path: str) -> Finding:
-    name = os.path.basename(path)
-    if not os.path.exists(path):
-        who = "a tick" if name == "ledger.db" else "a gateway"
-        return Finding("stores", OK, f"{name}: none yet, {who} makes it")
+    is_ledger = os.path.basename(path) == "ledger.db"
+    try:
+        size = os.path.getsize(path)
+    except FileNotFoundError:
+        return Finding(
+            "stores", OK, f"no {os.path.basename(path)} yet: {'a tick' if is_ledger else 'the gateway'} makes it"
+        )
+    except OSError as error:
+        return Finding("stores", BROKEN, f"{path}: {error.strerror}", _as_owner(os.path.dirname(path)))
     try:
         records.check(path)
+    except DamagedStoreError as error:
+        again = "bub-cron tick" if is_ledger else "restart the gateway"
+        return Finding("stores", BROKEN, str(error), f"{again}    # puts it aside, and keeps what can be read of it")
     except BubCronError as error:
-        remedy = "bub-cron tick    # puts it aside, and keeps what can be read"
-        return Finding("stores", BROKEN, str(error), remedy if name == "ledger.db" else "restart the gateway")
-    return Finding("stores", OK, f"{name}, {os.path.getsize(path) / 1024:,.0f} KiB")
+        return Finding("stores", BROKEN, str(error), _as_owner(path))
+    return Finding("stores", OK, f"{os.path.basename(path)}, {size / 1024:,.0f} KiB")
 
 
 def _disk(paths: Paths) -> Iterator[Finding]:
     if not os.path.isdir(paths.state):
         return
+    where = shlex.quote(paths.state)
     try:
         room = os.statvfs(paths.state)
-        # Without a name: it leaves nothing behind, whatever happens.
-        probe = os.open(paths.state, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(probe, bytes(_ROOM))
-            os.fsync(probe)
-        finally:
-            os.close(probe)
+        free = room.f_bavail * room.f_frsize
+        _write_nothing(paths.state)
     except OSError as error:
-        text = f"the disk of {paths.state} can't be written: {error.strerror}"
-        yield Finding("disk", BROKEN, text, f"df -h {paths.state}    # make room, or mount it for writing")
+        text = f"nothing can be written in {paths.state}: {error.strerror}"
+        remedies = {
+            errno.EROFS: f"findmnt -T {where}    # mount it for writing",
+            errno.EACCES: _as_owner(paths.state),
+            errno.EDQUOT: "quota    # make room, or ask for more",
+        }
+        yield Finding("disk", BROKEN, text, remedies.get(error.errno or 0, f"df -h {where}    # make room"))
         return
-    free = room.f_bavail * room.f_frsize
     text = f"{free / 1024**2:,.0f} MiB free for the stores"
-    if free < _SCARCE:
-        yield Finding("disk", WARNING, text, f"df -h {paths.state}    # make room")
-    else:
-        yield Finding("disk", OK, text)
+    yield (
+        Finding("disk", OK, text)
+        if free >= _SCARCE
+        else Finding("disk", WARNING, text, f"df -h {where}    # make room")
+    )
+
+
+def _write_nothing(directory: str) -> None:
+    """Write as much as a store needs, to a file without a name, which leaves nothing behind whatever happens."""
+    try:
+        probe = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        room = os.statvfs(directory)
+        if error.errno not in _NO_TMPFILE:
+            raise
+        if room.f_bavail * room.f_frsize < _ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        return
+    try:
+        if os.write(probe, bytes(_ROOM)) < _ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(probe)
+    finally:
+        os.close(probe)
 
 
 # --- The tick
@@ -155,137 +187,109 @@ def _disk(paths: Paths) -> Iterator[Finding]:
 def _clock(status: Status) -> Finding:
     last = status.last_tick
     if last is None or last <= status.now + LATE_SECONDS:
-        return Finding("clock", OK, iso(status.now))
+        return Finding("clock", OK, f"{local(status.now)} here")
     behind = last - status.now
-    then = (
-        "the next tick counts on from now" if behind > _PROBE_SECONDS_BACK else "nothing fires until it has caught up"
-    )
-    text = f"the clock is {behind:,} s behind the last tick, which was at {iso(last)}: {then}"
+    then = "the next tick counts on from now" if behind > CLOCK_BACK_SECONDS else "nothing fires until it has caught up"
+    text = f"it is {local(status.now)} here, {behind:,} s before the last tick, at {local(last)}: {then}"
     return Finding("clock", BROKEN, text, "timedatectl    # is the time right, and synchronized?")
 
 
-def _tick(status: Status, triggers: list[Trigger], paths: Paths) -> Iterator[Finding]:
+def _triggers(status: Status, triggers: list[Trigger], paths: Paths) -> Iterator[Finding]:
     ours = [trigger for trigger in triggers if trigger.serves(paths)]
+    is_run = any(trigger.runs for trigger in ours)
     for trigger in ours:
-        state = OK if trigger.runs else BROKEN
-        yield Finding("trigger", state, f"{trigger.what} {'runs the tick' if trigger.runs else 'is off'}", trigger.mend)
-        if trigger.failure:
-            yield Finding("trigger", WARNING, f"its last tick said: {trigger.failure}", "bub-cron tick")
+        if trigger.runs:
+            yield Finding("trigger", OK, f"{trigger.what} runs the tick")
+        else:
+            # That no cron daemon is seen doesn't prove that there is none.
+            ticks_come = trigger.manager == "crontab" and not status.is_late and status.last_tick is not None
+            yield Finding("trigger", WARNING if is_run or ticks_come else BROKEN, trigger.off, trigger.mend)
+        if trigger.failure and (status.is_late or not status.trouble):
+            yield Finding(
+                "trigger", WARNING, f"the last tick of {trigger.what} failed: {trigger.failure}", "bub-cron tick"
+            )
+    if ours:
+        return  # who else runs ticks, for other places, has a reason
+    # Something else may run them: another user's cron, or a container's.
+    state = WARNING if status.last_tick is not None and not status.is_late else BROKEN
     for trigger in triggers:
-        if trigger not in ours:
-            home = trigger.environment.get("BUB_HOME", "~/.bub")
-            text = f"{trigger.what} runs the tick for other places (BUB_HOME={home}) than this ({paths.home})"
-            remedy = f"bub-cron install    # or BUB_HOME={home} bub-cron doctor"
-            yield Finding("trigger", WARNING if ours else BROKEN, text, remedy)
+        home = trigger.places.home
+        text = f"{trigger.what} runs the tick for other places (BUB_HOME={home}) than these ({paths.home})"
+        yield Finding(
+            "trigger", state, text, f"BUB_HOME={shlex.quote(home)} bub-cron doctor    # or bub-cron install, for these"
+        )
     if not triggers:
-        state = WARNING if status.last_tick is not None and not status.is_late else BROKEN
         yield Finding("trigger", state, "no timer and no crontab line of this user runs the tick", "bub-cron install")
-    yield _ticked(status)
-    if any(trigger.manager == units.USER for trigger in ours) and not _lingers():
+
+
+def _tick(status: Status) -> Finding:
+    if status.stores_error is not None:
+        return Finding("tick", BROKEN, "when the last one ran can't be read", "mend the stores, above")
+    if status.last_tick is None:
+        return Finding("tick", BROKEN, "no tick has ever run here", "bub-cron tick    # and see the trigger, above")
+    if status.is_late:
+        text = f"no tick has run since {local(status.last_tick)}"
+        return Finding("tick", BROKEN, text, "bub-cron tick    # says what is wrong, if it is the tick itself")
+    if status.trouble:
+        return Finding("tick", WARNING, f"the last one said: {status.trouble.splitlines()[0]}", "bub-cron tick")
+    return Finding("tick", OK, f"the last one was at {local(status.last_tick)}")
+
+
+def _linger(triggers: list[Trigger]) -> Iterator[Finding]:
+    if any(trigger.manager == USER for trigger in triggers) and not _lingers():
         text = "your timer runs only while you are logged in"
         yield Finding("linger", WARNING, text, "loginctl enable-linger")
 
 
-def _ticked(status: Status) -> Finding:
-    if status.last_tick is None:
-        return Finding("tick", BROKEN, "no tick has ever run here", "bub-cron tick; bub-cron install")
-    if status.is_late:
-        text = f"no tick has run since {iso(status.last_tick)}"
-        return Finding("tick", BROKEN, text, "bub-cron tick    # says what is wrong, if it is the tick itself")
-    if status.trouble:
-        return Finding("tick", WARNING, f"the last one said: {status.trouble.splitlines()[0]}", "bub-cron tick")
-    return Finding("tick", OK, f"the last one was at {iso(status.last_tick)}")
-
-
 def _lingers() -> bool:
-    name = first_line("id", "-un")
+    name = pwd.getpwuid(os.geteuid()).pw_name
     return first_line("loginctl", "show-user", name, "--property=Linger", "--value") == "yes"
 
 
 # --- The gateway
 
 
-def _socket(paths: Paths) -> Iterator[Finding]:
+def _socket(paths: Paths, status: Status) -> Iterator[Finding]:
+    directory = os.path.dirname(paths.socket)
     try:
-        found = os.lstat(paths.socket)
-        directory = os.stat(os.path.dirname(paths.socket))
+        found, around = os.lstat(paths.socket), os.stat(directory)
     except OSError:
         return  # that it can't be reached is the next link's word
+    path = shlex.quote(paths.socket)
     if not stat.S_ISSOCK(found.st_mode):
-        text = f"{paths.socket} is there and is no socket"
-        yield Finding("socket", BROKEN, text, f"mv {paths.socket} {paths.socket}.old    # then restart the gateway")
-    elif found.st_uid != os.geteuid() and os.geteuid() != 0:
-        text = f"{paths.socket} is user {found.st_uid}'s, and this is user {os.geteuid()}"
-        remedy = f"run as that user, or set BUB_CRON_ALLOW_UIDS={os.geteuid()} for the gateway"
-        yield Finding("socket", WARNING, text, remedy)
-    elif directory.st_mode & 0o022 and not directory.st_mode & stat.S_ISVTX:
-        text = f"others may replace the socket: {os.path.dirname(paths.socket)} may be written by them"
-        yield Finding("socket", BROKEN, text, f"chmod 700 {os.path.dirname(paths.socket)}")
+        yield Finding(
+            "socket",
+            BROKEN,
+            f"{paths.socket} is there and is no socket",
+            f"mv {path} {path}.old    # then restart the gateway",
+        )
+    elif found.st_uid != os.geteuid() and os.geteuid() != 0 and status.gateway is None:
+        text = f"{paths.socket} is {_user(found.st_uid)}'s, and this is {_user(os.geteuid())}"
+        remedy = f"{_as_owner(paths.socket)}, or give the gateway BUB_CRON_ALLOW_UIDS={os.geteuid()}"
+        yield Finding("socket", BROKEN, text, remedy)
+    elif around.st_mode & 0o022 and not around.st_mode & stat.S_ISVTX:
+        text = f"others may replace the socket: {directory} may be written by them"
+        yield Finding("socket", BROKEN, text, f"chmod 700 {shlex.quote(directory)}")
     else:
         yield Finding("socket", OK, paths.socket)
 
 
-def _gateway(paths: Paths, pong: dict[str, Any]) -> Iterator[Finding]:
-    """Ask the gateway, and leave its answer in `pong` if it is one."""
-    try:
-        answer = ask(paths.socket, {"ping": True})
-    except GatewayAbsentError as error:
-        others = _gateway_processes()
-        yield Finding("gateway", BROKEN, str(error).splitlines()[0], "bub gateway" if not others else "see below")
-        for process in others:
-            yield _why_absent(process, paths)
-        return
-    if answer.get("status") != PONG:
-        text = f"the gateway at {paths.socket} refuses this user: {answer.get('error')}"
-        yield Finding(
-            "gateway", BROKEN, text, f"set BUB_CRON_ALLOW_UIDS={os.geteuid()} for the gateway, and restart it"
-        )
-        return
-    pong.update(answer)
-    text = f"process {answer.get('pid')} listens since {answer.get('since')}"
-    yield Finding("gateway", OK, f"{text}; {answer.get('waiting')} wait and {answer.get('running')} run")
-
-
-def _gateway_processes() -> list[int]:
-    found = []
-    for process, line in processes("cmdline"):
-        words = line.split("\0")
-        if any(os.path.basename(word) == "bub" and "gateway" in words[place:] for place, word in enumerate(words)):
-            found.append(process)
-    return found
-
-
-def _why_absent(process: int, paths: Paths) -> Finding:
-    """Return why a `bub gateway` that runs does not listen here, as far as this user may look."""
-    what = f"process {process} is a `bub gateway` that does not listen here"
-    environment = dict(entry.partition("=")[::2] for entry in _content(process, "environ").split("\0") if "=" in entry)
-    if not environment:
-        return Finding("gateway", BROKEN, f"{what}; it is another user's", f"ps -p {process} -o user,args")
-    theirs = find_paths(environment)
-    if theirs.socket != paths.socket:
-        text = f"{what}, but at {theirs.socket}: it has another BUB_HOME, or BUB_CRON_SOCKET"
-        return Finding("gateway", BROKEN, text, f"restart it with BUB_CRON_SOCKET={paths.socket}, or look with its own")
-    python = _content(process, "cmdline").split("\0")[0]
-    if not _has_plugin(python, environment):
-        text = f"{what}: its Python, {python}, has no bub-cron"
-        return Finding("gateway", BROKEN, text, f"{python} -m pip install bub-cron    # then restart the gateway")
-    text = f"{what}; its log says why, at cron.off or cron.waiting, unless it excludes !cron from its channels"
-    return Finding("gateway", BROKEN, text, "journalctl --user -u bub-gateway    # or where its log is")
-
-
-def _content(process: int, what: str) -> str:
-    try:
-        with open(f"/proc/{process}/{what}", "rb") as file:
-            return os.fsdecode(file.read())
-    except OSError:  # another user's, or gone
-        return ""
-
-
-def _has_plugin(python: str, environment: dict[str, str]) -> bool:
-    """Ask the gateway's interpreter; only this user's own processes get that far, so nobody else's program is run."""
-    code = "import sys; from importlib.metadata import entry_points as e; sys.exit(not any(p.value.startswith('bub_cron.') for p in e(group='bub')))"
-    path = environment.get("PYTHONPATH", "")
-    return output("env", f"PYTHONPATH={path}", python, "-c", code).returncode == 0
+def _gateway(paths: Paths, status: Status) -> Iterator[Finding]:
+    pong, error = status.gateway, (status.gateway_error or "").partition("\n")[0]
+    unit = unit_trouble(is_absent=pong is None and not status.refused)
+    if pong is not None:
+        text = f"process {pong.get('pid')} listens; {pong.get('waiting')} wait and {pong.get('running')} run"
+        yield Finding("gateway", OK, text)
+        if unit is not None:
+            yield Finding("gateway", WARNING, f"it won't start by itself: {unit.text}", unit.remedy)
+    elif status.refused:
+        remedy = f"give the gateway BUB_CRON_ALLOW_UIDS={os.geteuid()}, and restart it"
+        yield Finding("gateway", BROKEN, f"the gateway at {paths.socket} refuses this user: {error}", remedy)
+    else:
+        causes = ([unit] if unit is not None else []) + why_absent(paths)
+        yield Finding("gateway", BROKEN, error, "" if causes else "bub gateway")
+        for cause in causes:
+            yield Finding("gateway", BROKEN, cause.text, cause.remedy)
 
 
 def _plugin(pong: dict[str, Any]) -> Finding:
@@ -303,17 +307,17 @@ def _interpreters(triggers: list[Trigger], paths: Paths, pong: dict[str, Any]) -
         python = trigger.python
         if python is None or not trigger.serves(paths):
             continue
-        done = output(python, "-P", "-m", "bub_cron", "--version")
+        done = output(*run_by(trigger.account, python, "-P", "-B", "-m", "bub_cron", "--version"))
         said = decoded(done.stdout).strip().rpartition(" ")[2]
         if done.returncode != 0:
             text = f"{trigger.what} runs {python}, which has no bub-cron that works"
             yield Finding("interpreter", BROKEN, text, "bub-cron install    # with the one in use now")
         elif said != pong.get("version"):
             text = f"{trigger.what} runs {python} with bub-cron {said}, the gateway has {pong.get('version')}"
-            yield Finding("interpreter", BROKEN, text, "upgrade the older one, then `bub-cron install`")
+            yield Finding("interpreter", BROKEN, text, "upgrade the older one, then run its `bub-cron install`")
         elif os.path.exists(theirs) and os.path.dirname(python) != os.path.dirname(theirs):
             text = f"{trigger.what} runs {python}, the gateway {theirs}: an upgrade of one leaves the other behind"
-            yield Finding("interpreter", WARNING, text, "run `bub-cron install` of the gateway's environment")
+            yield Finding("interpreter", WARNING, text, f"{shlex.quote(theirs)} -m bub_cron install")
 
 
 def _channels(reminders: list[Reminder], pong: dict[str, Any]) -> Iterator[Finding]:
@@ -322,35 +326,71 @@ def _channels(reminders: list[Reminder], pong: dict[str, Any]) -> Iterator[Findi
     for reminder in reminders:
         if reminder.enabled and reminder.reply == "chat":
             wanted.setdefault(split_to(reminder.to)[0], []).append(reminder.name)
-    for channel, names in wanted.items():
-        if channel not in enabled:
-            text = f"{', '.join(names)} goes to {channel}, which the gateway doesn't have or hasn't enabled"
-            remedy = (
-                f"install its plugin, or add it to BUB_ENABLED_CHANNELS; enabled are {', '.join(enabled) or 'none'}"
-            )
-            yield Finding("channels", BROKEN, text, remedy)
+    absent = [channel for channel in wanted if channel not in enabled]
+    for channel in absent:
+        text = f"the gateway has no channel {channel}, or hasn't enabled it: it is where {_names(wanted[channel])} should go"
+        has = ", ".join(enabled) or "none"
+        remedy = f"install its plugin, or add it to BUB_ENABLED_CHANNELS, and restart the gateway; enabled are: {has}"
+        yield Finding("channels", BROKEN, text, remedy)
     commands = [reminder.name for reminder in reminders if reminder.enabled and reminder.kind == COMMAND]
     if commands and not pong.get("commands"):
-        text = f"{', '.join(commands)} runs a command, which the gateway doesn't allow"
-        yield Finding("channels", BROKEN, text, "set BUB_CRON_ALLOW_COMMANDS=true for the gateway, and restart it")
-    if all(channel in enabled for channel in wanted):
+        text = f"the gateway allows no commands, and {_names(commands)} should run one"
+        yield Finding("channels", BROKEN, text, "give the gateway BUB_CRON_ALLOW_COMMANDS=true, and restart it")
+    elif not absent:
         yield Finding("channels", OK, ", ".join(wanted) or "no reminder names one")
 
 
-# --- What became of the last one
+# --- What became of the last ones
 
 
-def _last_firing(paths: Paths, status: Status) -> Finding:
+def _firings(paths: Paths, status: Status) -> Iterator[Finding]:
+    if status.stores_error is not None:
+        yield Finding("firings", BROKEN, status.stores_error, "mend the stores, above")
+        return
+    if status.stuck:
+        yield Finding("firings", BROKEN, status.stuck, "bub-cron tick    # says why")
+    for record in status.bad[:MOST]:
+        yield Finding("firings", BROKEN, told(record), f"bub-cron log {record.reminder}")
+    if len(status.bad) > MOST:
+        yield Finding("firings", BROKEN, f"and {len(status.bad) - MOST:,} more reminders like that", "bub-cron status")
+    if status.bad or status.stuck:
+        return
+    newest = records.history(paths, until=status.now, most=1)
+    text = (
+        f"{newest[0].reminder or newest[0].id} at {local(newest[0].moment)}: {newest[0].outcome}"
+        if newest
+        else "none yet"
+    )
+    yield Finding("firings", OK, text)
+
+
+# --- Words
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:MOST])
+    return f"{shown} and {len(names) - MOST:,} more" if len(names) > MOST else shown
+
+
+def _user(uid: int) -> str:
     try:
-        newest = records.history(paths, until=status.now, most=1)
-    except BubCronError as error:
-        return Finding("last firing", BROKEN, str(error), "see the stores above")
-    if not newest:
-        return Finding("last firing", OK, "none yet")
-    record = newest[0]
-    text = f"{record.reminder or record.id}, at {iso(record.moment)}: {record.outcome}"
-    if record.is_bad:
-        why = f" ({record.error.splitlines()[0]})" if record.error else ""
-        remedy = f"bub-cron log {record.reminder or ''}".strip()
-        return Finding("last firing", BROKEN, f"{text}{why}", remedy)
-    return Finding("last firing", OK, text)
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user {uid}"
+
+
+def _as_owner(path: str) -> str:
+    """Return what the one whose a path is, or root, can do that this user can't."""
+    try:
+        uid = os.stat(path).st_uid
+    except OSError:  # in a directory that may not be looked into
+        return "sudo bub-cron doctor"
+    return (
+        f"sudo -u '#{uid}' bub-cron doctor    # as {_user(uid)}, whose it is"
+        if uid != os.geteuid()
+        else f"ls -l {path}"
+    )

@@ -1,12 +1,14 @@
 """How the gateway, the trigger and the firings of the last 24 hours stand, and what of it needs a human.
 
 Kept true here: looking changes nothing; one part that can't be looked at hides no other; what needs a human is named in a
-sentence that says where to look next, and goes away by itself once it works again.
+sentence that says where to look next, and goes away by itself once it works again, or a day later.
 """
 
 from __future__ import annotations
 
 import glob
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,15 +16,24 @@ from bub_cron import records
 from bub_cron.errors import BubCronError, FileFaultsError
 from bub_cron.paths import Paths
 from bub_cron.records import Record
-from bub_cron.reminders import load
+from bub_cron.reminders import Reminder, load
 from bub_cron.schedule import next_fire_time
 from bub_cron.trigger.client import ask
-from bub_cron.wire import ACCEPTED, DUE, iso
+from bub_cron.wire import ACCEPTED, DUE, FAILED, MISSED, PONG, REJECTED, UNDELIVERED, UNKNOWN, iso
 
 DAY = 86400
 MINUTE = 60
 LATE_SECONDS = 90  # after the minute in which the next tick was to run, it is late
-LOST_SECONDS = 300  # by then the inbox has what the gateway accepted
+LOST_SECONDS = 300  # by then a gateway has taken what is due, and the inbox has what the gateway accepted
+PATIENCE = 5.0  # seconds that a gateway has for an answer
+MOST = 5  # of one kind are named
+_HOW = {
+    FAILED: "failed",
+    UNDELIVERED: "was not delivered",
+    UNKNOWN: "may or may not have arrived",
+    REJECTED: "was rejected",
+    MISSED: "was missed",
+}
 
 
 @dataclass(slots=True)
@@ -32,24 +43,30 @@ class Status:
     now: int
     gateway: dict[str, Any] | None = None
     gateway_error: str | None = None
+    refused: bool = False  # there is a gateway, and it does not talk to this user
+    reminders: list[Reminder] | None = None
+    next_fire: tuple[int, str] | None = None  # (instant, reminder)
+    stores_error: str | None = None  # then all below is as if there were none
     last_tick: int | None = None
     trouble: str = ""
-    reminders: int | None = None
-    next_fire: tuple[int, str] | None = None  # (instant, reminder)
     outcomes: dict[str, int] = field(default_factory=dict)  # of the last 24 hours
     due: int = 0
     accepted: int = 0
-    gaps: list[tuple[int, int]] = field(default_factory=list)  # that ended in the last 24 hours
+    stuck: str = ""  # what is due for long, while a gateway answers
+    bad: list[Record] = field(
+        default_factory=list
+    )  # each reminder's newest firing of the last 24 hours, where it is bad
+    gaps: list[tuple[int, int]] = field(default_factory=list)  # that ended in the last 24 hours, the newest first
     attention: list[str] = field(default_factory=list)
 
     @property
     def next_tick(self) -> int | None:
         """The minute in which the next tick is expected."""
-        return None if self.last_tick is None else self.last_tick // MINUTE * MINUTE + MINUTE
+        return None if self.last_tick is None else following_minute(self.last_tick)
 
     @property
     def is_late(self) -> bool:
-        return self.next_tick is not None and self.now > self.next_tick + LATE_SECONDS
+        return self.last_tick is not None and is_late(self.last_tick, self.now)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as one JSON object, instants as UTC text."""
@@ -62,7 +79,7 @@ class Status:
                 "late": self.is_late,
                 "trouble": self.trouble or None,
             },
-            "reminders": self.reminders,
+            "reminders": None if self.reminders is None else len(self.reminders),
             "next": None
             if self.next_fire is None
             else {"fire_time": iso(self.next_fire[0]), "reminder": self.next_fire[1]},
@@ -73,6 +90,27 @@ class Status:
         }
 
 
+def following_minute(instant: int) -> int:
+    return instant // MINUTE * MINUTE + MINUTE
+
+
+def is_late(last_tick: int, now: float) -> bool:
+    """Tell whether the tick after the last one should have run long since."""
+    return now > following_minute(last_tick) + LATE_SECONDS
+
+
+def local(instant: float) -> str:
+    """Return an instant as the machine's local time."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(instant))
+
+
+def told(record: Record) -> str:
+    """Return, in one sentence, what became of a bad firing and where more of it is said."""
+    name = record.reminder or record.id
+    why = f": {record.error.strip().splitlines()[0]}" if record.error and record.error.strip() else ""
+    return f"{name} {_HOW.get(record.outcome, record.outcome)} at {local(record.moment)}{why}"
+
+
 def look(paths: Paths, now: int) -> Status:
     """Look at everything there is at `now`."""
     status = Status(now)
@@ -81,27 +119,29 @@ def look(paths: Paths, now: int) -> Status:
     try:
         _look_at_stores(status, paths)
     except BubCronError as error:
-        status.attention.append(str(error))
+        status.stores_error = str(error)
+        status.attention.append(f"{error}: see `bub-cron doctor`")
     return status
 
 
 def _look_at_gateway(status: Status, paths: Paths) -> None:
     try:
-        pong = ask(paths.socket, {"ping": True})
+        pong = ask(paths.socket, {"ping": True}, PATIENCE)
     except BubCronError as error:
         status.gateway_error = str(error)
         status.attention.append(status.gateway_error)
         return
-    if pong.get("status") == "pong":
+    if pong.get("status") == PONG:
         status.gateway = {key: value for key, value in pong.items() if key != "status"}
         return
+    status.refused = True
     status.gateway_error = str(pong.get("error") or pong)
-    status.attention.append(f"the gateway does not talk to this user: {status.gateway_error}")
+    status.attention.append(f"the gateway does not talk to this user: {status.gateway_error}; see `bub-cron doctor`")
 
 
 def _look_at_file(status: Status, paths: Paths) -> None:
     try:
-        reminders = load(paths.file)
+        status.reminders = load(paths.file)
     except FileFaultsError as error:
         many = "fault" if len(error.faults) == 1 else "faults"
         status.attention.append(f"{paths.file} has {len(error.faults)} {many}: see `bub-cron check`")
@@ -109,10 +149,9 @@ def _look_at_file(status: Status, paths: Paths) -> None:
     except BubCronError as error:
         status.attention.append(str(error))
         return
-    status.reminders = len(reminders)
     upcoming = [
         (moment, reminder.name)
-        for reminder in reminders
+        for reminder in status.reminders
         if reminder.enabled and (moment := next_fire_time(reminder.schedule, status.now)) is not None
     ]
     status.next_fire = min(upcoming, default=None)
@@ -122,38 +161,64 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
     last = records.last_tick(paths)
     status.last_tick, status.trouble = last.instant, last.trouble
     if last.instant is None:
-        status.attention.append("no tick has ever run here: see `bub-cron install`")
+        status.attention.append("no tick has ever run here: `bub-cron install` lets the machine run it")
     elif status.is_late:
-        status.attention.append(f"no tick has run since {iso(last.instant)}: see `bub-cron doctor`")
+        status.attention.append(f"no tick has run since {local(last.instant)}: see `bub-cron doctor`")
     elif last.instant > status.now + LATE_SECONDS:
-        status.attention.append(f"the clock is behind the last tick, which was at {iso(last.instant)}")
+        text = f"the clock is behind the last tick, which was at {local(last.instant)}: see `timedatectl`"
+        status.attention.append(text)
     status.gaps = records.gaps(paths, status.now - DAY)
     status.outcomes = dict(sorted(records.counts(paths, status.now - DAY, status.now).items()))
-    open_ones = records.without_last_word(paths)
-    status.due = sum(record.outcome == DUE for record in open_ones)
-    status.accepted = len(open_ones) - status.due
-    status.attention += [
-        f"the gateway accepted {record.id}, and its inbox has no record of it: what became of it is not known"
-        for record in open_ones
-        if _is_lost(record, paths, status.now)
+    _look_at_what_waits(status, paths)
+    # What stands in the file no more is nobody's concern any more.
+    names = None if status.reminders is None else {reminder.name for reminder in status.reminders}
+    status.bad = [
+        record
+        for name, record in sorted(records.last_records(paths).items())
+        if record.is_bad and status.now - DAY <= record.moment <= status.now and (names is None or name in names)
     ]
-    status.attention += [
-        f"{record.reminder} {record.outcome}, at {iso(record.moment)}{f': {record.error}' if record.error else ''}"
-        for record in records.last_records(paths).values()
-        if record.is_bad and status.now - DAY <= record.moment <= status.now
-    ]
-    status.attention += [
-        f"{path} is a damaged store that was put aside: remove it when nothing of it is needed any more"
+    status.attention += few(f"{told(record)}; see `bub-cron log {record.reminder}`" for record in status.bad)
+    status.attention += few(
+        f"{path} is a damaged store that was put aside: remove it once nothing of it is needed any more"
         for path in sorted(glob.glob(f"{glob.escape(paths.state)}/*.db.damaged-*"))
         if not path.endswith(("-wal", "-journal"))
+    )
+
+
+def _look_at_what_waits(status: Status, paths: Paths) -> None:
+    waiting = records.without_last_word(paths)
+    due = [record for record in waiting if record.outcome == DUE]
+    status.due = len(due)
+    # Where the gateway's own store is elsewhere, only the gateway knows, and says it in its own line.
+    status.accepted = sum(record.accepted_at is not None for record in waiting)
+    if due and status.gateway is not None and due[-1].moment < status.now - LOST_SECONDS:
+        status.stuck = (
+            f"{due[-1].id} is due since {local(due[-1].moment)}, and the gateway that answers has not taken it"
+        )
+        status.attention.append(f"{status.stuck}: see what `bub-cron tick` says")
+    lost = _lost(waiting, paths, status.now)
+    status.attention += few(
+        f"the gateway accepted {record.id}, and its store has no record of it: what became of it is not known;"
+        f" `bub-cron fire {record.reminder}` sends it again"
+        for record in lost
+    )
+
+
+def _lost(waiting: list[Record], paths: Paths, now: int) -> list[Record]:
+    """Return what the ledger says that the gateway has, while the gateway's store, which can be read, has not."""
+    doubtful = [
+        record
+        for record in waiting
+        if record.outcome == ACCEPTED and record.accepted_at is None and now - DAY <= record.moment < now - LOST_SECONDS
     ]
+    known = records.known_to_inbox(paths.inbox, [record.id for record in doubtful]) if doubtful else None
+    return [] if known is None else [record for record in doubtful if record.id not in known]
 
 
-def _is_lost(record: Record, paths: Paths, now: int) -> bool:
-    """Tell whether the ledger says that the gateway has it, while the gateway's store, which can be read, has not."""
-    if record.outcome != ACCEPTED or record.accepted_at is not None or record.moment > now - LOST_SECONDS:
-        return False
-    return records.known_to_inbox(paths.inbox, [record.id]) == set()
+def few(sentences: Iterable[str]) -> list[str]:
+    """Return the first few, and how many more there are."""
+    found = list(sentences)
+    return found if len(found) <= MOST else [*found[:MOST], f"... and {len(found) - MOST:,} more like that"]
 
 
 def _iso(instant: int | None) -> str | None:

@@ -44,18 +44,22 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def exchange(self, lines: list[bytes], on_answer: Callable[[dict[str, Any]], None]) -> None:
+    def exchange(
+        self, lines: list[bytes], on_answer: Callable[[dict[str, Any]], None], patience: float | None = None
+    ) -> None:
         """Write the lines and hand over one answer for each, in the order in which they come.
 
+        `patience`, by default PATIENCE, is how many seconds without any progress are borne.
         Raises `GatewayAbsentError` if the gateway goes silent or away before the last one; the answers handed over by
         then stand.
         """
+        patience = PATIENCE if patience is None else patience
         left, expected = memoryview(b"".join(lines)), len(lines)
         self._socket.setblocking(False)
         while expected:
-            readable, writable, _ = select.select([self._socket], [self._socket] if left else [], [], PATIENCE)
+            readable, writable, _ = select.select([self._socket], [self._socket] if left else [], [], patience)
             if not readable and not writable:
-                raise GatewayAbsentError(f"the gateway at {self._path} did not answer within {PATIENCE:g} s")
+                raise GatewayAbsentError(f"the gateway at {self._path} did not answer within {patience:g} s")
             try:
                 if readable:
                     for answer in self._receive():
@@ -119,13 +123,13 @@ class Connection:
             yield answer
 
 
-def ask(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Connect, send one request and return its first answer; `GatewayAbsentError` if there is none."""
+def ask(path: str, request: Mapping[str, Any], patience: float | None = None) -> dict[str, Any]:
+    """Connect, send one request and return its first answer; `GatewayAbsentError` if none comes in so many seconds."""
     from bub_cron.wire import encode
 
     answers: list[dict[str, Any]] = []
     with Connection(path) as connection:
-        connection.exchange([encode(request)], answers.append)
+        connection.exchange([encode(request)], answers.append, patience)
     return answers[0]
 
 

@@ -42,9 +42,15 @@ if TYPE_CHECKING:
     from bub_cron.errors import StoreError
 
 APPLICATION_ID = 0x62634C64  # "bcLd"
-VERSION = 1
+VERSION = 2
 ROWS_EACH = 1000  # fire times of one reminder, recorded at once, that get a row each
 # The checks say what a whole row is: a damaged store's rows come over only if they pass.
+_GAPS = f"""
+CREATE TABLE gaps (
+    began       INTEGER PRIMARY KEY {instant("began")}, -- the last tick before it
+    ended       INTEGER NOT NULL {instant("ended")}     -- the first tick after it
+)
+"""
 SCHEMA = (
     f"""
 CREATE TABLE tick (
@@ -85,22 +91,25 @@ CREATE TABLE firings (
     CHECK (state <> 'due' OR id = reminder || '@' || strftime('%Y-%m-%dT%H:%M:%SZ', fire_time, 'unixepoch'))
 )
 """,
-    f"""
-CREATE TABLE gaps (
-    began       INTEGER PRIMARY KEY {instant("began")}, -- the last tick before it
-    ended       INTEGER NOT NULL {instant("ended")}     -- the first tick after it
-)
-""",
+    _GAPS,
     "CREATE INDEX reminders_next ON reminders (next_at)",
     "CREATE INDEX firings_due ON firings (fire_time) WHERE state = 'due'",
     "CREATE INDEX firings_reminder ON firings (reminder, fire_time)",
     "CREATE INDEX firings_time ON firings (fire_time)",
     "INSERT INTO tick (one) VALUES (1)",
 )
+_MIGRATIONS = {1: (_GAPS,)}
 
 
 def _open(path: str) -> sqlite3.Connection:
-    return open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="DELETE")
+    return open_store(
+        path,
+        application_id=APPLICATION_ID,
+        version=VERSION,
+        schema=SCHEMA,
+        journal="DELETE",
+        migrations=_MIGRATIONS,
+    )
 
 
 def mend(path: str, now: float) -> StoreError | None:

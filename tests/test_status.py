@@ -1,0 +1,370 @@
+"""health/status.py: what needs a human is named, in a sentence that says where to look, until it works again."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from fake_gateway import Place, busy, firing, silent
+from health_kit import FILE, NOON, answering, contents, record
+
+from bub_cron.cli import commands
+from bub_cron.health import status
+from bub_cron.health.status import DAY, Status, look
+from bub_cron.trigger.ledger import Ledger
+
+MINUTE = 60
+type Break = Callable[[Place], None]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A house in which all is well at noon: a file, ticks, and a gateway once it is entered."""
+    made = Place(tmp_path / "bub")
+    made.write(FILE, NOON - 2 * MINUTE)
+    for now in (NOON - 2 * MINUTE, NOON - MINUTE):
+        assert made.tick(now) == (0, "")
+    return made
+
+
+def attention(place: Place, now: int = NOON) -> list[str]:
+    return look(place.paths, now).attention
+
+
+def test_where_all_is_well_nothing_needs_a_human(place: Place) -> None:
+    with place.gateway(answering(waiting=3, running=1)):
+        found = look(place.paths, NOON)
+    assert found.attention == []
+    assert found.gateway is not None
+    assert (found.gateway["waiting"], found.gateway["running"]) == (3, 1)
+    assert (found.last_tick, found.next_tick, found.is_late) == (NOON - MINUTE, NOON, False)
+    assert found.next_fire == (NOON + 3600, "pills")
+    assert (found.outcomes, found.due, found.accepted, found.gaps) == ({}, 0, 0, [])
+
+
+def test_a_place_without_anything_has_its_sentences_and_is_not_made(tmp_path: Path) -> None:
+    place = Place(tmp_path / "bub")
+    gateway, file, tick = attention(place)
+    assert "start `bub gateway`" in gateway
+    assert "bub-cron init" in file
+    assert tick == "no tick has ever run here: `bub-cron install` lets the machine run it"
+    assert not place.home.exists()
+
+
+def no_tick(place: Place) -> None:
+    os.unlink(place.paths.ledger)
+
+
+def late(place: Place) -> None:
+    with closing(Ledger(place.paths.ledger)) as ledger:
+        ledger.set_last_tick(NOON - 10 * MINUTE)
+
+
+def ahead(place: Place) -> None:
+    with closing(Ledger(place.paths.ledger)) as ledger:
+        ledger.set_last_tick(NOON + 10 * MINUTE)
+
+
+def broken_file(place: Place) -> None:
+    place.write("reminders: {a: {every: 1m, to: 't:1'}, b: {every: 1m, to: 't:1'}}", NOON)
+
+
+def missing_file(place: Place) -> None:
+    os.unlink(place.paths.file)
+
+
+def damaged_ledger(place: Place) -> None:
+    Path(place.paths.ledger).write_bytes(b"")
+
+
+def put_aside(place: Place) -> None:
+    Path(f"{place.paths.ledger}.damaged-2026").touch()
+
+
+def undelivered(place: Place) -> None:
+    place.fill_inbox(
+        id="x", reminder="pills", fire_time="2026-11-23T11:00:00Z", state="undelivered", error="no such chat\nat all"
+    )
+
+
+def stuck(place: Place) -> None:
+    record(place, NOON - 20 * MINUTE, state=None)
+
+
+def lost(place: Place) -> None:
+    record(place, NOON - 20 * MINUTE, state="accepted")
+    place.open_inbox().close()
+
+
+@pytest.mark.parametrize(
+    ("breaks", "sentence"),
+    [
+        (no_tick, "no tick has ever run here: `bub-cron install`"),
+        (late, "no tick has run since 2026-11-23 11:50: see `bub-cron doctor`"),
+        (ahead, "the clock is behind the last tick, which was at 2026-11-23 12:10: see `timedatectl`"),
+        (broken_file, "reminders.yaml has 2 faults: see `bub-cron check`"),
+        (missing_file, "bub-cron init"),
+        (damaged_ledger, "is damaged: it is empty: see `bub-cron doctor`"),
+        (put_aside, "ledger.db.damaged-2026 is a damaged store that was put aside: remove it once"),
+        (undelivered, "pills was not delivered at 2026-11-23 11:00: no such chat; see `bub-cron log pills`"),
+        (stuck, "pills@2026-11-23T11:40:00Z is due since 2026-11-23 11:40, and the gateway that answers has not"),
+        (lost, "the gateway accepted pills@2026-11-23T11:40:00Z, and its store has no record of it"),
+    ],
+)
+def test_each_trouble_has_just_its_sentence(
+    place: Place, breaks: Break, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    breaks(place)
+    with place.gateway(answering()):
+        [said] = attention(place)
+    assert sentence in said
+    assert "\n" not in said
+
+
+def test_an_absent_gateway_a_silent_one_and_one_that_refuses(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    [said] = attention(place)
+    assert "start `bub gateway`" in said
+    monkeypatch.setattr(status, "PATIENCE", 0.05)
+    with place.gateway(silent):
+        [said] = attention(place)
+    assert "did not answer within 0.05 s" in said
+    refusal = {"status": "rejected", "error": "user 7 may not talk to this gateway"}
+    with place.gateway(greeting=json.dumps(refusal).encode() + b"\n", refuses=True):
+        found = look(place.paths, NOON)
+    assert found.refused
+    assert found.attention == [
+        "the gateway does not talk to this user: user 7 may not talk to this gateway; see `bub-cron doctor`"
+    ]
+
+
+@pytest.mark.parametrize(("now", "expected"), [(NOON + 90, False), (NOON + 91, True)])
+def test_a_tick_is_late_well_after_its_minute(place: Place, now: int, expected: bool) -> None:
+    assert look(place.paths, now).is_late is expected
+
+
+def test_what_went_wrong_is_said_until_it_works_again_or_for_a_day(place: Place) -> None:
+    undelivered(place)
+    with place.gateway(answering()):
+        assert len(attention(place)) == 1
+        late_enough = NOON - 3600 + DAY + 1
+        assert not any("pills" in sentence for sentence in attention(place, late_enough))
+        place.fill_inbox(id="y", reminder="pills", fire_time="2026-11-23T11:30:00Z", state="delivered")
+        assert attention(place) == []
+
+
+def test_what_went_wrong_with_a_reminder_that_is_no_more_is_nobodys_concern(place: Place) -> None:
+    record(place, NOON - 3600, name="gone")
+    with place.gateway(answering()):
+        assert attention(place) == []
+        broken_file(place)  # then it can't be told
+        assert any(sentence.startswith("gone was missed at ") for sentence in attention(place))
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "edited: its reminder was removed, disabled or rescheduled before it could be submitted",
+        "catching up: pills@2026-11-23T11:00:00Z starts in its place",
+        "already past when its reminder was saved",
+        "pills@2026-11-23T10:00:00Z still ran",
+    ],
+)
+def test_what_was_missed_on_purpose_needs_nobody(place: Place, reason: str) -> None:
+    record(place, NOON - 3600, reason=reason)
+    with place.gateway(answering()):
+        assert attention(place) == []
+
+
+@pytest.mark.parametrize("word", ["failed", "undelivered", "unknown", "rejected", "missed"])
+def test_each_bad_word_is_a_sentence(place: Place, word: str) -> None:
+    if word == "rejected":  # that is the ledger's alone
+        record(place, NOON - 3600, state=word)
+    else:
+        place.fill_inbox(id="x", reminder="pills", fire_time="2026-11-23T11:00:00Z", state=word)
+    with place.gateway(answering()):
+        [said] = attention(place)
+    assert said.startswith("pills ")
+    assert said.endswith("; see `bub-cron log pills`")
+
+
+@pytest.mark.parametrize("word", ["delivered", "silent", "ran", "running", "retrying", "accepted"])
+def test_the_other_words_are_none(place: Place, word: str) -> None:
+    place.fill_inbox(id="x", reminder="pills", fire_time="2026-11-23T11:00:00Z", state=word, accepted_at=NOON - 60)
+    with place.gateway(answering()):
+        assert attention(place) == []
+
+
+def test_of_many_alike_a_few_are_named(place: Place) -> None:
+    names = [f"r{number}" for number in range(8)]
+    place.write(
+        "reminders:\n" + "".join(f"  {name}: {{every: 1h, to: 't:1', text: {name}}}\n" for name in names), NOON - 60
+    )
+    for name in names:
+        record(place, NOON - 3600, name=name)
+    with place.gateway(answering()):
+        said = attention(place)
+    assert len(said) == 6
+    assert said[-1] == "... and 3 more like that"
+
+
+def test_what_is_due_and_not_for_long_waits_in_peace(place: Place) -> None:
+    record(place, NOON - 60, state=None)
+    with place.gateway(answering()):
+        found = look(place.paths, NOON)
+    assert (found.due, found.attention) == (1, [])
+
+
+def test_a_gateway_that_stays_busy_is_told(place: Place) -> None:
+    record(place, NOON - 20 * MINUTE, state=None)
+    with place.gateway(busy):
+        place.tick(NOON)
+    with place.gateway(answering()):
+        [said] = attention(place)
+    assert "is due since" in said
+
+
+def test_what_is_accepted_counts_where_the_gateways_store_has_it(place: Place) -> None:
+    place.fill_inbox(id=firing("pills", "2026-11-23T11:00:00"), reminder="pills", accepted_at=NOON - 60)
+    record(place, NOON - 30 * MINUTE, state="accepted")  # and no store of a gateway knows of it
+    with place.gateway(answering()):
+        found = look(place.paths, NOON)
+    assert (found.due, found.accepted) == (0, 1)
+
+
+def test_a_gateway_whose_store_is_elsewhere_has_lost_nothing(place: Place) -> None:
+    record(place, NOON - 20 * MINUTE, state="accepted")
+    with place.gateway(answering()):
+        assert attention(place) == []
+
+
+def test_the_outcomes_are_those_of_a_day_with_each_fire_time_that_a_row_stands_for(place: Place) -> None:
+    record(place, NOON - DAY - 1, name="before")
+    record(place, NOON - DAY, name="just")
+    with closing(Ledger(place.paths.ledger)) as ledger:
+        times = range(NOON - 1500 * 30, NOON, 30)
+        ledger.record("often", times, content="{}", grace=1, now=NOON, past="already past")
+    place.fill_inbox(id="poke-1", state="delivered", accepted_at=NOON - 5)
+    assert look(place.paths, NOON).outcomes == {"delivered": 1, "missed": 1501}
+
+
+def test_the_gaps_of_a_day(place: Place) -> None:
+    with closing(Ledger(place.paths.ledger)) as ledger:
+        for began in (NOON - 2 * DAY, NOON - 7200, NOON - 3600):
+            ledger.note_gap(began, began + 600)
+    found = look(place.paths, NOON)
+    assert found.gaps == [(NOON - 3600, NOON - 3000), (NOON - 7200, NOON - 6600)]
+    assert found.as_json()["gaps"][0] == {"from": "2026-11-23T11:00:00Z", "until": "2026-11-23T11:10:00Z"}
+
+
+def test_looking_changes_nothing(place: Place) -> None:
+    undelivered(place)
+    before = contents(place)
+    with place.gateway(answering()):
+        look(place.paths, NOON)
+    assert contents(place) == before
+
+
+# --- The command
+
+
+def run(place: Place, *arguments: str) -> Any:
+    environment = {"BUB_HOME": str(place.home), "BUB_CRON_FILE": "", "BUB_CRON_STATE": "", "BUB_CRON_SOCKET": ""}
+    return CliRunner().invoke(commands, ["status", *arguments], env=environment)
+
+
+def now_well(place: Place) -> None:
+    with closing(Ledger(place.paths.ledger)) as ledger:
+        ledger.set_last_tick(int(time.time()))
+
+
+def test_the_command_shows_each_part_and_exits_0_or_1(place: Place) -> None:
+    now_well(place)
+    with place.gateway(answering()):
+        done = run(place)
+    assert done.exit_code == 0, done.output
+    gateway, trigger, reminders, waiting, day = done.output.splitlines()
+    assert gateway.startswith("gateway    listens since 2026-11-23 ")
+    assert "for telegram; 0 wait and 0 run (process 4242, " in gateway
+    assert trigger.startswith("trigger    the last tick was ")
+    assert reminders.startswith("reminders  1; the next is pills, at ")
+    assert (waiting, day) == ("waiting    nothing", "24 hours   nothing fired")
+    done = run(place)
+    assert done.exit_code == 1
+    assert done.output.startswith("gateway    does not answer\n")
+    assert done.output.splitlines()[-1].startswith("to mend    no gateway listens at ")
+
+
+def test_the_commands_json_is_one_object_with_the_same(place: Place) -> None:
+    now_well(place)
+    with place.gateway(answering()):
+        done = run(place, "--json")
+    found = json.loads(done.output)
+    assert (done.exit_code, found["ok"], found["attention"]) == (0, True, [])
+    assert found["gateway"]["listening"] is True
+    assert found["gateway"]["since"] == "2026-11-23T09:00:00Z"
+    assert found["trigger"]["late"] is False
+    assert (found["reminders"], found["next"]["reminder"]) == (1, "pills")
+    damaged_ledger(place)
+    done = run(place, "--json")
+    found = json.loads(done.output)
+    assert (done.exit_code, found["ok"]) == (1, False)
+    assert (found["gateway"]["listening"], found["trigger"]["last_tick"]) == (False, None)
+
+
+@pytest.mark.parametrize("breaks", [damaged_ledger, broken_file, no_tick, ahead, late, put_aside])
+def test_the_command_survives_each_trouble(place: Place, breaks: Break) -> None:
+    now_well(place)
+    breaks(place)
+    done = run(place)
+    assert done.exit_code == 1
+    assert not isinstance(done.exception, Exception) or isinstance(done.exception, SystemExit)
+    if breaks is damaged_ledger:
+        assert "trigger    when the last tick ran can't be read\n" in done.output
+    if breaks is broken_file:
+        assert "the last good version stays in force" in done.output
+
+
+def test_many_gaps_are_summed_up(place: Place) -> None:
+    now = int(time.time())
+    now_well(place)
+    with closing(Ledger(place.paths.ledger)) as ledger:
+        for number in range(10):
+            ledger.note_gap(now - 7200 + 600 * number, now - 7200 + 600 * number + 300)
+    [line] = [line for line in run(place).output.splitlines() if line.startswith("no tick")]
+    assert line.count("(5 min)") == 3
+    assert line.endswith("and 7 times before that, 35 min in all")
+
+
+def test_what_the_gateway_says_reaches_the_terminal_only_escaped(place: Place) -> None:
+    now_well(place)
+    with place.gateway(answering(channels=["a\x1b[31m\u202e"], since="\x1b]0;x\x07", version="\x9b1m")):
+        done = run(place)
+    assert not any(character in done.output for character in "\x1b\x07\x9b\u202e")
+
+
+def test_the_error_of_an_inbox_that_cannot_be_read_hides_nothing_else(place: Place) -> None:
+    Path(place.paths.inbox).write_bytes(b"nonsense" * 4096)
+    with place.gateway(answering()):
+        found: Status = look(place.paths, NOON)
+    assert found.gateway is not None
+    assert found.next_fire is not None
+    [said] = found.attention
+    assert "see `bub-cron doctor`" in said
+
+
+def test_sqlite_is_asked_for_nothing_that_a_rollback_journal_would_notice(place: Place) -> None:
+    """A tick that writes while status looks is not in its way."""
+    with closing(sqlite3.connect(place.paths.ledger, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with place.gateway(answering()):
+            assert attention(place) == []
