@@ -12,9 +12,11 @@ from bub_cron.trigger import client, tick
 class Timed(client.Connection):
     """A connection that tells how long an exchange takes."""
 
-    def exchange(self, lines: list[bytes], on_answer: Callable[[dict[str, Any]], None]) -> None:
+    def exchange(
+        self, lines: list[bytes], on_answer: Callable[[dict[str, Any]], None], patience: float | None = None
+    ) -> None:
         began = time.perf_counter()
-        super().exchange(lines, on_answer)
+        super().exchange(lines, on_answer, patience)
         print(len(lines), time.perf_counter() - began)
 
 

@@ -81,6 +81,17 @@ def text(column: str) -> str:
     return f"CHECK (typeof({column}) IN ('text', 'null'))"
 
 
+def made_anew(table: str, create: str) -> tuple[str, ...]:
+    """Return the statements of a migration that make a table anew, with the same columns, and keep its rows."""
+    return (
+        f"CREATE TEMP TABLE former AS SELECT * FROM {table}",  # noqa: S608
+        f"DROP TABLE {table}",
+        create,
+        f"INSERT INTO {table} SELECT * FROM former",  # noqa: S608
+        "DROP TABLE former",
+    )
+
+
 def check_whole(connection: sqlite3.Connection, path: str, schema: tuple[str, ...]) -> None:
     """Look through the whole store, and raise `DamagedStoreError` if anything in it is not as it was written.
 

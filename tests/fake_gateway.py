@@ -49,6 +49,8 @@ def ending(**last_word: Any) -> Script:
     """Make a script that accepts, and follows with a last word if the request waits for one."""
 
     def script(request: Message) -> Sequence[Message]:
+        if "ping" in request:
+            return [{"status": "pong"}]
         first = {"id": request["id"], "status": "accepted"}
         return [first, {"id": request["id"], **last_word}] if request.get("wait", True) else [first]
 

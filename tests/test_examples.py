@@ -110,7 +110,7 @@ def test_doctor_reads_the_paths_that_stand_above_the_line(tmp_path: Path, monkey
     (tmp_path / "crontab").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     [trigger] = find_triggers()
-    assert trigger.environment == {"BUB_HOME": "/srv/bub"}
+    assert trigger.places.home == "/srv/bub"
     assert trigger.serves(find_paths({"BUB_HOME": "/srv/bub"}))
 
 

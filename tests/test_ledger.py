@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import version_1
 
+from bub_cron.errors import DamagedStoreError
 from bub_cron.store import open_store
-from bub_cron.trigger.ledger import APPLICATION_ID, SCHEMA, Ledger
-from bub_cron.wire import Request, parse_request
+from bub_cron.trigger.ledger import APPLICATION_ID, Ledger, mend
+from bub_cron.wire import Request, iso, parse_request
 
 NOON = 1_795_608_000  # 2026-11-25T12:00:00Z
 HOUR = 3600
@@ -268,13 +270,28 @@ def test_gaps_are_noted_once_and_pruned_with_the_rest(ledger: Ledger) -> None:
 
 def test_a_ledger_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
     path = str(tmp_path / "old.db")
-    before = tuple(statement for statement in SCHEMA if "CREATE TABLE gaps" not in statement)
-    store = open_store(path, application_id=APPLICATION_ID, version=1, schema=before, journal="DELETE")
-    store.execute("UPDATE tick SET last_tick = ?", (NOON,))
+    store = open_store(path, application_id=APPLICATION_ID, version=1, schema=version_1.LEDGER, journal="DELETE")
+    store.execute("UPDATE tick SET last_tick = ?, signature = 'x'", (NOON,))
+    store.execute("INSERT INTO reminders VALUES ('a', 'every 60', '{}', 1, 60, 'all', ?)", (NOON + 60,))
+    row = (f"a@{iso(NOON)}", "a", NOON, 1, NOON + 60, "{}", "due", None, 0, NOON, NOON, None)
+    store.execute("INSERT INTO firings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     store.close()
+    for _ in range(2):
+        with closing(Ledger(path)) as ledger:
+            assert ledger.tick_row() == (NOON, "x", None, None)
+            assert ledger.reminders() == {"a": ("every 60", "{}", 1, 60, "all", NOON + 60)}
+            assert [firing.id for firing in ledger.due()] == [row[0]]
+            ledger.note_gap(NOON, NOON + HOUR)
+            ledger.check()
+
+
+def test_a_ledger_of_the_version_before_that_is_damaged_is_not_brought_up_to_date_but_mended(tmp_path: Path) -> None:
+    path = str(tmp_path / "old.db")
+    store = open_store(path, application_id=APPLICATION_ID, version=1, schema=version_1.LEDGER, journal="DELETE")
+    store.execute("UPDATE tick SET last_tick = 'noon'")
+    store.close()
+    with pytest.raises(DamagedStoreError):
+        Ledger(path)
+    assert "was damaged" in str(mend(path, NOON))
     with closing(Ledger(path)) as ledger:
-        assert ledger.tick_row()[0] == NOON
-        ledger.note_gap(NOON, NOON + HOUR)
-        ledger.check()
-    with closing(Ledger(path)) as ledger:
-        ledger.check()
+        assert ledger.tick_row()[0] == NOON - 60

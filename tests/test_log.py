@@ -125,7 +125,7 @@ def test_gaps_outside_of_what_is_asked_for_are_left_out(place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("ago", "said"),
-    [(30, ""), (150, "no tick has run since "), (None, "no tick has ever run here: see `bub-cron install`\n")],
+    [(30, ""), (150, "no tick has run since "), (None, "")],  # who only pokes the socket needs no tick
 )
 def test_that_no_tick_comes_any_more_is_said(place: Place, ago: int | None, said: str) -> None:
     if ago is not None:

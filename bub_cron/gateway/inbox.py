@@ -62,7 +62,7 @@ from loguru import logger
 
 from bub_cron import salvage
 from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, described
-from bub_cron.store import ERRORS, Transaction, check_whole, instant, number, open_store, store_error, text
+from bub_cron.store import ERRORS, Transaction, check_whole, instant, made_anew, number, open_store, store_error, text
 from bub_cron.wire import (
     ACCEPTED,
     COMMAND,
@@ -83,10 +83,9 @@ from bub_cron.wire import (
 )
 
 APPLICATION_ID = 0x62634958  # "bcIX"
-VERSION = 1
+VERSION = 2
 # The checks say what a whole row is: a damaged store's rows come over only if they pass.
-SCHEMA = (
-    f"""
+_FIRINGS = f"""
 CREATE TABLE firings (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of acceptance
     id          TEXT NOT NULL UNIQUE {text("id")},
@@ -110,12 +109,21 @@ CREATE TABLE firings (
     started_at  REAL {instant("started_at", "real")},
     finished_at REAL {instant("finished_at", "real")}
 )
-""",
+"""
+_INDEXES = (
     "CREATE INDEX firings_open ON firings (seq) WHERE state IN ('accepted', 'running', 'retrying')",
     "CREATE INDEX firings_reminder ON firings (reminder, seq)",
+)
+SCHEMA = (
+    _FIRINGS,
+    *_INDEXES,
     # The reminders whose failure their chats have heard of, or are to hear of.
     "CREATE TABLE told (reminder TEXT PRIMARY KEY, firing TEXT NOT NULL, begun INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
 )
+_MIGRATIONS = {
+    # Version 1 had no checks.
+    1: (*made_anew("firings", _FIRINGS), *_INDEXES),
+}
 
 _COLUMNS = (
     "id, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,"
@@ -665,7 +673,9 @@ class Inbox:
 
 
 def _make(path: str) -> sqlite3.Connection:
-    return open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="WAL")
+    return open_store(
+        path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="WAL", migrations=_MIGRATIONS
+    )
 
 
 def _keep_log(connection: sqlite3.Connection, keep: bool) -> None:

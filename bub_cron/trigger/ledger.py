@@ -30,7 +30,7 @@ Kept true here:
 from __future__ import annotations
 
 from bub_cron.errors import DamagedStoreError
-from bub_cron.store import FAR, Transaction, check_whole, instant, number, open_store, text
+from bub_cron.store import FAR, Transaction, check_whole, instant, made_anew, number, open_store, text
 from bub_cron.wire import ACCEPTED, DUE, MAX_DURATION, MISSED, REJECTED, firing_id, iso
 
 TYPE_CHECKING = False
@@ -51,8 +51,7 @@ CREATE TABLE gaps (
     ended       INTEGER NOT NULL {instant("ended")}     -- the first tick after it
 )
 """
-SCHEMA = (
-    f"""
+_TICK = f"""
 CREATE TABLE tick (
     one         INTEGER PRIMARY KEY CHECK (one = 1),
     last_tick   INTEGER {instant("last_tick")}, -- instants are seconds since the epoch
@@ -62,8 +61,8 @@ CREATE TABLE tick (
     trouble     TEXT,       -- what the last tick had to say
     said_at     INTEGER {instant("said_at")} -- when that was last printed
 )
-""",
-    f"""
+"""
+_REMINDERS = f"""
 CREATE TABLE reminders (
     name        TEXT PRIMARY KEY {text("name")},
     schedule    TEXT NOT NULL {text("schedule")},      -- as schedule.encode() writes it
@@ -73,8 +72,8 @@ CREATE TABLE reminders (
     catch_up    TEXT NOT NULL CHECK (catch_up IN ('latest', 'all')),
     next_at     INTEGER {instant("next_at")} -- the first fire time that is not yet recorded
 ) WITHOUT ROWID
-""",
-    f"""
+"""
+_FIRINGS = f"""
 CREATE TABLE firings (
     id           TEXT PRIMARY KEY {text("id")},
     reminder     TEXT NOT NULL {text("reminder")},
@@ -90,15 +89,24 @@ CREATE TABLE firings (
     settled_at   INTEGER {instant("settled_at")},
     CHECK (state <> 'due' OR id = reminder || '@' || strftime('%Y-%m-%dT%H:%M:%SZ', fire_time, 'unixepoch'))
 )
-""",
-    _GAPS,
+"""
+_INDEXES = (
     "CREATE INDEX reminders_next ON reminders (next_at)",
     "CREATE INDEX firings_due ON firings (fire_time) WHERE state = 'due'",
     "CREATE INDEX firings_reminder ON firings (reminder, fire_time)",
     "CREATE INDEX firings_time ON firings (fire_time)",
-    "INSERT INTO tick (one) VALUES (1)",
 )
-_MIGRATIONS = {1: (_GAPS,)}
+SCHEMA = (_TICK, _REMINDERS, _FIRINGS, _GAPS, *_INDEXES, "INSERT INTO tick (one) VALUES (1)")
+_MIGRATIONS = {
+    # Version 1 had no checks, and no gaps.
+    1: (
+        *made_anew("tick", _TICK),
+        *made_anew("reminders", _REMINDERS),
+        *made_anew("firings", _FIRINGS),
+        _GAPS,
+        *_INDEXES,
+    ),
+}
 
 
 def _open(path: str) -> sqlite3.Connection:
