@@ -55,13 +55,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from loguru import logger
 
 from bub_cron import salvage
-from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, described
+from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, described, one_line
 from bub_cron.store import ERRORS, Transaction, check_whole, instant, number, open_store, store_error, text
 from bub_cron.wire import (
     ACCEPTED,
@@ -121,6 +121,7 @@ _COLUMNS = (
     "id, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,"
     " not_before, accepted_at, started_at, finished_at"
 )
+_WITHOUT_REPLY = _COLUMNS.replace(" reply,", " NULL,")
 # The errors of attempts whose end nobody saw.
 LOST_IN_CRASH = "the gateway ended in the middle of the turn"
 LOST_IN_STOP = "the gateway stopped in the middle of the turn"
@@ -169,19 +170,19 @@ class Firing:
     to: str
     session: str
     kind: str
-    body: str
+    body: str = field(repr=False)  # texts of messages are for no log
     expires: float
     attempts_allowed: int
     timeout: float
     reply_mode: str
     quiet: bool
     model: str | None
-    context: dict[str, str]
+    context: dict[str, str] = field(repr=False)
     state: str
     attempts: int
     sends: int
     sending: bool
-    reply: str | None
+    reply: str | None = field(repr=False)
     error: str | None
     not_before: float | None
     accepted_at: float
@@ -273,6 +274,7 @@ class Inbox:
     async def accept(self, request: Request, now: float) -> tuple[Firing, bool]:
         """Take a request in; return (the firing as it stands, whether it is new).
 
+        One that has its last word already comes without its reply: thousands may be asked for at once.
         Raises `DifferentContentError` for a known id with other content, `FullError` when there is no room.
         """
         content = request.content()
@@ -284,13 +286,14 @@ class Inbox:
     def _accept(
         self, connection: sqlite3.Connection, request: Request, content: str, now: float
     ) -> tuple[Firing, bool]:
-        row = connection.execute(f"SELECT {_COLUMNS} FROM firings WHERE id = ?", (request.id,)).fetchone()  # noqa: S608
+        row = connection.execute(f"SELECT {_WITHOUT_REPLY} FROM firings WHERE id = ?", (request.id,)).fetchone()  # noqa: S608
         if row is not None:
             if row[6] != content:
                 raise DifferentContentError(
                     f"the id {request.id} is known already, with other content; the firing is untouched"
                 )
-            return _firing(row), False
+            firing = _firing(row)
+            return firing if firing.has_last_word else self._get(connection, request.id), False
         if self._open_count is None:
             self._open_count = _count_open(connection)
         if self._open_count >= self._most_open:
@@ -356,7 +359,7 @@ class Inbox:
             try:
                 _firing(row)
             except (ValueError, KeyError, TypeError) as error:
-                logger.error("cron.unreadable id={} {}", row[0], described(error))
+                logger.error("cron.unreadable id={} {}", one_line(str(row[0])), described(error))
                 change = "UPDATE firings SET state = ?, content = ?, error = ?, finished_at = ? WHERE id = ?"
                 why = "its record in the inbox was damaged: what it was to do can't be read any more"
                 connection.execute(change, (FAILED, _NOTHING, why, now, row[0]))

@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     """Parse the arguments and fuzz until the runs are done."""
-    import atheris  # type: ignore[import-not-found]
+    import atheris
 
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("target", choices=["requests", "reminders", "schedules"])
@@ -25,9 +25,9 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=20261123)
     given = arguments.parse_args()
 
-    sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+    sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
     with atheris.instrument_imports(include=["bub_cron"]):
-        import targets
+        from fuzz import targets
 
     corpus = HERE / "corpus" / given.target
     longest = {"requests": 4096, "reminders": 2048, "schedules": 512}[given.target]

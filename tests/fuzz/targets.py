@@ -6,7 +6,7 @@ Used by the fuzzer (run.py, millions of inputs) and by tests/test_fuzz.py (the c
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
+from itertools import islice, pairwise
 
 from bub_cron import wire
 from bub_cron.errors import FileFaultsError, RequestError, ScheduleError
@@ -116,7 +116,7 @@ def _schedule_is_sound(schedule: Schedule) -> None:
     assert following > NOW
     times = list(islice(fire_times(schedule, NOW, following + 86400), 10))
     assert times[0] == following
-    assert all(earlier < later for earlier, later in zip(times, times[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(times))
 
 
 def _is_a_plain_line(text: str, longest: int) -> None:
