@@ -152,7 +152,18 @@ def whole_characters(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def one_line(text: str, most: int = 300) -> str:
+    """Return a text as one line of at most `most` printable characters.
+
+    What a terminal would obey, or what changes the order in which it shows the rest, is written as an escape.
+    """
+    words = whole_characters(" ".join(text[: 4 * most].split())[:most])
+    if not words.isprintable():
+        words = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    return words[:most]
+
+
 def described(error: BaseException, most: int = 300) -> str:
-    """Return an exception as one line of at most about `most` characters: its type, and its text where it has one."""
-    text = whole_characters(" ".join(str(error).split())[:most])
+    """Return an exception as one printable line of about `most` characters: its type, and its text where it has one."""
+    text = one_line(str(error), most)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

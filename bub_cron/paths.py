@@ -62,12 +62,91 @@ def _absolute(path: str) -> str:
 
 
 def make_private_directory(path: str) -> None:
-    """Create a directory of mode 0700, with its parents, unless it is there already; OSError passes through."""
+    """Create a directory of mode 0700, with its parents, unless it is there already; OSError passes through.
+
+    One in which others than this user and root could put, replace or remove something is refused, with PermissionError.
+    """
+    _make(path, 0o700)
+    if unsafe := why_unsafe(path):
+        raise PermissionError(1, unsafe)
+
+
+def _make(path: str, mode: int) -> None:
     if os.path.isdir(path):
         return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    _make(os.path.dirname(path), 0o755)  # not what os.makedirs gives them: with a umask of 0 that lets all others write
     try:
-        os.mkdir(path, 0o700)
+        os.mkdir(path, mode)
     except FileExistsError:  # another process was quicker
         if not os.path.isdir(path):
             raise
+
+
+# The bits of st_mode, without the module `stat`.
+_KIND, _LINK, _STICKY, _GROUP_WRITES, _OTHERS_WRITE = 0o170000, 0o120000, 0o1000, 0o020, 0o002
+_MOST_LINKS = 40
+
+
+def why_unsafe(directory: str) -> str | None:
+    """Return who else could put, replace or remove something in a directory, as a sentence; None if nobody could.
+
+    Each part of the path, and of the links that it leads through, must belong to root or this user, and nobody else may
+    write there. Above the directory itself a sticky one, as /tmp is, will do: what is ours there nobody can take away.
+    Root also trusts whom root, or one it trusts, gave a place where nobody else writes, as /home/bub.
+    """
+    trusted = {0, os.geteuid()}
+    parts, here, links, given = _parts(directory), "/", 0, True
+    while parts:
+        part = parts.pop(0)
+        place = os.path.join(here, part)
+        found = os.lstat(place)
+        if found.st_uid not in trusted:
+            if os.geteuid() != 0 or not given:
+                return f"{place} belongs to another user (uid {found.st_uid}), who could replace what is in it"
+            trusted.add(found.st_uid)
+        if found.st_mode & _KIND == _LINK:
+            links += 1
+            if links > _MOST_LINKS:
+                return f"{directory} leads through too many symbolic links"
+            target = os.readlink(place)
+            here, given = ("/", True) if target.startswith("/") else (here, given)
+            parts[:0] = _parts(target)
+            continue
+        given = not others_write(found, place)
+        if not given and (not parts or not found.st_mode & _STICKY):
+            mode = found.st_mode & 0o7777
+            return f"others may write in {place} (mode {mode:04o}); run: chmod go-w {place}"
+        here = place
+    return None
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in {"", "."}]
+
+
+def others_write(found: os.stat_result, where: str | int) -> bool:
+    """Tell whether others than its owner and root may write to what was found at a path or a descriptor.
+
+    The group counts as others unless it is root's, or the owner's private one: of the owner's name, with nobody else in
+    it. Where that is the custom, files are made writable by the group, and that means nothing.
+    """
+    if found.st_mode & _OTHERS_WRITE:
+        return True
+    if not found.st_mode & _GROUP_WRITES:
+        return False
+    try:
+        os.getxattr(where, "system.posix_acl_access")
+    except OSError:
+        pass  # no access list, or no such thing here
+    else:
+        return True  # then the group's bits are the most that any of the list may do
+    if found.st_gid == 0:
+        return False
+    import grp
+    import pwd
+
+    try:
+        owner, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
+    except KeyError:
+        return True
+    return owner.pw_gid != found.st_gid or owner.pw_name != group.gr_name or bool(set(group.gr_mem) - {owner.pw_name})

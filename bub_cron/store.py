@@ -1,6 +1,8 @@
 """Open one of the two SQLite stores: private from the first instant, of a known kind and version, with full sync.
 
 Kept true here:
+- A store is only ever in a directory where nobody else may write, is no symbolic link, and is refused if others may write
+  it: what it says is done.
 - A store of a newer version, or of another program, is never written to; what goes wrong is a `StoreError` that names the
   file and says what to do.
 - A store comes into being whole, under its name, in one step: an empty or cut one is damaged, never "a new one".
@@ -12,9 +14,10 @@ Both sides use this, each for its own store.
 
 import os
 import sqlite3
+from errno import ELOOP
 
-from bub_cron.errors import DamagedStoreError, StoreError
-from bub_cron.paths import make_private_directory
+from bub_cron.errors import DamagedStoreError, StoreError, one_line
+from bub_cron.paths import make_private_directory, others_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,14 +158,26 @@ def _remove_if_there(path: str) -> None:
 
 
 def _look_at_header(path: str, application_id: int, version: int) -> None:
-    """Raise `DamagedStoreError` if the file begins as no store of ours ever does; OSError if it may not be written.
+    """Raise `DamagedStoreError` if the file begins as no store of ours ever does; OSError if it may not be written, leads
+    elsewhere, or others may write it, too.
 
     SQLite takes some of these bytes at their word: it would read texts as UTF-16, or refuse to write with no word of
     damage. Where a journal or a log lies beside it, the first page may be in there, and only SQLite can tell. What
     another program, or a newer version, has marked as its own is left for `_version` to refuse.
     """
-    file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno == ELOOP:
+            raise StoreError(
+                f"{path} is a symbolic link: set BUB_CRON_STATE to the directory that it leads to"
+            ) from error
+        raise
+    try:
+        if others_write(os.fstat(file), file):
+            raise StoreError(
+                f"{path} may have been written by others, so what it says is not believed: look at it, then chmod 600 {path}"
+            )
         header = os.pread(file, 100, 0)
     finally:
         os.close(file)
@@ -227,8 +242,8 @@ def store_error(path: str, error: Exception) -> StoreError:
         return StoreError(f"{path}: {error.strerror or error}")
     # The primary code is in the low byte.
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
-        return DamagedStoreError(f"{path} is damaged: {error}")
-    return StoreError(f"{path}: {error}")
+        return DamagedStoreError(f"{path} is damaged: {one_line(str(error))}")
+    return StoreError(f"{path}: {one_line(str(error))}")
 
 
 class Transaction:

@@ -62,6 +62,7 @@ _RESERVED_CONTEXT = frozenset({"channel", "chat_id", "model"})
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _ONE_DAY = 86400
 MAX_DURATION = 366 * _ONE_DAY
+_LAST_INSTANT = 253402300799  # the last second of the year 9999
 
 
 def parse_duration(text: str) -> int:
@@ -255,11 +256,13 @@ def _check_reminder(value: object) -> str:
 
 def _check_expires(value: object) -> float:
     if isinstance(value, str):
-        return parse_instant(value)
+        value = parse_instant(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _wrong_type("an instant like 2026-12-01T07:30:00Z", value)
-    if not 0 <= value <= 253402300799:  # the last second of the year 9999
-        raise ValueError("is out of range")
+    # A text may lie outside, too: of the year 1, or of the last second but with a fraction or an offset. The inbox would
+    # not take it, and what it doesn't take it holds for damage.
+    if not 0 <= value <= _LAST_INSTANT:
+        raise ValueError("is out of range; write an instant from 1970 to 9999")
     return float(value)
 
 

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 from fake_bub import House, elapsed, hang, house, now, run, settle, takes
 
+from bub_cron.gateway import connection as connection_module
 from bub_cron.gateway import listener as listener_module
 from bub_cron.gateway.address import AddressError, BoundSocket
+from bub_cron.gateway.commands import CommandRule
 from bub_cron.gateway.listener import Listener
 from bub_cron.wire import MAX_LINE
 
@@ -84,13 +86,12 @@ class Door:
 async def door(path: Path, **options: Any) -> AsyncIterator[Door]:
     settings: dict[str, Any] = {
         "uids": frozenset(),
-        "allow_commands": False,
-        "command_prefix": ",",
         "about": lambda: {"pid": 42},
     }
     most_open = options.pop("most_open", 100_000)
     async with house(path, most_open=most_open) as home:
-        listener = Listener(home.inbox, home.runner, now=now, **{**settings, **options})
+        rule = CommandRule(options.pop("command_prefix", ","), allowed=options.pop("allow_commands", False))
+        listener = Listener(home.inbox, home.runner, rule=rule, now=now, **{**settings, **options})
         bound = BoundSocket(str(path / "s"), 0o600)
         await listener.start(bound)
         made = Door(home, path / "s", listener)
@@ -469,8 +470,8 @@ def test_a_caller_that_never_reads_delays_nobody(path: Path) -> None:
 
 
 def test_one_caller_has_only_so_many_requests_unanswered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_module, "_MOST_AT_ONCE", 1)
-    monkeypatch.setattr(listener_module, "_MOST_BATCHES", 3)
+    monkeypatch.setattr(connection_module, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(listener_module, "_MOST_UNANSWERED", 3)
 
     async def test(made: Door) -> None:
         caller = await made.call()
@@ -559,7 +560,7 @@ def test_the_kernel_says_who_talks(path: Path) -> None:
         seen: list[int] = []
 
         def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            seen.append(listener_module._peer_uid(writer))
+            seen.append(listener_module._peer_uid(writer.get_extra_info("socket")))
             writer.close()
 
         server = await asyncio.start_unix_server(connected, str(path / "other"))

@@ -676,7 +676,9 @@ def test_more_that_waits_is_no_other_trouble(place: Place) -> None:
 def test_a_file_that_could_not_be_read_is_read_when_it_can_be() -> None:
     with tempfile.TemporaryDirectory() as home:
         place = Place(Path(home))
-        os.chmod(home, 0o777)  # noqa: S103 - another user makes the state directory here
+        os.chmod(home, 0o755)  # noqa: S103 - another user's state directory lies in here
+        os.mkdir(place.paths.state, 0o700)
+        os.chown(place.paths.state, 65534, 65534)
         place.write(file("every: 1m"), NOON)
         os.chmod(place.paths.file, 0o600)
         os.seteuid(65534)

@@ -113,14 +113,15 @@ def _follow(connection: Connection, request: dict[str, Any], *, wait: bool) -> d
 def _progress(answer: dict[str, Any], seconds: float) -> str:
     what = {ACCEPTED: "waits for its turn", RUNNING: "is running", RETRYING: "failed and will be tried again"}
     state = what.get(str(answer.get("status")), "asking the gateway")
-    attempts = answer.get("attempts", 0)
+    attempts = answer.get("attempts")
+    attempts = attempts if isinstance(attempts, int) else 0
     return f"it {state}, {terminal.span(seconds)}{f' (attempt {attempts})' if attempts > 1 else ''}"
 
 
 def _show_answer(answer: dict[str, Any], request: dict[str, Any]) -> None:
     status = str(answer.get("status"))
     words = [status, "to" if status.endswith("delivered") else "for", str(request["to"])]
-    if "seconds" in answer:
+    if isinstance(answer.get("seconds"), int | float):
         words += ["in", terminal.span(answer["seconds"])]
     out = terminal.console()
     out.print(terminal.outcome(words[0]), terminal.clean(f"{' '.join(words[1:])} ({answer.get('id')})"), soft_wrap=True)

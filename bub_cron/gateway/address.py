@@ -1,21 +1,24 @@
 """The socket's place in the file system: who owns it, and how it comes into being.
 
 Kept true here: one process at a time owns a place (an flock beside it, which ends with the process, whatever ends it);
-the socket has its final mode from the first instant at which anybody can connect; a stale socket is replaced in one step,
+the socket has its final mode from the first instant at which anybody can connect; it and its lock are only ever in a
+directory where nobody else may write; a stale socket is replaced in one step,
 and nothing that is not a stale socket is ever removed.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
 import stat
 
 from bub_cron.errors import BubCronError
-from bub_cron.paths import make_private_directory
+from bub_cron.paths import make_private_directory, why_unsafe
 
 _LONGEST_ADDRESS = 107  # bytes, Linux's sun_path less its final NUL
+_BACKLOG = 1024  # callers that wait to be let in
 
 
 class TakenError(BubCronError):
@@ -35,20 +38,47 @@ class Ownership:
 
     def __init__(self, path: str) -> None:
         """Take the lock; raise `TakenError` if another process has it."""
-        make_private_directory(os.path.dirname(path))
-        self._fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
-            os.close(self._fd)
-            raise TakenError(path, holder) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            make_private_directory(os.path.dirname(path))
+            self._fd = _lock(path)
+        except TakenError:
+            raise
+        except OSError as error:
+            where, link = error.filename or path, error.errno == errno.ELOOP
+            why = "it is a symbolic link: remove it" if link else error.strerror or error
+            raise AddressError(f"can't own {path}: {where}: {why}") from error
 
     def release(self) -> None:
         """Let go. The lock file stays: removing it would let two processes lock two files of one name."""
         os.close(self._fd)
+
+
+def _lock(path: str) -> int:
+    lock = f"{path}.lock"
+    while True:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(fd, lock):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                return fd
+        except BlockingIOError as error:
+            holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise TakenError(path, holder if holder.isdigit() else "") from error
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(fd)  # somebody removed it in between: a lock on what has no name keeps nobody out
+
+
+def _is_at(fd: int, path: str) -> bool:
+    found = os.fstat(fd)
+    try:
+        return _identity(path) == (found.st_dev, found.st_ino)
+    except FileNotFoundError:
+        return False
 
 
 class BoundSocket:
@@ -58,7 +88,6 @@ class BoundSocket:
         """Bind and listen; raise `AddressError`. The caller holds the `Ownership` of `path`."""
         self._path = path
         self._mode = mode
-        _refuse_what_is_not_stale(path)
         # Bound under another name and moved into place: so nobody can connect before the mode is right, and a stale
         # socket is replaced without an instant in which there is none.
         early = f"{path}.new"
@@ -68,17 +97,18 @@ class BoundSocket:
                 f"{path} is too long for a socket ({len(os.fsencode(path))} bytes, at most {longest}):"
                 " set BUB_CRON_SOCKET to a shorter path, for the gateway and for the tick"
             )
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _unlink_socket(early)  # left by a crash between bind and rename
-            self.socket.bind(early)
-            os.chmod(early, mode)
-            self.socket.listen(1024)
-            self.socket.setblocking(False)
-            os.rename(early, path)
-            self._identity = _identity(path)
+            if unsafe := why_unsafe(os.path.dirname(path)):
+                raise AddressError(f"can't listen at {path}: {unsafe}")
+            _refuse_what_is_not_stale(path)
+            self.socket = _listening(early, mode)
+            try:
+                os.rename(early, path)
+                self._identity = _identity(path)
+            except OSError:
+                self.socket.close()
+                raise
         except OSError as error:
-            self.socket.close()
             raise AddressError(f"can't listen at {path}: {error.strerror or error}") from error
 
     def again(self) -> BoundSocket:
@@ -96,6 +126,20 @@ class BoundSocket:
         """Remove the socket file if it is still ours."""
         if self.is_there():
             os.unlink(self._path)
+
+
+def _listening(path: str, mode: int) -> socket.socket:
+    _unlink_socket(path)  # left by a crash between bind and rename
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(path)
+        os.chmod(path, mode)
+        listening.listen(_BACKLOG)  # only now can anybody connect
+        listening.setblocking(False)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def _refuse_what_is_not_stale(path: str) -> None:

@@ -30,8 +30,9 @@ from dotenv import dotenv_values, find_dotenv
 from loguru import logger
 
 from bub_cron import __version__
-from bub_cron.errors import BubCronError, described
+from bub_cron.errors import described
 from bub_cron.gateway.address import BoundSocket, Ownership, TakenError
+from bub_cron.gateway.commands import CommandRule
 from bub_cron.gateway.delivery import Channels, Delivery
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.listener import Listener
@@ -122,6 +123,7 @@ class CronChannel(Lifecycle):
         await inbox.open()
         stack.push_async_callback(inbox.close)
         delivery = Delivery(self._framework, manager)
+        rule = CommandRule(str(get_value("command_prefix", ",")), allowed=settings.allow_commands)
         runner = Runner(
             inbox,
             self._turns,
@@ -129,6 +131,7 @@ class CronChannel(Lifecycle):
             self._users,
             max_concurrent=settings.max_concurrent,
             remember=Memory(self._framework).note,
+            refusal=rule.refusal,
         )
         for firing in await inbox.recover(runner.now(), attempt_delay):
             runner.take(firing)
@@ -140,8 +143,7 @@ class CronChannel(Lifecycle):
             inbox,
             runner,
             uids=settings.uids,
-            allow_commands=settings.allow_commands,
-            command_prefix=str(get_value("command_prefix", ",")),
+            rule=rule,
             about=lambda: _about(delivery, since, settings),
         )
         stack.push_async_callback(listener.close)
@@ -161,8 +163,9 @@ async def _chores(listener: Listener, inbox: Inbox, settings: CronSettings, now:
             if looks % _LOOKS_A_DAY == 0:
                 await inbox.prune(now() - settings.keep_days * 86400)
             await listener.look_after_place()
-        except BubCronError as error:
-            logger.warning("cron.chores: {}", error)
+        except Exception as error:
+            # Whatever it was (a fault of ours, too): the next look may be the one that finds the socket gone.
+            logger.warning("cron.chores: {}", described(error))
         looks += 1
         await asyncio.sleep(_LOOK_SECONDS)
 

@@ -55,13 +55,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from loguru import logger
 
 from bub_cron import salvage
-from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, described
+from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, described, one_line
 from bub_cron.store import ERRORS, Transaction, check_whole, instant, made_anew, number, open_store, store_error, text
 from bub_cron.wire import (
     ACCEPTED,
@@ -129,6 +129,7 @@ _COLUMNS = (
     "id, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,"
     " not_before, accepted_at, started_at, finished_at"
 )
+_WITHOUT_REPLY = _COLUMNS.replace(" reply,", " NULL,")
 # The errors of attempts whose end nobody saw.
 LOST_IN_CRASH = "the gateway ended in the middle of the turn"
 LOST_IN_STOP = "the gateway stopped in the middle of the turn"
@@ -178,19 +179,19 @@ class Firing:
     to: str
     session: str
     kind: str
-    body: str
+    body: str = field(repr=False)  # texts of messages are for no log
     expires: float
     attempts_allowed: int
     timeout: float
     reply_mode: str
     quiet: bool
     model: str | None
-    context: dict[str, str]
+    context: dict[str, str] = field(repr=False)
     state: str
     attempts: int
     sends: int
     sending: bool
-    reply: str | None
+    reply: str | None = field(repr=False)
     error: str | None
     not_before: float | None
     accepted_at: float
@@ -308,11 +309,12 @@ def _started(connection: sqlite3.Connection) -> dict[str, list[tuple[float, str]
     return found
 
 
-def _rows_of(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+def _rows_of(connection: sqlite3.Connection, ids: Sequence[str], columns: str = _COLUMNS) -> dict[str, tuple[Any, ...]]:
     found: dict[str, tuple[Any, ...]] = {}
     for start in range(0, len(ids), _MOST_IDS):
         some = ids[start : start + _MOST_IDS]
-        query = f"SELECT {_COLUMNS} FROM firings WHERE id IN ({', '.join('?' * len(some))})"  # noqa: S608
+        marks = ", ".join("?" * len(some))
+        query = f"SELECT {columns} FROM firings WHERE id IN ({marks})"  # noqa: S608
         found |= {row[0]: row for row in connection.execute(query, some)}
     return found
 
@@ -362,7 +364,9 @@ class Inbox:
     ) -> list[Accepted]:
         if self._open_count is None:
             self._open_count = _count_open(connection)
-        known = _rows_of(connection, [request.id for request in requests])
+        known = _rows_of(connection, [request.id for request in requests], _WITHOUT_REPLY)
+        # Those that have their last word come without their replies: thousands may be asked for at once.
+        known |= _rows_of(connection, [firing for firing, row in known.items() if row[8] not in LAST_WORDS])
         busy = _started(connection) if any(map(_minds_overlap, requests)) else {}
         done: list[Accepted] = []
         rows: list[tuple[Any, ...]] = []
@@ -436,7 +440,7 @@ class Inbox:
             try:
                 _firing(row)
             except (ValueError, KeyError, TypeError) as error:
-                logger.error("cron.unreadable id={} {}", row[0], described(error))
+                logger.error("cron.unreadable id={} {}", one_line(str(row[0])), described(error))
                 change = "UPDATE firings SET state = ?, content = ?, error = ?, finished_at = ? WHERE id = ?"
                 why = "its record in the inbox was damaged: what it was to do can't be read any more"
                 connection.execute(change, (FAILED, _NOTHING, why, now, row[0]))

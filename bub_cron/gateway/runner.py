@@ -22,6 +22,7 @@ from loguru import logger
 
 from bub_cron.errors import BubCronError, StoreError, described
 from bub_cron.gateway.delivery import Delivery, SendRefusedError, SendUnseenError
+from bub_cron.gateway.faults import log_fault
 from bub_cron.gateway.inbox import LOST_IN_STOP, Firing, Inbox, StaleFiringError
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.turns import GatewayStopsError, Reply, TurnFailedError, Turns
@@ -71,7 +72,9 @@ def _nth(delays: tuple[float, ...], number: int) -> float:
 
 
 class Runner:
-    """Drives firings. `remember` is told what was delivered; `now` gives epoch seconds; `sleep` waits seconds."""
+    """Drives firings. `remember` is told what was delivered; `refusal` gives why a firing may not run here (any more);
+    `now` gives epoch seconds; `sleep` waits seconds.
+    """
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Runner:
         *,
         max_concurrent: int,
         remember: Callable[[Firing], Awaitable[None]] | None = None,
+        refusal: Callable[[Firing], str | None] = lambda _: None,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -90,6 +94,7 @@ class Runner:
         self._delivery = delivery
         self._users = users
         self._remember = remember
+        self._refusal = refusal
         self.now = now
         self._sleep = sleep
         self._begun = asyncio.Event()
@@ -201,11 +206,11 @@ class Runner:
                 firing = await (self._attempt(firing) if firing.reply is None else self._deliver(firing))
         except GatewayStopsError as error:
             logger.info("cron.held id={} for the next start: {}", firing.id, error)
-        except StaleFiringError:
-            logger.exception("cron.stale id={}", firing.id)
+        except StaleFiringError as error:
+            log_fault(f"cron.stale id={firing.id}", error)
         except Exception as error:
             # A fault of ours. The firing must not hang without a word, nor may the gateway feel it.
-            logger.exception("cron.fault id={}", firing.id)
+            log_fault(f"cron.fault id={firing.id}", error)
             await self._end(firing, FAILED, f"a fault of bub-cron: {described(error)}")
         finally:
             self._drives.pop(firing.id, None)
@@ -225,6 +230,8 @@ class Runner:
     async def _attempt(self, firing: Firing) -> Firing:
         if refusal := self._delivery.refusal(firing.to):
             return await self._end(firing, UNDELIVERED, refusal)
+        if refusal := self._refusal(firing):
+            return await self._end(firing, FAILED, refusal)
         try:
             async with self._place(firing):
                 self._busy.add(firing.id)

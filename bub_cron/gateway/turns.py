@@ -6,7 +6,7 @@ Kept true here:
 - A normal return proves nothing. Error events in the stream, a model that gave nothing (Bub then returns the prompt as
   if it were the reply) and a stream that was never ours are told apart from a reply.
 - The reply is the text of the last step that has any: earlier steps' text is held back from the stream, so that Bub's
-  hooks that render a reply see only that, too.
+  hooks that render a reply see only that, too. Of a reply that has no end only the beginning is kept.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from bub.channels import ChannelMessage
 from bub.envelope import Envelope, content_of, field_of
 from bub.streaming import StreamEvent
 
-from bub_cron.errors import BubCronError, described, whole_characters
+from bub_cron.errors import BubCronError, described, one_line, whole_characters
 from bub_cron.gateway.inbox import Firing
-from bub_cron.wire import COMMAND, NO_REPLY, split_to
+from bub_cron.wire import COMMAND, NO_REPLY, Request, split_to
 
 CHANNEL = "cron"
 TURN_KEY = "_bub_cron_turn"  # Bub shows the model no context key that begins with "_"
 _SECONDS_TO_END_AFTER_CANCEL = 5.0
+MOST_REPLY = 65_536  # characters of a reply that are kept: many times what any chat shows in one message
+_MOST_ERRORS = 10
+_MOST_TOKENS = 1 << 53
 
 
 class TurnFailedError(BubCronError):
@@ -58,6 +61,29 @@ class _Turn:
     errors: list[str] = field(default_factory=list)
     tokens: int | None = None
 
+    def fail(self, error: str) -> None:
+        if len(self.errors) < _MOST_ERRORS:
+            self.errors.append(one_line(error))
+
+
+class _Step:
+    """The text of one step of a turn, as much of it as is kept."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._length = 0
+
+    def add(self, delta: str) -> None:
+        if self._length < MOST_REPLY:
+            self._parts.append(delta[: MOST_REPLY - self._length])
+        self._length += len(delta)
+
+    def text(self) -> str:
+        return "".join(self._parts) + _cut_mark(self._length)
+
+    def has_any(self) -> bool:
+        return any(part.strip() for part in self._parts)
+
 
 class Turns:
     """Our turns in the live framework. The plugin's hooks and the channel hand it what concerns them."""
@@ -72,19 +98,19 @@ class Turns:
         key = str(next(self._numbers))
         turn = self._running[key] = _Turn(firing)
         try:
-            result = await self._finish_in_time(firing, _message(firing, key))
+            result = await self._finish_in_time(firing, bub_message(firing, key))
         except TurnFailedError as error:
             error.tokens = turn.tokens
             raise
         finally:
             del self._running[key]
         if turn.errors:
-            raise TurnFailedError(whole_characters(turn.errors[0]), turn.tokens)
+            raise TurnFailedError(turn.errors[0], turn.tokens)
         if not turn.streamed and firing.kind != COMMAND:
             # Without the router we never saw the stream. A command's output is whole all the same.
             raise GatewayStopsError("the turn ran while Bub's router was unbound")
         texts = [content_of(outbound) for outbound in result.outbounds if _is_ours(outbound)]
-        return Reply(whole_characters("\n\n".join(text for text in texts if text.strip())), turn.tokens)
+        return Reply(_bounded(whole_characters("\n\n".join(text for text in texts if text.strip()))), turn.tokens)
 
     async def _finish_in_time(self, firing: Firing, message: ChannelMessage) -> Any:
         task = asyncio.ensure_future(self._framework.process_inbound(message, stream_output=True))
@@ -118,37 +144,38 @@ class Turns:
         """Take an error that Bub reports for one of our turns; Bub itself would go on as if nothing had been."""
         turn = self._running.get(_key_of(message) or "")
         if turn is not None:
-            turn.errors.append(f"{stage}: {described(error)}")
+            turn.fail(f"{stage}: {described(error)}")
 
     async def capture(self, message: Envelope, stream: AsyncIterable[StreamEvent]) -> AsyncIterator[StreamEvent]:
         """Pass a turn's events on, but of all text only that of the last step that has any, at the end."""
         turn = self._running.get(_key_of(message) or "") or _Turn(None)  # or one that was given up
         turn.streamed = True
-        last: list[str] = []
-        step: list[str] = []
+        last, step = _Step(), _Step()
         async for event in stream:
             if event.kind == "text":
                 delta = event.data.get("delta")
                 if delta is None:  # a run_model hook that returned None
-                    turn.errors.append("no model gave a reply")
+                    turn.fail("no model gave a reply")
                 else:
-                    step.append(str(delta))
+                    step.add(str(delta))
                 continue
             if event.kind == "final":
                 if event.data.get("ok") is False:
-                    turn.errors.append(str(event.data.get("text") or "the model's step failed"))
-                last, step = (step if "".join(step).strip() else last), []
+                    turn.fail(str(event.data.get("text") or "the model's step failed"))
+                last, step = (step if step.has_any() else last), _Step()
             elif event.kind == "error":
-                turn.errors.append(str(event.data.get("message") or "the model's stream broke off"))
+                turn.fail(str(event.data.get("message") or "the model's stream broke off"))
             elif event.kind == "usage":
                 turn.tokens = _add_tokens(turn.tokens, event.data.get("usage"))
             yield event
-        yield StreamEvent("text", {"delta": "".join(step if "".join(step).strip() else last)})
+        yield StreamEvent("text", {"delta": (step if step.has_any() else last).text()})
 
 
-def _message(firing: Firing, key: str) -> ChannelMessage:
+def bub_message(firing: Firing | Request, key: str) -> ChannelMessage:
+    """Return the message with which a firing goes through Bub; `key` is how its turn is known again."""
     channel, chat_id = split_to(firing.to)
-    context: dict[str, Any] = dict(firing.context)
+    # These first: Bub's prompt begins with the context, and would run it if it began with the command prefix.
+    context: dict[str, Any] = {"channel": "", "chat_id": "", **firing.context}
     if firing.model is not None:
         context["model"] = firing.model
     context[TURN_KEY] = key
@@ -203,7 +230,19 @@ def _is_ours(outbound: Envelope) -> bool:
 
 def _add_tokens(tokens: int | None, usage: object) -> int | None:
     total = usage.get("total_tokens") if isinstance(usage, Mapping) else None
-    return (tokens or 0) + total if isinstance(total, int) else tokens
+    # What a provider says goes into the store, which takes no number of any size.
+    return (tokens or 0) + total if isinstance(total, int) and 0 <= total < _MOST_TOKENS - (tokens or 0) else tokens
+
+
+def _bounded(text: str) -> str:
+    mark = _cut_mark(len(text))
+    # What capture() cut is longer by its mark alone.
+    is_cut_already = text.endswith("characters long]") and len(text) < MOST_REPLY + 100
+    return text if not mark or is_cut_already else text[:MOST_REPLY] + mark
+
+
+def _cut_mark(length: int) -> str:
+    return "" if length <= MOST_REPLY else f"\n\n[cut here: the reply was {length:,} characters long]"
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:

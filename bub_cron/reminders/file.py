@@ -1,7 +1,7 @@
 """A file, or its bytes -> its reminders, or all of its faults.
 
-Kept true here: opening what is no regular file neither blocks nor reads without end; what changed while it was read is
-read again, so that of a file that is just being written no half is believed.
+Kept true here: opening what is no regular file neither blocks nor reads without end; a file that others may write is not
+believed; what changed while it was read is read again, so that of a file that is just being written no half is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from bub_cron import schedule
 from bub_cron.errors import FileFaultsError, FileMissingError, FileUnreadableError
+from bub_cron.paths import others_write
 from bub_cron.reminders.entries import Judge
 from bub_cron.reminders.faults import EnoughError, Faults
 from bub_cron.reminders.reminder import Reminder
@@ -44,12 +45,33 @@ def _read(path: str) -> tuple[bytes, tuple[int, ...]]:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise FileUnreadableError(f"{path} is not a regular file")
+            _refuse_what_others_write(path, file.fileno(), found)
             return file.read(MAX_BYTES + 1), _identity(found)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileMissingError(f"{path} does not exist; `bub-cron init` writes one to start from") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise FileUnreadableError(f"{path} can't be read: {reason}") from error
+
+
+def _refuse_what_others_write(path: str, descriptor: int, found: os.stat_result) -> None:
+    """Refuse a file into which others than its user and root could write: it speaks in chats, and may run commands.
+
+    Root reads what belongs to the owner of its directory, too: there nobody else could have put it.
+    """
+    if found.st_uid not in {0, os.geteuid()}:
+        directory = os.stat(os.path.dirname(os.path.realpath(path)))
+        given = directory.st_uid == found.st_uid and not others_write(
+            directory, os.path.dirname(os.path.realpath(path))
+        )
+        if os.geteuid() != 0 or not given:
+            right = f"chown it to the user who runs the tick (uid {os.geteuid()}), or to root"
+            raise FileUnreadableError(
+                f"{path} belongs to another user (uid {found.st_uid}), so it isn't believed: {right}"
+            )
+    if others_write(found, descriptor):
+        mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
+        raise FileUnreadableError(f"{path} may be written by others ({mode}), so it isn't believed: chmod go-w {path}")
 
 
 def _parse_or_faults(source: bytes, path: str) -> tuple[list[Reminder], FileFaultsError | None]:

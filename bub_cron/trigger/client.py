@@ -1,13 +1,15 @@
 """Talk to the gateway over its socket: write lines, read answers.
 
 Kept true here: writing and reading go on together, so thousands of pipelined requests can't lock the two sides up; every
-wait has an end; what goes wrong is a `GatewayAbsentError` whose text says what to look at.
+wait has an end; nothing is said to who may be anybody; what goes wrong is a `GatewayAbsentError` whose text says what to look at.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import socket
+import sys
 import time
 
 from bub_cron.errors import GatewayAbsentError
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CONNECT_SECONDS = 5.0
+_LONGEST_ANSWER = 8 * 1024 * 1024  # bytes: many times what a gateway keeps of a reply
 PATIENCE = 20.0  # seconds without any progress after which the gateway counts as gone
 
 
@@ -33,10 +36,26 @@ class Connection:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(CONNECT_SECONDS)
         try:
-            self._socket.connect(path)
+            self._knock(path)
+            stranger = _stranger(self._socket, path)
         except OSError as error:
             self._socket.close()
             raise GatewayAbsentError(_absent(path, error)) from error
+        if stranger:
+            self._socket.close()
+            raise GatewayAbsentError(stranger)
+
+    def _knock(self, path: str) -> None:
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                self._socket.connect(path)
+            except BlockingIOError:  # a crowd waits to be let in
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def __enter__(self) -> Connection:
         return self
@@ -113,6 +132,8 @@ class Connection:
                 f"the gateway at {self._path} closed the connection before it had answered: it stopped, or is stopping"
             )
         *lines, self._received = (self._received + received).split(b"\n")
+        if len(self._received) > _LONGEST_ANSWER:
+            raise GatewayAbsentError(f"what listens at {self._path} is no gateway of bub-cron: its answer has no end")
         for line in lines:
             try:
                 answer = json.loads(line)
@@ -131,6 +152,24 @@ def ask(path: str, request: Mapping[str, Any], patience: float | None = None) ->
     with Connection(path) as connection:
         connection.exchange([encode(request)], answers.append, patience)
     return answers[0]
+
+
+def _stranger(connected: socket.socket, path: str) -> str | None:
+    """Return who listens, as a sentence, if that may be anybody: what is submitted is not for everybody's eyes.
+
+    The gateway's user may be another one than ours, but not in a place where everybody could have put a socket.
+    """
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    uid = int.from_bytes(credentials[4:8], sys.byteorder)
+    if uid in {0, os.geteuid()}:
+        return None
+    from bub_cron.paths import others_write
+
+    directory = os.path.dirname(path)
+    found = os.stat(directory)
+    if found.st_uid in {0, os.geteuid(), uid} and not others_write(found, directory):
+        return None
+    return f"the user {uid} listens at {path}, where anybody may: let the gateway have a directory of its own"
 
 
 def _absent(path: str, error: OSError) -> str:

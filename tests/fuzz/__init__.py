@@ -1,0 +1,1 @@
+"""Fuzzing of the parsers; run.py says how."""
