@@ -12,7 +12,7 @@ import os
 import sqlite3
 
 from bub_cron.errors import DamagedStoreError, StoreError
-from bub_cron.store import ERRORS, store_error
+from bub_cron.store import ERRORS, FAR, store_error
 from bub_cron.wire import FAILED, MISSED, REJECTED, UNDELIVERED, UNKNOWN, iso
 
 TYPE_CHECKING = False
@@ -131,11 +131,12 @@ def history(
     return [Record(row) for row in _read(paths, query, (*values, -1 if most is None else most))]
 
 
-def last_records(paths: Paths) -> dict[str, Record]:
-    """Return each reminder's newest firing."""
+def last_records(paths: Paths, since: float = 0, until: float = FAR) -> dict[str, Record]:
+    """Return each reminder's newest firing between two instants, both inclusive."""
     # With max(), SQLite takes the other columns from the row that has the maximum.
-    query = f"SELECT *, max(moment) FROM ({_VIEW}) WHERE reminder IS NOT NULL GROUP BY reminder"  # noqa: S608
-    records = [Record(row) for row in _read(paths, query, ())]
+    where = "reminder IS NOT NULL AND moment BETWEEN ? AND ?"
+    query = f"SELECT *, max(moment) FROM ({_VIEW}) WHERE {where} GROUP BY reminder"  # noqa: S608 - our own words
+    records = [Record(row) for row in _read(paths, query, (since, until))]
     return {record.reminder: record for record in records if record.reminder is not None}
 
 

@@ -393,6 +393,11 @@ def test_a_gateway_that_has_the_plugin_and_does_not_listen(
     assert "its log says why, at cron.off or cron.waiting" in cause.text
 
 
+def test_a_gateway_that_leaves_the_plugin_out(place: Place, fake_bub: Callable[..., subprocess.Popen[bytes]]) -> None:
+    cause = why(place, fake_bub(sys.executable, BUB_HOME=str(place.home), BUB_ENABLED_CHANNELS="all, !cron"))
+    assert cause.text.endswith(": its BUB_ENABLED_CHANNELS has !cron")
+
+
 @ROOT_ONLY
 def test_of_another_users_gateway_nothing_is_run(place: Place, tmp_path: Path) -> None:
     directory = Path("/var/lib") / f"bub-cron-{tmp_path.name}"
@@ -414,7 +419,7 @@ def test_of_another_users_gateway_nothing_is_run(place: Place, tmp_path: Path) -
         process = subprocess.Popen(command, env={"PATH": "/usr/bin:/bin", "BUB_HOME": str(place.home)})
         try:
             until(lambda: any(found == process.pid for found, _ in gateways._gateways()), "the process")
-            cause = why(place, process)
+            cause = gateways._why(process.pid, [str(directory / "python"), "bub", "gateway"], place.paths)
         finally:
             process.kill()
             process.wait()

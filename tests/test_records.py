@@ -86,7 +86,7 @@ def test_of_stores_that_are_not_there_nothing_is_known_and_nothing_made(place: P
 def test_counts_are_of_fire_times_between_two_instants_by_the_word_that_counts(place: Place) -> None:
     record(place, NOON - 60, NOON, NOON + 60, state="accepted")
     place.fill_inbox(id=NOON_ID, reminder="a", fire_time=NOON_TEXT, state="delivered", accepted_at=NOON)
-    with closing(Ledger(place.paths.ledger)) as ledger:
+    with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
         ledger.record("b", range(NOON, NOON + 1500), content="{}", grace=0, now=NOON + 9000)
     assert counts(place.paths, NOON, NOON + 59) == {"delivered": 1}
     assert counts(place.paths, NOON - 60, NOON + 2000) == {"accepted": 2, "delivered": 1, "missed": 1500}

@@ -250,7 +250,7 @@ def test_a_gateway_whose_store_is_elsewhere_has_lost_nothing(place: Place) -> No
 def test_the_outcomes_are_those_of_a_day_with_each_fire_time_that_a_row_stands_for(place: Place) -> None:
     record(place, NOON - DAY - 1, name="before")
     record(place, NOON - DAY, name="just")
-    with closing(Ledger(place.paths.ledger)) as ledger:
+    with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
         times = range(NOON - 1500 * 30, NOON, 30)
         ledger.record("often", times, content="{}", grace=1, now=NOON, past="already past")
     place.fill_inbox(id="poke-1", state="delivered", accepted_at=NOON - 5)

@@ -130,10 +130,12 @@ def _tell_of_silence(paths: Paths, now: int) -> None:
 def _follow(paths: Paths, count: int, since: float | None, wanted: dict[str, str | None], *, as_json: bool) -> None:
     """Print the newest firings, and from then on each one that is new or whose outcome has changed."""
 
-    def newest() -> list[Record]:
-        return history(paths, reminder=wanted["reminder"], outcome=wanted["outcome"], most=_FOLLOWED)
+    def newest(oldest: float | None = None) -> list[Record]:
+        return history(paths, reminder=wanted["reminder"], outcome=wanted["outcome"], since=oldest, most=_FOLLOWED)
 
     there = newest()
+    # With a long history, looking at all of it each second would cost more than all else here.
+    oldest = there[-1].moment if len(there) == _FOLLOWED else None
     fresh = [record for record in there[:count] if since is None or record.moment >= since]
     gaps_since = max((ended for _, ended in gaps(paths)), default=0)
     fresh_gaps: list[tuple[int, int]] = []
@@ -150,7 +152,7 @@ def _follow(paths: Paths, count: int, since: float | None, wanted: dict[str, str
         sys.stdout.flush()
         time.sleep(_LOOK_SECONDS)
         seen = {record.id: record.outcome for record in there}
-        there = newest()
+        there = newest(oldest)
         fresh = [record for record in there if seen.get(record.id) != record.outcome]
         fresh_gaps = [] if wanted["outcome"] else gaps(paths, gaps_since + 1)
         gaps_since = max([gaps_since, *(ended for _, ended in fresh_gaps)])

@@ -67,8 +67,10 @@ def _text_of(path: str) -> str:
 
 
 def why_absent(paths: Paths) -> list[Cause]:
-    """Return, for each `bub gateway` that runs, why it does not listen at the socket of these paths."""
-    return [_why(process, words, paths) for process, words in _gateways()]
+    """Return, for each `bub gateway` that runs, why it does not listen here; other users' only where this one has none."""
+    there = _gateways()
+    own = [found for found in there if _owner(found[0]) == os.geteuid()]
+    return [_why(process, words, paths) for process, words in own or there]
 
 
 def _gateways() -> list[tuple[int, list[str]]]:
@@ -100,10 +102,10 @@ def _why(process: int, words: list[str], paths: Paths) -> Cause:
     if _lacks_plugin(python, environment):
         text = f"{what}: its Python, {python}, has no bub-cron"
         return Cause(text, f"{shlex.quote(python)} -m pip install bub-cron    # then restart the gateway")
+    if "!cron" in environment.get("BUB_ENABLED_CHANNELS", "").replace(" ", "").split(","):
+        return Cause(f"{what}: its BUB_ENABLED_CHANNELS has !cron", "take !cron out of it, and restart the gateway")
     text = f"{what}; it may still be starting, or its log says why, at cron.off or cron.waiting"
-    return Cause(
-        text, "journalctl --user -u bub-gateway    # or where its log is; BUB_ENABLED_CHANNELS must not have !cron"
-    )
+    return Cause(text, "journalctl --user -u bub-gateway    # or where its log is")
 
 
 def _content(process: int | str, what: str) -> str:

@@ -174,8 +174,8 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
     names = None if status.reminders is None else {reminder.name for reminder in status.reminders}
     status.bad = [
         record
-        for name, record in sorted(records.last_records(paths).items())
-        if record.is_bad and status.now - DAY <= record.moment <= status.now and (names is None or name in names)
+        for name, record in sorted(records.last_records(paths, status.now - DAY, status.now).items())
+        if record.is_bad and (names is None or name in names)
     ]
     status.attention += few(f"{told(record)}; see `bub-cron log {record.reminder}`" for record in status.bad)
     status.attention += few(
