@@ -24,7 +24,8 @@ from bub.store import InMemoryTapeStore
 from bub.streaming import AsyncStreamEvents, StreamEvent
 
 from bub_cron.gateway.delivery import Delivery
-from bub_cron.gateway.inbox import Firing, Inbox
+from bub_cron.gateway.firing import Firing
+from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.plugin import CronPlugin
 from bub_cron.gateway.runner import Runner
 from bub_cron.wire import Request, parse_request

@@ -14,7 +14,7 @@ from bub.channels.telegram import TelegramChannel
 from fake_bub import House, elapsed, hang, house, run
 
 from bub_cron.gateway.delivery import SendRefusedError, SendUnseenError
-from bub_cron.gateway.inbox import Firing
+from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.turns import GatewayStopsError
 
 

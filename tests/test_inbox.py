@@ -14,7 +14,9 @@ import version_1
 from fake_bub import NOON, FakeClockInbox, open_inbox, request, run
 
 from bub_cron.errors import StoreError
-from bub_cron.gateway.inbox import APPLICATION_ID, DifferentContentError, Firing, FullError, StaleFiringError
+from bub_cron.gateway.acceptance import DifferentContentError, FullError
+from bub_cron.gateway.firing import Firing
+from bub_cron.gateway.inbox import APPLICATION_ID, StaleFiringError
 from bub_cron.store import open_store
 from bub_cron.wire import LAST_WORDS
 

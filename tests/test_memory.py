@@ -14,7 +14,7 @@ from bub.store import AsyncTapeStoreAdapter, InMemoryTapeStore
 from bub.tape import Tape
 from fake_bub import House, house, run, says, settle, takes
 
-from bub_cron.gateway.inbox import Firing
+from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.memory import Memory
 
 

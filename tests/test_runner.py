@@ -29,7 +29,7 @@ from fake_bub import (
     takes,
 )
 
-from bub_cron.gateway.inbox import Firing
+from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.runner import attempt_delay
 
 HOUR = 3600.0

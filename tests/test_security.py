@@ -642,7 +642,7 @@ def test_no_statement_is_put_together_from_values() -> None:
         for statement in re.findall(r'f"+[^"]*(?:SELECT|UPDATE|INSERT|DELETE|PRAGMA|ATTACH)[^"]*"', path.read_text()):
             held |= set(re.findall(r"{([^}]*)}", statement))
     assert held <= {
-        "_COLUMNS", "_WITHOUT_REPLY", "_OPEN", "_VIEW", "change", "marks", "where", "condition", "query", "name", "journal",
+        "COLUMNS", "WITHOUT_REPLY", "OPEN", "_VIEW", "change", "marks", "where", "condition", "query", "name", "journal",
         "application_id", "version", "pragma", "columns", "table", "names", "key", "column", "rowid",
     }  # fmt: skip
 

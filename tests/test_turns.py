@@ -12,7 +12,7 @@ from bub import hookimpl
 from bub.streaming import StreamEvent
 from fake_bub import House, breaks, elapsed, error_event, house, plays, run, says, settle, step, takes
 
-from bub_cron.gateway.inbox import Firing
+from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.turns import GatewayStopsError, Reply, TurnFailedError, instructions
 
 

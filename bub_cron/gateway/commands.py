@@ -7,7 +7,7 @@ since a restart in between may have changed either.
 
 from __future__ import annotations
 
-from bub_cron.gateway.inbox import Firing
+from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.turns import bub_message
 from bub_cron.wire import COMMAND, PROMPT, Request
 

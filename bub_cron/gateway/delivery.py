@@ -17,7 +17,7 @@ from bub.channels import Channel, Interface
 from bub.channels.telegram import TelegramChannel
 
 from bub_cron.errors import BubCronError, described
-from bub_cron.gateway.inbox import Firing
+from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.turns import CHANNEL, GatewayStopsError, look
 from bub_cron.wire import split_to
 

@@ -49,37 +49,33 @@ At a start, what a crash left `running`:
 from __future__ import annotations
 
 import asyncio
-import json
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from loguru import logger
 
 from bub_cron import salvage
 from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, described, one_line
+from bub_cron.gateway.acceptance import Accepted, accept, rows_of
+from bub_cron.gateway.firing import COLUMNS, LOST_IN_CRASH, NOTHING, OPEN, Firing, firing_of
 from bub_cron.store import ERRORS, Transaction, check_whole, instant, made_anew, number, open_store, store_error, text
 from bub_cron.wire import (
     ACCEPTED,
-    COMMAND,
     DELIVERED,
     FAILED,
     GOOD,
-    LAST_WORDS,
     MISSED,
     RAN,
     RETRYING,
     RUNNING,
     SILENT,
-    TEXT,
     UNKNOWN,
     Request,
     iso,
-    parse_instant,
 )
 
 APPLICATION_ID = 0x62634958  # "bcIX"
@@ -125,24 +121,6 @@ _MIGRATIONS = {
     1: (*made_anew("firings", _FIRINGS), *_INDEXES),
 }
 
-_COLUMNS = (
-    "id, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,"
-    " not_before, accepted_at, started_at, finished_at"
-)
-_WITHOUT_REPLY = _COLUMNS.replace(" reply,", " NULL,")
-# The errors of attempts whose end nobody saw.
-LOST_IN_CRASH = "the gateway ended in the middle of the turn"
-LOST_IN_STOP = "the gateway stopped in the middle of the turn"
-# The content of a firing whose own was damaged.
-_NOTHING = json.dumps({
-    "body": "",
-    "attempts": 1,
-    "timeout": 1.0,
-    "reply": "chat",
-    "quiet": False,
-    "model": None,
-    "context": {},
-})
 _ADD_TOKENS = "tokens = coalesce(tokens + ?, ?, tokens)"
 # What has a last word is open before, and these take more: the turn, or the send, was under way.
 _ENDS_FROM = {
@@ -152,171 +130,11 @@ _ENDS_FROM = {
     UNKNOWN: (RUNNING, RETRYING),
     MISSED: (ACCEPTED,),
 }
-_OPEN = "('accepted', 'running', 'retrying')"
 _MOST_IN_ONE_TRANSACTION = 2000
-_MOST_IDS = 500  # in one statement
-
-
-class DifferentContentError(BubCronError):
-    """An id that the inbox has already, with other content; the firing there is untouched."""
-
-
-class FullError(BubCronError):
-    """The inbox holds as many firings without a last word as it may."""
 
 
 class StaleFiringError(BubCronError):
     """A change of state whose from-state the firing has left: somebody else moved it. Nothing was changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Firing:
-    """One row: a firing and where it stands. Instants are epoch seconds, durations seconds."""
-
-    id: str
-    reminder: str | None
-    fire_time: str | None
-    to: str
-    session: str
-    kind: str
-    body: str = field(repr=False)  # texts of messages are for no log
-    expires: float
-    attempts_allowed: int
-    timeout: float
-    reply_mode: str
-    quiet: bool
-    model: str | None
-    context: dict[str, str] = field(repr=False)
-    state: str
-    attempts: int
-    sends: int
-    sending: bool
-    reply: str | None = field(repr=False)
-    error: str | None
-    not_before: float | None
-    accepted_at: float
-    started_at: float | None
-    finished_at: float | None
-
-    @property
-    def has_last_word(self) -> bool:
-        return self.state in LAST_WORDS
-
-    @property
-    def acts_by_itself(self) -> bool:
-        """Whether the turn does its work while it runs, so that losing it in the middle leaves open what happened."""
-        return self.kind == COMMAND or self.reply_mode == "agent"
-
-    @property
-    def may_have_acted(self) -> bool:
-        """Whether the last attempt acts by itself and was lost in the middle."""
-        return self.acts_by_itself and self.error in (LOST_IN_CRASH, LOST_IN_STOP)
-
-    @property
-    def seconds(self) -> float | None:
-        if self.started_at is None or self.finished_at is None:
-            return None
-        return round(max(0.0, self.finished_at - self.started_at), 3)
-
-    def answer(self) -> dict[str, Any]:
-        """Return what the socket says of this firing: id, status, and the fields that apply."""
-        answer: dict[str, Any] = {"id": self.id, "status": self.state}
-        if self.has_last_word:
-            if self.kind != TEXT and self.reply is not None:
-                answer["reply"] = self.reply
-            if self.error is not None:
-                answer["error"] = self.error
-            if self.seconds is not None:
-                answer["seconds"] = self.seconds
-        if self.attempts:
-            answer["attempts"] = self.attempts
-        return answer
-
-
-def _firing(row: tuple[Any, ...]) -> Firing:
-    (id_, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,
-     not_before, accepted_at, started_at, finished_at) = row  # fmt: skip
-    does = json.loads(content)
-    return Firing(
-        id=id_, reminder=reminder, fire_time=fire_time, to=target, session=session, kind=kind, body=does["body"],
-        expires=expires, attempts_allowed=does["attempts"], timeout=does["timeout"], reply_mode=does["reply"],
-        quiet=does["quiet"], model=does["model"], context=does["context"], state=state, attempts=attempts, sends=sends,
-        sending=bool(sending), reply=reply, error=error, not_before=not_before, accepted_at=accepted_at,
-        started_at=started_at, finished_at=finished_at,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What became of a request: the firing as it stands, and whether it is new; or the `error` that says why not.
-
-    The error is a `DifferentContentError` for a known id with other content, a `FullError` where there is no room.
-    """
-
-    firing: Firing | None = None
-    new: bool = False
-    error: Exception | None = None
-
-
-def _new_firing(request: Request, missed: str | None, now: float) -> Firing:
-    """Return the firing that a request's new row is, as `_firing` would read it."""
-    return Firing(
-        id=request.id, reminder=request.reminder, fire_time=request.fire_time, to=request.to, session=request.session,
-        kind=request.kind, body=request.body, expires=request.expires, attempts_allowed=request.attempts,
-        timeout=float(request.timeout), reply_mode=request.reply, quiet=request.quiet, model=request.model,
-        context=request.context, state=MISSED if missed else ACCEPTED, attempts=0, sends=0, sending=False,
-        reply=request.body if request.kind == TEXT else None, error=missed, not_before=None, accepted_at=now,
-        started_at=None, finished_at=now if missed else None,
-    )  # fmt: skip
-
-
-def _again(request: Request, content: str, row: tuple[Any, ...] | None, there: tuple[str, Firing] | None) -> Accepted:
-    """Return what becomes of a request whose id is known: by its row, or by an earlier request of the same call."""
-    before = row[6] if row is not None else there[0] if there is not None else ""
-    if before != content:
-        text = f"the id {request.id} is known already, with other content; the firing is untouched"
-        return Accepted(error=DifferentContentError(text))
-    if there is not None:
-        return Accepted(there[1])
-    try:
-        return Accepted(_firing(row or ()))
-    except (ValueError, KeyError, TypeError) as error:  # the row was damaged: the others are not to suffer from it
-        return Accepted(error=error)
-
-
-def _minds_overlap(request: Request) -> bool:
-    return request.reminder is not None and request.overlap == "skip"
-
-
-def _why_missed(request: Request, busy: dict[str, list[tuple[float, str]]], now: float) -> str | None:
-    if now > request.expires:
-        return "too late to start when it was submitted"
-    if request.reminder not in busy or not _minds_overlap(request):
-        return None
-    instant = _fire_instant(request, now)
-    return next((f"{firing} still ran" for started, firing in busy[request.reminder] if started <= instant), None)
-
-
-def _started(connection: sqlite3.Connection) -> dict[str, list[tuple[float, str]]]:
-    """Return, by reminder, (started_at, id) of the firings that have started and have no last word."""
-    found: dict[str, list[tuple[float, str]]] = {}
-    query = (
-        f"SELECT reminder, started_at, id FROM firings WHERE state IN {_OPEN} AND started_at IS NOT NULL ORDER BY seq"  # noqa: S608
-    )
-    for reminder, started_at, firing in connection.execute(query):
-        if reminder is not None:
-            found.setdefault(reminder, []).append((started_at, firing))
-    return found
-
-
-def _rows_of(connection: sqlite3.Connection, ids: Sequence[str], columns: str = _COLUMNS) -> dict[str, tuple[Any, ...]]:
-    found: dict[str, tuple[Any, ...]] = {}
-    for start in range(0, len(ids), _MOST_IDS):
-        some = ids[start : start + _MOST_IDS]
-        marks = ", ".join("?" * len(some))
-        query = f"SELECT {columns} FROM firings WHERE id IN ({marks})"  # noqa: S608
-        found |= {row[0]: row for row in connection.execute(query, some)}
-    return found
 
 
 type _Step = Callable[[sqlite3.Connection], Any]
@@ -364,36 +182,10 @@ class Inbox:
     ) -> list[Accepted]:
         if self._open_count is None:
             self._open_count = _count_open(connection)
-        known = _rows_of(connection, [request.id for request in requests], _WITHOUT_REPLY)
-        # Those that have their last word come without their replies: thousands may be asked for at once.
-        known |= _rows_of(connection, [firing for firing, row in known.items() if row[8] not in LAST_WORDS])
-        busy = _started(connection) if any(map(_minds_overlap, requests)) else {}
-        done: list[Accepted] = []
-        rows: list[tuple[Any, ...]] = []
-        fresh: dict[str, tuple[str, Firing]] = {}  # of this very call: id -> (content, firing)
-        for request, content in zip(requests, contents, strict=True):
-            row = known.get(request.id)
-            there = fresh.get(request.id)
-            if row is not None or there is not None:
-                done.append(_again(request, content, row, there))
-            elif self._open_count + len(rows) >= self._most_open:
-                many = f"{self._open_count + len(rows):,} firings wait or run already; submit it again later"
-                done.append(Accepted(error=FullError(many)))
-            else:
-                missed = _why_missed(request, busy, now)
-                firing = _new_firing(request, missed, now)
-                fresh[request.id] = (content, firing)
-                rows.append((
-                    request.id, request.reminder, request.fire_time, request.to, request.session, request.kind, content,
-                    request.expires, firing.state, firing.reply, missed, now, firing.finished_at,
-                ))  # fmt: skip
-                done.append(Accepted(firing, new=True))
-        connection.executemany(
-            "INSERT INTO firings (id, reminder, fire_time, target, session, kind, content, expires, state, reply, error,"
-            " accepted_at, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            rows,
+        done = accept(connection, requests, contents, now, self._most_open - self._open_count)
+        self._open_count += sum(
+            found.new and found.firing is not None and not found.firing.has_last_word for found in done
         )
-        self._open_count += sum(firing.state == ACCEPTED for _, firing in fresh.values())
         return done
 
     async def get(self, firing_id: str) -> Firing | None:
@@ -403,7 +195,7 @@ class Inbox:
     async def get_all(self, ids: Sequence[str]) -> dict[str, Firing]:
         """Return firings by their ids; those that aren't there are left out."""
         found: dict[str, Firing] = await self._ask(
-            lambda connection: {firing: _firing(row) for firing, row in _rows_of(connection, ids).items()}
+            lambda connection: {firing: firing_of(row) for firing, row in rows_of(connection, ids).items()}
         )
         return found
 
@@ -430,20 +222,20 @@ class Inbox:
                 self._move(connection, firing.id, change, (RETRYING, again, LOST_IN_CRASH), (RUNNING,))
             else:
                 self._end(connection, firing.id, UNKNOWN if firing.acts_by_itself else FAILED, LOST_IN_CRASH, now)
-        return self._rows(connection, f"WHERE state IN {_OPEN} ORDER BY seq")
+        return self._rows(connection, f"WHERE state IN {OPEN} ORDER BY seq")
 
     @staticmethod
     def _end_unreadable(connection: sqlite3.Connection, now: float) -> None:
         """End open rows that can't be read, as a damaged store's may be: they must not keep the others from running."""
-        query = f"SELECT {_COLUMNS} FROM firings WHERE state IN {_OPEN}"  # noqa: S608
+        query = f"SELECT {COLUMNS} FROM firings WHERE state IN {OPEN}"  # noqa: S608
         for row in connection.execute(query).fetchall():
             try:
-                _firing(row)
+                firing_of(row)
             except (ValueError, KeyError, TypeError) as error:
                 logger.error("cron.unreadable id={} {}", one_line(str(row[0])), described(error))
                 change = "UPDATE firings SET state = ?, content = ?, error = ?, finished_at = ? WHERE id = ?"
                 why = "its record in the inbox was damaged: what it was to do can't be read any more"
-                connection.execute(change, (FAILED, _NOTHING, why, now, row[0]))
+                connection.execute(change, (FAILED, NOTHING, why, now, row[0]))
 
     async def notices(self) -> list[Firing]:
         """Return the failed firings whose chats are to hear of it and whose notices have not begun."""
@@ -563,7 +355,7 @@ class Inbox:
 
     @staticmethod
     def _rows(connection: sqlite3.Connection, where: str, values: tuple[Any, ...] = ()) -> list[Firing]:
-        return [_firing(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM firings {where}", values)]  # noqa: S608
+        return [firing_of(row) for row in connection.execute(f"SELECT {COLUMNS} FROM firings {where}", values)]  # noqa: S608
 
     def _get(self, connection: sqlite3.Connection, firing_id: str) -> Firing:
         return self._rows(connection, "WHERE id = ?", (firing_id,))[0]
@@ -688,7 +480,7 @@ def _keep_log(connection: sqlite3.Connection, keep: bool) -> None:
 
 
 def _count_open(connection: sqlite3.Connection) -> int:
-    count: int = connection.execute(f"SELECT count(*) FROM firings WHERE state IN {_OPEN}").fetchone()[0]  # noqa: S608
+    count: int = connection.execute(f"SELECT count(*) FROM firings WHERE state IN {OPEN}").fetchone()[0]  # noqa: S608
     return count
 
 
@@ -700,11 +492,3 @@ def _resolve(done: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> N
             future.set_exception(error)
         else:
             future.set_result(result)
-
-
-def _fire_instant(request: Request, now: float) -> float:
-    """Return the instant at which overlap is judged: the fire time where the label is one, else now."""
-    try:
-        return parse_instant(request.fire_time) if request.fire_time else now
-    except ValueError:
-        return now

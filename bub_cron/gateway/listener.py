@@ -26,11 +26,12 @@ from typing import Any
 from loguru import logger
 
 from bub_cron.errors import RequestError, StoreError
+from bub_cron.gateway.acceptance import FullError
 from bub_cron.gateway.address import BoundSocket
 from bub_cron.gateway.commands import CommandRule
 from bub_cron.gateway.connection import CHUNK, LOOKUPS, Held, Room, Warnings, Writer, batches
 from bub_cron.gateway.faults import log_fault
-from bub_cron.gateway.inbox import FullError, Inbox
+from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.runner import Runner
 from bub_cron.wire import (
     BUSY,

@@ -17,7 +17,7 @@ from bub.tape import Tape, TapeEntry
 from loguru import logger
 
 from bub_cron.errors import described
-from bub_cron.gateway.inbox import Firing
+from bub_cron.gateway.firing import Firing
 from bub_cron.wire import TEXT
 
 

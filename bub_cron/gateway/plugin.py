@@ -16,7 +16,7 @@ from bub.channels.contracts import MessageHandler
 from bub.envelope import Envelope, field_of
 
 from bub_cron.gateway.channel import READY_KEY, CronChannel
-from bub_cron.gateway.inbox import Firing
+from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.turns import TURN_KEY, Turns, instructions
 

@@ -23,7 +23,8 @@ from loguru import logger
 from bub_cron.errors import BubCronError, StoreError, described
 from bub_cron.gateway.delivery import Delivery, SendRefusedError, SendUnseenError
 from bub_cron.gateway.faults import log_fault
-from bub_cron.gateway.inbox import LOST_IN_STOP, Firing, Inbox, StaleFiringError
+from bub_cron.gateway.firing import LOST_IN_STOP, Firing
+from bub_cron.gateway.inbox import Inbox, StaleFiringError
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.turns import GatewayStopsError, Reply, TurnFailedError, Turns
 from bub_cron.wire import (

@@ -23,7 +23,7 @@ from bub.envelope import Envelope, content_of, field_of
 from bub.streaming import StreamEvent
 
 from bub_cron.errors import BubCronError, described, one_line, whole_characters
-from bub_cron.gateway.inbox import Firing
+from bub_cron.gateway.firing import Firing
 from bub_cron.wire import COMMAND, NO_REPLY, Request, split_to
 
 CHANNEL = "cron"
