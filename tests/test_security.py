@@ -494,7 +494,7 @@ def test_requests_in_hand_are_bounded_by_what_they_weigh(place: Path, monkeypatc
     async def test(made: Door) -> None:
         caller = await made.call()
         async with made.home.inbox.thread_held():
-            caller.send(*({"id": str(n), "to": "chat:1", "text": "x" * 40_000, "wait": False} for n in range(20)))
+            caller.send(*({"id": str(n), "to": "chat:1", "text": "x" * 10_000, "wait": False} for n in range(20)))
             for _ in range(500):
                 await asyncio.sleep(0)
             assert made.home.inbox._asked.qsize() in (1, 2)  # of one line or two each
