@@ -53,7 +53,7 @@ def test_a_model_without_end_and_errors_that_steer_terminals_are_kept_small_and_
 
 
 def test_a_small_soak_leaves_memory_and_descriptors_as_they_were(house: House) -> None:
-    gateway = house.gateway()
+    gateway = house.gateway(TESTCHAT_SHORT_TAPES="1")
     seen = siege.soak(house, gateway, 2_000, lambda _: None)
     (_, _, first), (_, _, last) = seen[1], seen[-1]
     assert last <= first + 2

@@ -518,6 +518,18 @@ def test_waits_without_end_for_one_firing_are_bounded(place: Path, monkeypatch: 
     at_door(place, test)
 
 
+@pytest.mark.parametrize("line", [b'{"ping": true}\n', b"[]\n", b'{"status": "x"}\n'])
+def test_a_flood_from_one_caller_leaves_the_others_their_turn(place: Path, line: bytes) -> None:
+    async def test(made: Door) -> None:
+        hog, caller = await made.call(), await made.call()
+        hog.send(line * 3000)
+        assert (await caller.ask({"ping": True}))["status"] == "pong"
+        assert bytes(hog.reader._buffer).count(b"\n") < 1500  # type: ignore[attr-defined]
+        assert len(await hog.rest()) == 3000
+
+    at_door(place, test)
+
+
 def test_a_crowd_of_bad_requests_writes_few_lines_into_the_log(place: Path) -> None:
     lines: list[str] = []
 

@@ -15,9 +15,12 @@ from pathlib import Path
 from bub import hookimpl
 from bub.channels import Channel, ChannelMessage
 from bub.channels.contracts import MessageHandler
+from bub.store import InMemoryTapeStore
+from bub.tape import TapeEntry
 
 OUT = "TESTCHAT_OUT"
 RELEASE = "TESTCHAT_RELEASE"
+SHORT_TAPES = "TESTCHAT_SHORT_TAPES"
 SLOW_START = "TESTCHAT_SLOW_START"  # seconds that the chat takes to start
 
 
@@ -84,6 +87,19 @@ class OffChat(RecordingChat):
     @property
     def enabled(self) -> bool:
         return False
+
+
+class ShortTapes(InMemoryTapeStore):
+    """Tapes that keep their last entries only. Bub's own keep each entry in memory for as long as the gateway runs."""
+
+    def append(self, tape: str, entry: TapeEntry) -> None:
+        super().append(tape, entry)
+        del self._tapes[tape][:-20]
+
+
+@hookimpl
+def provide_tape_store() -> InMemoryTapeStore | None:
+    return ShortTapes() if os.environ.get(SHORT_TAPES) else None
 
 
 @hookimpl
