@@ -1,6 +1,6 @@
 # Sets up .venv by itself; needs a Python of 3.12 or newer (with venv), or uv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean chaos bench
+.PHONY: help demo test check format clean chaos bench fuzz siege soak lowest lock audit
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,7 +28,12 @@ $(VENV)/.ready: pyproject.toml
 	fi
 	@echo "installing what it needs (half a minute or so)"
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@if [ -n "$(LOCKED)" ]; then \
+		$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock && \
+		$(BIN)/python -m pip install --quiet --no-deps --editable .; \
+	else \
+		$(BIN)/python -m pip install --quiet --editable . --group dev; \
+	fi
 	@touch $@
 
 demo: $(VENV)/.ready ## Show the main job at work: reminders, a tick, a live gateway, the messages, the log
@@ -43,6 +48,44 @@ chaos: $(VENV)/.ready ## Kill ticks and gateways at random for 10 minutes, then 
 bench: $(VENV)/.ready ## Measure what it costs, and print the table of benchmarks/README.md (half an hour)
 	@$(BIN)/python -m benchmarks
 
+RUNS := 1000000
+FUZZ := build/fuzz/bin/python
+
+fuzz: $(VENV)/.ready ## Fuzz the parsers, guided by coverage: RUNS inputs each (atheris, in build/fuzz)
+	@test -x $(FUZZ) || $(BIN)/python -m venv build/fuzz
+	@$(FUZZ) -m pip install --quiet atheris croniter PyYAML tzdata
+	@for target in requests schedules reminders; do nice $(FUZZ) tests/fuzz/run.py $$target --runs $(RUNS) || exit; done
+
+SIEGE := PYTHONPATH=tests:examples/demo $(BIN)/python -u tests/siege.py
+
+siege: $(VENV)/.ready ## Attack a live gateway: 1,000 callers, no descriptors left, 100 MiB of all sorts
+	@$(SIEGE) attacks
+
+soak: $(VENV)/.ready ## Run 100,000 firings through a live gateway and watch its memory and descriptors
+	@$(SIEGE) soak --firings 100000
+
+LOWEST := build/lowest/bin
+SLOW := gateway crashes chaos systemd debian_cron disks attacks install readme benchmarks
+
+lowest: $(VENV)/.ready ## Run the unit tests with the lowest versions that pyproject.toml allows (uv, in build/lowest)
+	@$(BIN)/python -m venv build/lowest
+	@$(LOWEST)/python -m pip install --quiet uv
+	@$(LOWEST)/uv pip compile --quiet --python $(LOWEST)/python --resolution lowest-direct pyproject.toml -o build/lowest.txt
+	@$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --requirement build/lowest.txt --group dev
+	@$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --no-deps --editable .
+	@$(LOWEST)/python -m pytest -q -n 3 $(SLOW:%=--ignore=tests/test_%.py)
+
+build/tools/bin/uv:
+	@$(BIN)/python -m venv build/tools
+	@build/tools/bin/python -m pip install --quiet uv pip-audit
+
+lock: $(VENV)/.ready build/tools/bin/uv ## Write requirements-dev.lock anew; `make check LOCKED=1` in a fresh clone uses it
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" build/tools/bin/uv pip compile --quiet --upgrade --python $(BIN)/python \
+		--python-version 3.12 --universal --generate-hashes --group dev pyproject.toml -o requirements-dev.lock
+
+audit: $(VENV)/.ready build/tools/bin/uv ## Ask PyPI for advisories about what requirements-dev.lock holds
+	@build/tools/bin/pip-audit --strict --requirement requirements-dev.lock --no-deps --disable-pip
+
 check: $(VENV)/.ready ## Lint, check types and import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -54,5 +97,5 @@ format: $(VENV)/.ready ## Format the code
 	@$(BIN)/ruff check --fix .
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -286,7 +286,7 @@ def test_ping_tells_who_is_there(shared: tuple[House, Gateway]) -> None:
     [pong] = gateway.ask(ping=True)
     assert pong["status"] == "pong"
     assert pong["pid"] == gateway.process.pid
-    assert pong["channels"] == ["testchat"]
+    assert pong["channels"] == ["sink", "testchat"]
     assert (pong["waiting"], pong["running"]) == (0, 0)
 
 

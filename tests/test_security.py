@@ -494,7 +494,7 @@ def test_requests_in_hand_are_bounded_by_what_they_weigh(place: Path, monkeypatc
     async def test(made: Door) -> None:
         caller = await made.call()
         async with made.home.inbox.thread_held():
-            caller.send(*({"id": str(n), "to": "chat:1", "text": "x" * 40_000, "wait": False} for n in range(20)))
+            caller.send(*({"id": str(n), "to": "chat:1", "text": "x" * 10_000, "wait": False} for n in range(20)))
             for _ in range(500):
                 await asyncio.sleep(0)
             assert made.home.inbox._asked.qsize() in (1, 2)  # of one line or two each
@@ -514,6 +514,18 @@ def test_waits_without_end_for_one_firing_are_bounded(place: Path, monkeypatch: 
         assert sum(len(watchers) for watchers in made.home.runner._watchers.values()) == 50
         answers = await caller.rest()
         assert len(answers) == 50 + 1000 - 50 + 50
+
+    at_door(place, test)
+
+
+@pytest.mark.parametrize("line", [b'{"ping": true}\n', b"[]\n", b'{"status": "x"}\n'])
+def test_a_flood_from_one_caller_leaves_the_others_their_turn(place: Path, line: bytes) -> None:
+    async def test(made: Door) -> None:
+        hog, caller = await made.call(), await made.call()
+        hog.send(line * 3000)
+        assert (await caller.ask({"ping": True}))["status"] == "pong"
+        assert bytes(hog.reader._buffer).count(b"\n") < 1500  # type: ignore[attr-defined]
+        assert len(await hog.rest()) == 3000
 
     at_door(place, test)
 

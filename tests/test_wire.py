@@ -235,7 +235,10 @@ def test_a_bad_field_is_refused_by_name(field: str, value: object, message: str)
 
 
 def test_infinity_written_as_a_number_is_out_of_range() -> None:
-    assert fault(b'{"to": "a:1", "text": "x", "expires": 1e999}') == "expires is out of range"
+    assert (
+        fault(b'{"to": "a:1", "text": "x", "expires": 1e999}')
+        == "expires is out of range; write an instant from 1970 to 9999"
+    )
     assert "must lie between" in fault(b'{"to": "a:1", "text": "x", "timeout": 1e999}')
 
 

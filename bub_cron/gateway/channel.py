@@ -138,13 +138,13 @@ class CronChannel(Lifecycle):
         for firing in await inbox.notices():
             runner.tell(firing)
         stack.push_async_callback(runner.stop)
-        since = iso(runner.now())
+        about = _about(iso(runner.now()), settings)  # once: it reads files, and a caller may ask as often as it likes
         listener = Listener(
             inbox,
             runner,
             uids=settings.uids,
             rule=rule,
-            about=lambda: _about(delivery, since, settings),
+            about=lambda: {**about, "channels": delivery.targets()},
         )
         stack.push_async_callback(listener.close)
         # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
@@ -170,7 +170,7 @@ async def _chores(listener: Listener, inbox: Inbox, settings: CronSettings, now:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-def _about(delivery: Delivery, since: str, settings: CronSettings) -> dict[str, Any]:
+def _about(since: str, settings: CronSettings) -> dict[str, Any]:
     return {
         "version": __version__,
         "bub": version("bub"),
@@ -178,7 +178,7 @@ def _about(delivery: Delivery, since: str, settings: CronSettings) -> dict[str, 
         "pid": os.getpid(),
         "python": sys.executable,
         "since": since,
-        "channels": delivery.targets(),
+        "channels": [],
         "commands": settings.allow_commands,
     }
 

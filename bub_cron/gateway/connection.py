@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -29,22 +29,38 @@ _TOO_SLOW = f"the line did not end within {LINE_SECONDS:g} s"
 
 
 class Room:
-    """So many places."""
+    """So many places, given in the order in which they were asked for."""
 
     def __init__(self, places: int) -> None:
         self.places = places
         self._free = places
-        self._changed = asyncio.Event()
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def has(self, places: int) -> bool:
+        return not self._waiting and self._free >= places
 
     async def take(self, places: int) -> None:
-        while self._free < places:
-            self._changed.clear()
-            await self._changed.wait()
-        self._free -= places
+        if self.has(places):
+            self._free -= places
+            return
+        given = asyncio.get_running_loop().create_future()
+        self._waiting.append((places, given))
+        try:
+            await given
+        except asyncio.CancelledError:
+            if given.cancelled():
+                self.give(0)  # who stood behind may fit
+            else:
+                self.give(places)  # they came at the moment at which nobody wanted them any more
+            raise
 
     def give(self, places: int) -> None:
         self._free += places
-        self._changed.set()
+        while self._waiting and (self._waiting[0][1].cancelled() or self._free >= self._waiting[0][0]):
+            wanted, given = self._waiting.popleft()
+            if not given.cancelled():
+                self._free -= wanted
+                given.set_result(None)
 
 
 class Held:
@@ -64,6 +80,18 @@ class Held:
             for room in taken:
                 room.give(self._held[room])
             raise
+
+    async def take_within(self, seconds: float) -> bool:
+        """Take them if they come in so many seconds; return whether they did."""
+        if all(room.has(places) for room, places in self._held.items()):
+            await self.take()
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self.take()
+        except TimeoutError:
+            return False
+        return True
 
     def keep(self, count: int) -> None:
         """Give back all but so many places in the last room: what is left to do needs no more than so many ids."""
@@ -104,14 +132,16 @@ class Writer:
             self._writer.transport.abort()
             raise ConnectionAbortedError("the caller doesn't read its answers") from error
 
-    def caller_has_gone(self) -> bool:
-        """Tell whether the caller has closed both directions; of a half-close, asyncio tells no more than of that."""
+    def raise_if_caller_has_gone(self) -> None:
+        """Raise ConnectionAbortedError if the caller has closed both directions, which asyncio takes for a half-close."""
         descriptor = self._writer.get_extra_info("socket").fileno()
-        if descriptor < 0 or self._writer.is_closing():
-            return True
-        look = select.poll()
-        look.register(descriptor, 0)
-        return any(seen & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, seen in look.poll(0))
+        gone = descriptor < 0 or self._writer.is_closing()
+        if not gone:
+            look = select.poll()
+            look.register(descriptor, 0)
+            gone = any(seen & (select.POLLHUP | select.POLLERR) for _, seen in look.poll(0))
+        if gone:
+            raise ConnectionAbortedError("the caller has gone")
 
     def close(self) -> None:
         self._writer.close()

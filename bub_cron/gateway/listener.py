@@ -168,8 +168,9 @@ class Listener:
         answers: set[asyncio.Task[None]] = set()
         try:
             await self._take_requests(reader, writer, answers, room)
-            while answers and not writer.caller_has_gone():
+            while answers:
                 await asyncio.wait(answers, timeout=_GONE_SECONDS)
+                writer.raise_if_caller_has_gone()
         except ConnectionError as error:
             logger.debug("cron.caller_left {}", error)
         except Exception as error:
@@ -191,9 +192,11 @@ class Listener:
             for some, places in _fitting(lines, min(of_connection.places, of_user.places)):
                 await writer.be_read()
                 held = Held([of_connection, of_user], places)
-                await held.take()
+                while not await held.take_within(_GONE_SECONDS):
+                    writer.raise_if_caller_has_gone()  # else what it asked for would keep others waiting
                 # The next ones are read and judged while these are stored.
                 self._go_on(self._answer(some, writer, held, answers), writer, answers)
+                await asyncio.sleep(0)  # and between any two of them, all others and the chats have their turn
 
     @staticmethod
     def _go_on(step: Coroutine[Any, Any, None], writer: Writer, answers: set[asyncio.Task[None]]) -> None:

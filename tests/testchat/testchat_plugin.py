@@ -15,9 +15,12 @@ from pathlib import Path
 from bub import hookimpl
 from bub.channels import Channel, ChannelMessage
 from bub.channels.contracts import MessageHandler
+from bub.store import InMemoryTapeStore
+from bub.tape import TapeEntry
 
 OUT = "TESTCHAT_OUT"
 RELEASE = "TESTCHAT_RELEASE"
+SHORT_TAPES = "TESTCHAT_SHORT_TAPES"
 SLOW_START = "TESTCHAT_SLOW_START"  # seconds that the chat takes to start
 
 
@@ -49,6 +52,21 @@ class RecordingChat(Channel):
             os.fsync(file.fileno())
 
 
+class SinkChat(Channel):
+    """Takes everything and writes nothing down, so that thousands cost little."""
+
+    name = "sink"
+
+    async def start(self, stop_event: asyncio.Event) -> None:
+        """Nothing to connect to."""
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+    async def send(self, message: ChannelMessage) -> None:
+        await asyncio.sleep(0)
+
+
 class MuteChat(Channel):
     """Never overrode send(): the base class takes everything and does nothing."""
 
@@ -71,6 +89,19 @@ class OffChat(RecordingChat):
         return False
 
 
+class ShortTapes(InMemoryTapeStore):
+    """Tapes that keep their last entries only. Bub's own keep each entry in memory for as long as the gateway runs."""
+
+    def append(self, tape: str, entry: TapeEntry) -> None:
+        super().append(tape, entry)
+        del self._tapes[tape][:-20]
+
+
+@hookimpl
+def provide_tape_store() -> InMemoryTapeStore | None:
+    return ShortTapes() if os.environ.get(SHORT_TAPES) else None
+
+
 @hookimpl
 def provide_channels(message_handler: MessageHandler) -> list[Channel]:
-    return [RecordingChat(), MuteChat(), OffChat()]
+    return [SinkChat(), RecordingChat(), MuteChat(), OffChat()]
