@@ -40,7 +40,7 @@ demo: $(VENV)/.ready ## Show the main job at work: reminders, a tick, a live gat
 	@$(BIN)/python examples/demo/demo.py
 
 test: $(VENV)/.ready ## Run all tests
-	@$(BIN)/python -m pytest -q -n 3
+	@$(BIN)/python -m pytest -q -n 4
 
 chaos: $(VENV)/.ready ## Kill ticks and gateways at random for 10 minutes, then hold the books to account
 	@$(BIN)/python tests/chaos.py
@@ -73,7 +73,7 @@ lowest: $(VENV)/.ready ## Run the unit tests with the lowest versions that pypro
 	@$(LOWEST)/uv pip compile --quiet --python $(LOWEST)/python --resolution lowest-direct pyproject.toml -o build/lowest.txt
 	@$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --requirement build/lowest.txt --group dev
 	@$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --no-deps --editable .
-	@$(LOWEST)/python -m pytest -q -n 3 $(SLOW:%=--ignore=tests/test_%.py)
+	@$(LOWEST)/python -m pytest -q -n 4 $(SLOW:%=--ignore=tests/test_%.py)
 
 build/tools/bin/uv:
 	@$(BIN)/python -m venv build/tools
