@@ -140,6 +140,17 @@ def test_a_place_below_one_that_others_may_write_is_refused_unless_that_is_stick
     assert why_unsafe(str(place / "mine")) == f"others may write in {place} (mode 0777); run: chmod go-w {place}"
 
 
+def test_a_directory_that_the_operator_vouches_for_is_taken_as_it_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "mine").mkdir(mode=0o700)
+    place.chmod(0o777)
+    monkeypatch.setenv("BUB_CRON_TRUST_DIRS", f"/elsewhere:{place}")
+    assert why_unsafe(str(place / "mine")) is None
+    (place / "mine").chmod(0o777)
+    assert why_unsafe(str(place / "mine")) is not None
+
+
 @as_root
 def test_a_place_that_another_user_made_in_a_sticky_directory_is_refused(place: Path) -> None:
     place.chmod(0o1777)
