@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from gateway_kit import House
 from stand_in_model import Answer, Messages
+
+# A shell that starts the tests in the background lets them ignore SIGINT, and so all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Held:
