@@ -65,7 +65,7 @@ soak: $(VENV)/.ready ## Run 100,000 firings through a live gateway and watch its
 	@$(SIEGE) soak --firings 100000
 
 LOWEST := build/lowest/bin
-SLOW := gateway crashes chaos systemd debian_cron disks attacks install readme benchmarks
+SLOW := gateway crashes chaos systemd debian_cron disks attacks install readme benchmarks examples
 
 lowest: $(VENV)/.ready ## Run the unit tests with the lowest versions that pyproject.toml allows (uv, in build/lowest)
 	@$(BIN)/python -m venv build/lowest
