@@ -34,6 +34,15 @@ _CRONTAB = '#!/bin/sh\ncat "$FAKES/tab" 2>/dev/null || { echo "no crontab for me
 _LOGINCTL = '#!/bin/sh\ncat "$FAKES/linger" 2>/dev/null || echo no\n'
 
 
+def healthy(path: Path) -> Place:
+    """Make a house in which all is well at noon: a file and ticks; a gateway once it is entered."""
+    made = Place(path)
+    made.write(FILE, NOON - 120)
+    for now in (NOON - 120, NOON - 60):
+        assert made.tick(now) == (0, "")
+    return made
+
+
 def answering(**about: object) -> Script:
     """Make a script that answers a ping as a gateway with one channel, telegram, does."""
     pong: Message = {

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from fake_gateway import Place
 from gateway_kit import until
-from health_kit import FILE, NOON, Programs, answering, contents, record
+from health_kit import FILE, NOON, Programs, answering, contents, healthy, record
 
 from bub_cron.cli import commands
 from bub_cron.health import doctor, gateways, status
@@ -31,10 +31,7 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    made = Place(tmp_path / "bub")
-    made.write(FILE, NOON - 2 * MINUTE)
-    for now in (NOON - 2 * MINUTE, NOON - MINUTE):
-        assert made.tick(now) == (0, "")
+    made = healthy(tmp_path / "bub")
     made.open_inbox().close()
     return made
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from fake_gateway import Place, busy, firing, silent
-from health_kit import FILE, NOON, answering, contents, record
+from health_kit import NOON, answering, contents, healthy, record
 
 from bub_cron.cli import commands
 from bub_cron.health import status
@@ -27,12 +27,7 @@ type Break = Callable[[Place], None]
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """A house in which all is well at noon: a file, ticks, and a gateway once it is entered."""
-    made = Place(tmp_path / "bub")
-    made.write(FILE, NOON - 2 * MINUTE)
-    for now in (NOON - 2 * MINUTE, NOON - MINUTE):
-        assert made.tick(now) == (0, "")
-    return made
+    return healthy(tmp_path / "bub")
 
 
 def attention(place: Place, now: int = NOON) -> list[str]:
