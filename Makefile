@@ -1,6 +1,6 @@
 # Sets up .venv by itself; needs a Python of 3.12 or newer (with venv), or uv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean chaos bench fuzz siege soak lowest lock audit
+.PHONY: help demo test check docs format clean chaos bench fuzz siege soak lowest lock audit
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -91,6 +91,9 @@ check: $(VENV)/.ready ## Lint, check types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.ready ## Write docs/states.md from the tables of states
+	@$(BIN)/python docs/make_states.py
 
 format: $(VENV)/.ready ## Format the code
 	@$(BIN)/ruff format .

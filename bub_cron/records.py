@@ -12,8 +12,9 @@ import os
 import sqlite3
 
 from bub_cron.errors import DamagedStoreError, StoreError
+from bub_cron.states import FAILED, MISSED, REJECTED, UNDELIVERED, UNKNOWN
 from bub_cron.store import ERRORS, FAR, store_error
-from bub_cron.wire import FAILED, MISSED, REJECTED, UNDELIVERED, UNKNOWN, iso
+from bub_cron.wire import iso
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def counts(paths: Paths, since: float, until: float) -> dict[str, int]:
     return dict(_read(paths, query, (since, until)))
 
 
-def without_last_word(paths: Paths) -> list[Record]:
+def not_final(paths: Paths) -> list[Record]:
     """Return the firings that have none yet, the newest first."""
     query = f"SELECT * FROM ({_VIEW}) WHERE outcome IN ('due', 'accepted', 'running', 'retrying')"  # noqa: S608
     return [Record(row) for row in _read(paths, f"{query} ORDER BY moment DESC", ())]

@@ -28,6 +28,7 @@ OUTCOME_STYLES = {
     "accepted": "cyan",
     "running": "cyan",
     "retrying": "yellow",
+    "skipped": "dim",
     "missed": "yellow",
     "unknown": "bold magenta",
     "undelivered": "bold red",

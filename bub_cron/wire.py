@@ -21,28 +21,9 @@ if TYPE_CHECKING:
 PROTOCOL = 1
 MAX_LINE = 64 * 1024  # bytes, the newline not counted
 
-ACCEPTED = "accepted"
-RUNNING = "running"
-RETRYING = "retrying"
-DELIVERED = "delivered"
-SILENT = "silent"
-RAN = "ran"
-UNDELIVERED = "undelivered"
-FAILED = "failed"
-UNKNOWN = "unknown"
-MISSED = "missed"
-REJECTED = "rejected"
 BUSY = "busy"
 UNKNOWN_ID = "unknown-id"
 PONG = "pong"
-DUE = "due"  # said by the ledger alone, never on the socket
-
-IN_INBOX = frozenset({ACCEPTED, RUNNING, RETRYING, DELIVERED, SILENT, RAN, UNDELIVERED, FAILED, UNKNOWN, MISSED})
-GOOD = frozenset({DELIVERED, SILENT, RAN})
-LAST_WORDS = frozenset({DELIVERED, SILENT, RAN, UNDELIVERED, FAILED, UNKNOWN, MISSED, REJECTED})
-OUTCOMES = (
-    DUE, ACCEPTED, RUNNING, RETRYING, DELIVERED, SILENT, RAN, UNDELIVERED, FAILED, UNKNOWN, MISSED, REJECTED,
-)  # fmt: skip
 
 PROMPT, TEXT, COMMAND = "prompt", "text", "command"
 MESSAGES = (PROMPT, TEXT, COMMAND)

@@ -38,7 +38,8 @@ from stand_in_model import Messages
 
 from bub_cron.reminders import load
 from bub_cron.schedule import fire_times
-from bub_cron.wire import GOOD, LAST_WORDS, NO_REPLY, firing_id, iso, parse_instant
+from bub_cron.states import FINAL, GOOD
+from bub_cron.wire import NO_REPLY, firing_id, iso, parse_instant
 
 # The hour in which Berlin's clocks go forward: some of the wall-clock times below don't exist.
 BASE = int(parse_instant("2026-03-29T00:52:00Z"))
@@ -517,7 +518,7 @@ class Books:
         yield from (f"{firing} is in the log {count} times" for firing, count in seen.items() if count > 1)
         yield from (f"{firing} is not in the log" for firing in self._ledger.keys() - seen.keys())
         for entry in self._entries:
-            if entry["outcome"] not in LAST_WORDS:
+            if entry["outcome"] not in FINAL:
                 yield f"{entry['id']} has no last word: {entry['outcome']}"
             if entry["outcome"] == "rejected" or "a fault of bub-cron" in (entry["error"] or ""):
                 yield f"{entry['id']} is {entry['outcome']}: {entry['error']}"

@@ -437,7 +437,7 @@ class House:
     async def take(self, **fields: Any) -> str:
         """Accept a request and give it to the runner, as the listener does; return its id."""
         firing, new = await self.inbox.take_in(request(now(), **fields), now())
-        if new and not firing.has_last_word:
+        if new and not firing.is_final:
             self.runner.take(firing)
         return firing.id
 

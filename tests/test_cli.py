@@ -21,8 +21,9 @@ from bub_cron import __main__ as entry
 from bub_cron import __version__
 from bub_cron.__main__ import _path_options, main
 from bub_cron.cli import commands
+from bub_cron.states import OUTCOMES
 from bub_cron.trigger.ledger import Ledger
-from bub_cron.wire import MAX_LINE, OUTCOMES
+from bub_cron.wire import MAX_LINE
 
 DAY = "2026-11-23T"
 NOON = at(DAY + "12:00:00")

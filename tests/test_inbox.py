@@ -17,8 +17,8 @@ from bub_cron.errors import StoreError
 from bub_cron.gateway.acceptance import DifferentContentError, FullError
 from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.inbox import APPLICATION_ID, StaleFiringError
+from bub_cron.states import FINAL
 from bub_cron.store import open_store
-from bub_cron.wire import LAST_WORDS
 
 OPEN_STATES = ("accepted", "running", "retrying", "sending")
 FINISHED = ("delivered", "silent", "ran", "undelivered", "failed", "unknown", "missed")
@@ -292,13 +292,13 @@ def test_a_last_word_says_when_and_why_and_waits_for_nothing(tmp_path: Path, wor
         firing, _ = await inbox.finish("a", word, "why", NOON + 5)
         assert (firing.state, firing.error, firing.finished_at) == (word, "why", NOON + 5)
         assert firing.seconds == (None if word == "missed" else 5.0)
-        assert (firing.sending, firing.not_before, firing.has_last_word) == (False, None, True)
+        assert (firing.sending, firing.not_before, firing.is_final) == (False, None, True)
 
     with_inbox(tmp_path, test)
 
 
 def test_the_words_that_the_store_takes_are_those_of_the_protocol() -> None:
-    assert set(FINISHED) == LAST_WORDS - {"rejected"}
+    assert set(FINISHED) == FINAL - {"rejected", "skipped"}
 
 
 @pytest.mark.parametrize("before", ["accepted", "retrying", "running", "kept"])
@@ -675,7 +675,7 @@ def test_each_row_of_the_crash_table(
             assert firing is not None
             assert (firing.state, firing.not_before, firing.error) == (after, not_before, error)
             assert (firing.attempts, firing.sends, firing.reply) == (before.attempts, before.sends, before.reply)
-            assert open_ones == ([] if firing.has_last_word else [firing])
+            assert open_ones == ([] if firing.is_final else [firing])
             assert not firing.sending
 
     run(main())

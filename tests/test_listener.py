@@ -440,7 +440,7 @@ def test_what_was_stored_for_a_caller_that_broke_off_is_run(path: Path) -> None:
         await break_off_while_the_disk_works(made)
         await asyncio.sleep(5000)
         firing = await made.home.get("a")
-        assert firing.has_last_word
+        assert firing.is_final
 
     at_door(path, test)
 

@@ -29,7 +29,7 @@ from bub_cron.records import (
     last_records,
     last_tick,
     names_in_force,
-    without_last_word,
+    not_final,
 )
 from bub_cron.trigger.ledger import Ledger
 
@@ -76,7 +76,7 @@ def snapshot(place: Place) -> dict[str, tuple[bytes, int, int]]:
 
 def test_of_stores_that_are_not_there_nothing_is_known_and_nothing_made(place: Place) -> None:
     assert counts(place.paths, 0, NOON) == {}
-    assert without_last_word(place.paths) == []
+    assert not_final(place.paths) == []
     assert gaps(place.paths) == []
     assert names_in_force(place.paths) == []
     assert (last_tick(place.paths).instant, last_tick(place.paths).trouble) == (None, "")
@@ -99,8 +99,8 @@ def test_what_has_no_last_word_in_either_store(place: Place) -> None:
     for number, state in enumerate(("running", "retrying", "delivered", "failed")):
         place.fill_inbox(id=f"poke-{number}", state=state, accepted_at=NOON - number)
     ids = [firing("b", DAY + "12:01:00"), NOON_ID, "poke-0", "poke-1"]
-    assert sorted(entry.id for entry in without_last_word(place.paths)) == sorted(ids)
-    assert [entry.moment for entry in without_last_word(place.paths)] == [NOON + 60, NOON, NOON, NOON - 1]
+    assert sorted(entry.id for entry in not_final(place.paths)) == sorted(ids)
+    assert [entry.moment for entry in not_final(place.paths)] == [NOON + 60, NOON, NOON, NOON - 1]
 
 
 def test_the_last_tick_and_what_it_said(place: Place) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bub_cron import terminal
 from bub_cron.errors import Fault, FileFaultsError
-from bub_cron.wire import OUTCOMES
+from bub_cron.states import OUTCOMES
 
 
 @pytest.mark.parametrize(

@@ -374,12 +374,6 @@ def test_a_firings_id_is_its_reminder_and_fire_time_and_fits_the_wire() -> None:
     assert parse(line(id=crowd)).id == crowd
 
 
-def test_statuses_add_up() -> None:
-    assert wire.IN_INBOX | wire.LAST_WORDS | {wire.DUE} == set(wire.OUTCOMES)
-    assert {wire.REJECTED} == wire.LAST_WORDS - wire.IN_INBOX
-    assert wire.GOOD < wire.LAST_WORDS
-
-
 @pytest.mark.parametrize("name", wire.FIELDS)
 def test_every_checker_refuses_what_json_can_hold_with_words_that_can_be_printed(name: str) -> None:
     checker: Callable[[object], Any] = wire.FIELDS[name]

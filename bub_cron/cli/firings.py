@@ -22,8 +22,9 @@ from bub_cron.health.status import is_late
 from bub_cron.paths import Paths
 from bub_cron.records import Record, gaps, history, last_tick
 from bub_cron.reminders import load
+from bub_cron.states import ACCEPTED, DUE, OUTCOMES, RAN, RETRYING, RUNNING, SILENT
 from bub_cron.trigger import tick as trigger
-from bub_cron.wire import ACCEPTED, DUE, OUTCOMES, RAN, RETRYING, RUNNING, SILENT, iso, parse_duration
+from bub_cron.wire import iso, parse_duration
 
 LOG_COUNT = 20
 

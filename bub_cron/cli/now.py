@@ -17,23 +17,11 @@ from bub_cron.cli.base import commands, name_argument, named, with_paths
 from bub_cron.errors import GatewayAbsentError, GatewayLeftError, UnknownReminderError
 from bub_cron.paths import Paths
 from bub_cron.reminders import load
+from bub_cron.states import ACCEPTED, FINAL, GOOD, REJECTED, RETRYING, RUNNING
 from bub_cron.trigger.client import PATIENCE, Connection
-from bub_cron.wire import (
-    ACCEPTED,
-    BUSY,
-    FIELDS,
-    GOOD,
-    LAST_WORDS,
-    MAX_LINE,
-    REJECTED,
-    RETRYING,
-    RUNNING,
-    check_fields,
-    encode,
-    parse_duration,
-)
+from bub_cron.wire import BUSY, FIELDS, MAX_LINE, check_fields, encode, parse_duration
 
-_ENDS = LAST_WORDS | {BUSY}
+_ENDS = FINAL | {BUSY}
 
 
 @commands.command()

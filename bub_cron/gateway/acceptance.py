@@ -13,7 +13,8 @@ from typing import Any
 
 from bub_cron.errors import BubCronError
 from bub_cron.gateway.firing import COLUMNS, OPEN, WITHOUT_REPLY, Firing, firing_of
-from bub_cron.wire import ACCEPTED, LAST_WORDS, MISSED, TEXT, Request, parse_instant
+from bub_cron.states import ACCEPTED, FINAL, MISSED
+from bub_cron.wire import TEXT, Request, parse_instant
 
 _MOST_IDS = 500  # in one statement
 
@@ -44,7 +45,7 @@ def accept(
     """Take requests in, with their canonical contents and room for so many; return for each what became of it."""
     known = rows_of(connection, [request.id for request in requests], WITHOUT_REPLY)
     # Those that have their last word come without their replies: thousands may be asked for at once.
-    known |= rows_of(connection, [firing for firing, row in known.items() if row[8] not in LAST_WORDS])
+    known |= rows_of(connection, [firing for firing, row in known.items() if row[8] not in FINAL])
     busy = _started(connection) if any(map(_minds_overlap, requests)) else {}
     done: list[Accepted] = []
     rows: list[tuple[Any, ...]] = []

@@ -9,7 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from bub_cron.wire import COMMAND, LAST_WORDS, TEXT
+from bub_cron.states import FINAL
+from bub_cron.wire import COMMAND, TEXT
 
 COLUMNS = (
     "id, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,"
@@ -62,8 +63,8 @@ class Firing:
     finished_at: float | None
 
     @property
-    def has_last_word(self) -> bool:
-        return self.state in LAST_WORDS
+    def is_final(self) -> bool:
+        return self.state in FINAL
 
     @property
     def acts_by_itself(self) -> bool:
@@ -84,7 +85,7 @@ class Firing:
     def answer(self) -> dict[str, Any]:
         """Return what the socket says of this firing: id, status, and the fields that apply."""
         answer: dict[str, Any] = {"id": self.id, "status": self.state}
-        if self.has_last_word:
+        if self.is_final:
             if self.kind != TEXT and self.reply is not None:
                 answer["reply"] = self.reply
             if self.error is not None:

@@ -62,21 +62,9 @@ from bub_cron import salvage
 from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, described, one_line
 from bub_cron.gateway.acceptance import Accepted, accept, rows_of
 from bub_cron.gateway.firing import COLUMNS, LOST_IN_CRASH, NOTHING, OPEN, Firing, firing_of
+from bub_cron.states import ACCEPTED, DELIVERED, FAILED, GOOD, MISSED, RAN, RETRYING, RUNNING, SILENT, UNKNOWN
 from bub_cron.store import ERRORS, Transaction, check_whole, instant, made_anew, number, open_store, store_error, text
-from bub_cron.wire import (
-    ACCEPTED,
-    DELIVERED,
-    FAILED,
-    GOOD,
-    MISSED,
-    RAN,
-    RETRYING,
-    RUNNING,
-    SILENT,
-    UNKNOWN,
-    Request,
-    iso,
-)
+from bub_cron.wire import Request, iso
 
 APPLICATION_ID = 0x62634958  # "bcIX"
 VERSION = 2
@@ -183,9 +171,7 @@ class Inbox:
         if self._open_count is None:
             self._open_count = _count_open(connection)
         done = accept(connection, requests, contents, now, self._most_open - self._open_count)
-        self._open_count += sum(
-            found.new and found.firing is not None and not found.firing.has_last_word for found in done
-        )
+        self._open_count += sum(found.new and found.firing is not None and not found.firing.is_final for found in done)
         return done
 
     async def get(self, firing_id: str) -> Firing | None:

@@ -33,19 +33,8 @@ from bub_cron.gateway.connection import CHUNK, LOOKUPS, Held, Room, Warnings, Wr
 from bub_cron.gateway.faults import log_fault
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.runner import Runner
-from bub_cron.wire import (
-    BUSY,
-    IN_INBOX,
-    LAST_WORDS,
-    PONG,
-    REJECTED,
-    UNKNOWN_ID,
-    Ping,
-    Request,
-    StatusQuery,
-    encode,
-    parse_request,
-)
+from bub_cron.states import FINAL, IN_INBOX, REJECTED
+from bub_cron.wire import BUSY, PONG, UNKNOWN_ID, Ping, Request, StatusQuery, encode, parse_request
 
 _MOST_UNANSWERED = 4096  # requests of one connection that wait for their first answer; long ones count for more
 _MOST_IN_HAND = 20_000  # the same of all connections of one user, and those that wait for a last word
@@ -54,7 +43,7 @@ _BYTES_PER_PLACE = 1024
 _GONE_SECONDS = 5.0  # between looks at whether a caller that sends nothing more has gone altogether
 _NO_DESCRIPTOR_SECONDS = 1.0
 _CLOSE_SECONDS = 1.0  # that a caller gets to read its answers when the gateway stops
-_OPEN = IN_INBOX - LAST_WORDS
+_OPEN = IN_INBOX - FINAL
 
 
 class Listener:
@@ -287,7 +276,7 @@ class Listener:
             firing = found.firing
             if firing is None:
                 answers.append(self._not_taken(request, found.error))
-            elif not firing.has_last_word:
+            elif not firing.is_final:
                 self._runner.take(firing)
                 answers.append(firing.answer())
             elif found.new:

@@ -27,19 +27,8 @@ from bub_cron.gateway.firing import LOST_IN_STOP, Firing
 from bub_cron.gateway.inbox import Inbox, StaleFiringError
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.turns import GatewayStopsError, Reply, TurnFailedError, Turns
-from bub_cron.wire import (
-    COMMAND,
-    DELIVERED,
-    FAILED,
-    MISSED,
-    NO_REPLY,
-    RAN,
-    SILENT,
-    TEXT,
-    UNDELIVERED,
-    UNKNOWN,
-    split_to,
-)
+from bub_cron.states import DELIVERED, FAILED, MISSED, RAN, SILENT, UNDELIVERED, UNKNOWN
+from bub_cron.wire import COMMAND, NO_REPLY, TEXT, split_to
 
 _ATTEMPT_DELAYS = (30.0, 120.0)  # after the first and the second failed attempt; then
 _SEND_DELAYS = (30.0, 30.0, 120.0)  # after a refused send; then
@@ -171,7 +160,7 @@ class Runner:
         """Wait for a firing's last word and return the firing; cancelled when the gateway stops before that."""
         if firing_id not in self._drives and firing_id not in self._queue:
             firing = await self._inbox.get(firing_id)
-            if firing is not None and firing.has_last_word:
+            if firing is not None and firing.is_final:
                 return firing
         watcher: asyncio.Future[Firing] = asyncio.get_running_loop().create_future()
         self._watchers.setdefault(firing_id, []).append(watcher)
@@ -202,7 +191,7 @@ class Runner:
         try:
             if not self._begun.is_set():
                 await self._begun.wait()
-            while not firing.has_last_word:
+            while not firing.is_final:
                 await self._wait_until(firing.not_before)
                 firing = await (self._attempt(firing) if firing.reply is None else self._deliver(firing))
         except GatewayStopsError as error:

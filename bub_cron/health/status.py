@@ -18,8 +18,9 @@ from bub_cron.paths import Paths
 from bub_cron.records import Record
 from bub_cron.reminders import Reminder, load
 from bub_cron.schedule import next_fire_time
+from bub_cron.states import ACCEPTED, DUE, FAILED, MISSED, REJECTED, UNDELIVERED, UNKNOWN
 from bub_cron.trigger.client import ask
-from bub_cron.wire import ACCEPTED, DUE, FAILED, MISSED, PONG, REJECTED, UNDELIVERED, UNKNOWN, iso
+from bub_cron.wire import PONG, iso
 
 DAY = 86400
 MINUTE = 60
@@ -186,7 +187,7 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
 
 
 def _look_at_what_waits(status: Status, paths: Paths) -> None:
-    waiting = records.without_last_word(paths)
+    waiting = records.not_final(paths)
     due = [record for record in waiting if record.outcome == DUE]
     status.due = len(due)
     # Where the gateway's own store is elsewhere, only the gateway knows, and says it in its own line.

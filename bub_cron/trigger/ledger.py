@@ -30,8 +30,9 @@ Kept true here:
 from __future__ import annotations
 
 from bub_cron.errors import DamagedStoreError
+from bub_cron.states import ACCEPTED, DUE, MISSED, REJECTED
 from bub_cron.store import FAR, Transaction, check_whole, instant, made_anew, number, open_store, text
-from bub_cron.wire import ACCEPTED, DUE, MAX_DURATION, MISSED, REJECTED, firing_id, iso
+from bub_cron.wire import MAX_DURATION, firing_id, iso
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -321,7 +321,8 @@ def _ask_file(path: str, ids: list[str]) -> dict[str, bool]:
 
 
 def _ask_gateway(connection: Connection, ids: list[str]) -> dict[str, bool]:
-    from bub_cron.wire import IN_INBOX, UNKNOWN_ID
+    from bub_cron.states import IN_INBOX
+    from bub_cron.wire import UNKNOWN_ID
 
     known: dict[str, bool] = {}
 
@@ -347,7 +348,7 @@ def _send(ledger: Ledger, connection: Connection, now: int, troubles: list[Troub
 
 
 def _take_answers(ledger: Ledger, answers: list[dict[str, Any]], ids: set[str], now: int) -> list[Trouble]:
-    from bub_cron.wire import IN_INBOX
+    from bub_cron.states import IN_INBOX
 
     settled: list[tuple[str, str, str | None]] = []
     troubles: list[Trouble] = []
