@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Protocol
 
 from bub import BubFramework
@@ -17,7 +18,6 @@ from bub.channels import Channel, Interface
 from bub.channels.telegram import TelegramChannel
 
 from bub_cron.errors import BubCronError, described
-from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.turns import CHANNEL, GatewayStopsError, look
 from bub_cron.wire import split_to
 
@@ -28,6 +28,11 @@ _BEFORE_THE_REQUEST = ("connecttimeout", "pooltimeout", "connectiontimeout")
 
 class SendRefusedError(BubCronError):
     """The channel did not take the message."""
+
+    def __init__(self, text: str, for_good: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.for_good = for_good
+        self.retry_after = retry_after
 
 
 class SendUnseenError(BubCronError):
@@ -69,18 +74,21 @@ class Delivery:
             return f"the channel {name} can't send: its class has no send() of its own"
         return None
 
-    async def send(self, firing: Firing, content: str) -> None:
+    def parts(self, to: str, content: str) -> list[str]:
+        return [content]
+
+    async def send(self, to: str, content: str, context: Mapping[str, str]) -> None:
         """Send `content` to the firing's chat; see the module's words for what the four ends mean."""
-        name, chat_id = split_to(firing.to)
+        name, chat_id = split_to(to)
         channel = self._channels.get_channel(name)
         if channel is None or not content.strip():
-            raise SendRefusedError(self.refusal(firing.to) or "the message is empty")
+            raise SendRefusedError(self.refusal(to) or "the message is empty")
         message = {
             "channel": name,
             "chat_id": chat_id,
-            "session_id": firing.session,
+            "session_id": to,
             "content": _as_taken(channel, content),
-            "context": dict(firing.context),
+            "context": dict(context),
         }
         task = asyncio.ensure_future(self._framework.dispatch_via_channel_router(message))
         try:

@@ -38,6 +38,7 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     timeout: int = wire.DEFAULT_TIMEOUT
     reply: str = wire.DEFAULT_REPLY
     quiet: bool = False
+    delivery: str = wire.DEFAULT_DELIVERY
     model: str | None = None
 
     def content(self) -> dict[str, object]:
@@ -45,6 +46,8 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
         fields: dict[str, object] = {"reminder": self.name, "to": self.to, self.kind: self.body}
         for key in ("attempts", "timeout", "overlap", "reply", "quiet"):
             fields[key] = getattr(self, key)
+        if self.delivery != wire.DEFAULT_DELIVERY:
+            fields["delivery"] = self.delivery
         if self.session != self.to:
             fields["session"] = self.session
         if self.model is not None:

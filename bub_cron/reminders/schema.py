@@ -58,6 +58,9 @@ _KEYS: dict[str, _Schema] = {
     "grace": _duration("How late it may still start. Default: 1h, and 24h for `at`."),
     "catch_up": _choice("Of the fire times missed within grace, start the latest or all.", "latest", "all"),
     "overlap": _choice("When an earlier firing still runs: skip this one, or queue it.", "skip", "queue"),
+    "delivery": _choice(
+        "at-least-once: a message whose send was not seen to its end is sent again.", "at-most-once", "at-least-once"
+    ),
     "attempts": {
         "description": "Starts allowed; 1 means at most once. Default: 3, and 1 for `command`.",
         "type": "integer",

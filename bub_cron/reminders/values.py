@@ -92,6 +92,7 @@ READERS: Mapping[str, Callable[[Node], object]] = {
     "grace": _duration,
     "catch_up": partial(text, wire.one_of("latest", "all")),
     "overlap": _shared("overlap"),
+    "delivery": _shared("delivery"),
     "attempts": _attempts,
     "timeout": _duration,
     "reply": _shared("reply"),
