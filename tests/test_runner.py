@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bub import hookimpl
 from bub.channels import ChannelMessage
 from fake_bub import (
     NOON,
@@ -796,7 +797,7 @@ def test_a_kept_reply_is_sent_after_its_grace_all_the_same(tmp_path: Path) -> No
         async with open_inbox(tmp_path) as inbox:
             await inbox.put("kept", expires=NOON + 1)
         async with house(tmp_path, recover=True, begin=False) as home:
-            await asyncio.sleep(HOUR)
+            await asyncio.sleep(HOUR - 1)
             home.runner.begin()
             assert (await home.outcome("a")).state == "delivered"
             assert (home.chat.texts, home.model.turns) == (["the reply"], 0)
@@ -822,6 +823,30 @@ def test_nothing_starts_before_begin(tmp_path: Path) -> None:
         ]  # fmt: skip
 
     in_house(tmp_path, test, begin=False)
+
+
+@pytest.mark.parametrize(
+    ("state", "fields", "outcome", "reason", "seconds"),
+    [
+        ("accepted", {"text": "x"}, "missed", "late", HOUR),
+        ("accepted", {"prompt": "x"}, "missed", "late", HOUR),
+        ("retrying", {"prompt": "x"}, "failed", "attempts", HOUR),
+        ("kept", {"expires": NOON + 1}, "undelivered", "refused", HOUR),
+    ],
+)
+def test_what_cannot_start_in_time_ends_and_the_caller_hears_of_it(
+    tmp_path: Path, state: str, fields: dict[str, Any], outcome: str, reason: str, seconds: float
+) -> None:
+    """Another plugin swallowed our sentinel, or a channel's start() never returns."""
+
+    async def main() -> None:
+        async with open_inbox(tmp_path) as inbox:
+            await inbox.put(state, **fields)
+        async with house(tmp_path, recover=True, begin=False) as home:
+            firing = await home.outcome("a")
+            assert (firing.state, firing.reason, firing.finished_at) == (outcome, reason, NOON + seconds)
+
+    run(main())
 
 
 def test_the_counts_of_what_runs_and_waits(tmp_path: Path) -> None:
@@ -1269,6 +1294,46 @@ def test_a_notice_that_hangs_holds_up_neither_outcome_nor_stop(tmp_path: Path) -
     run(main())
 
 
+def test_a_notice_is_tried_again_as_any_text_is(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.model.always = breaks(RuntimeError("no"))
+        home.chat.script = [RuntimeError("no network")] * 4
+        await home.run(prompt="x", reminder="r", attempts=1)
+        await asyncio.sleep(HOUR)
+        assert [seconds for seconds, _ in home.chat.begun] == [0, 30, 60, 180, 480]
+        assert len(home.chat.texts) == 1
+        assert (await home.get()).state == "failed"
+
+    in_house(tmp_path, test)
+
+
+def test_a_notice_that_a_stop_fell_into_is_sent_by_the_next_gateway(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as home:
+            home.model.always = breaks(RuntimeError("no"))
+            home.chat.script = [RuntimeError("no network")]
+            await home.run(prompt="x", reminder="r", attempts=1)
+            await settle()
+        async with house(tmp_path, recover=True) as home:
+            await asyncio.sleep(60)
+            assert home.chat.texts == ["The reminder r failed: RuntimeError: no."]
+            assert home.runner.waiting == 0
+
+    run(main())
+
+
+def test_a_notice_whose_end_was_not_seen_is_not_repeated_nor_made_up_for(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.model.always = breaks(RuntimeError("no"))
+        home.chat.script = [hang]
+        for number in range(3):
+            await home.run(id=str(number), prompt="x", reminder="r", attempts=1, overlap="queue")
+            await asyncio.sleep(HOUR)
+        assert len(home.chat.begun) == 1
+
+    in_house(tmp_path, test)
+
+
 # --- A bad disk
 
 
@@ -1340,7 +1405,182 @@ def test_a_stop_while_the_disk_refuses_ends_and_leaves_what_a_crash_would(tmp_pa
     run(main())
 
 
+def test_a_text_that_was_never_sent_is_put_back_when_the_stop_falls_into_the_beginning_of_its_send(
+    tmp_path: Path,
+) -> None:
+    """The disk stalls while the beginning of the send is being written."""
+
+    async def main() -> None:
+        async with house(tmp_path, begin=False) as home:
+            await home.take(text="x")
+            async with home.inbox.thread_held():
+                home.runner.begin()
+                for _ in range(10):
+                    await asyncio.sleep(0)  # now the beginning of the send is asked for
+                stopping = asyncio.create_task(home.runner.stop())
+                clock = asyncio.get_running_loop()
+                clock.threads_at_work -= 2  # the stop waits for a send in flight, while the disk stalls
+                await asyncio.sleep(5)
+                clock.threads_at_work += 2
+            await stopping
+            firing = await home.get()
+            assert (firing.state, firing.sends, home.chat.begun) == ("accepted", 0, [])
+
+    run(main())
+
+
 # --- Faults of ours, and of others
+
+
+class Panic(BaseException):
+    """No Exception: what a pyo3 panic is."""
+
+
+BAD_ENDS = [Panic("boom"), BaseExceptionGroup("both", [Panic("a"), ValueError("b")]), SystemExit(3), KeyboardInterrupt()]
+
+
+@pytest.mark.parametrize("error", BAD_ENDS, ids=lambda error: type(error).__name__)
+def test_a_turn_may_end_in_whatever_can_be_raised(tmp_path: Path, error: BaseException) -> None:
+    async def test(home: House) -> None:
+        home.model.script = [breaks(error)]
+        firing = await home.run(prompt="x")
+        assert (firing.state, firing.attempts) == ("delivered", 2)
+
+    in_house(tmp_path, test)
+
+
+@pytest.mark.parametrize("error", BAD_ENDS, ids=lambda error: type(error).__name__)
+def test_a_send_may_end_in_whatever_can_be_raised(tmp_path: Path, error: BaseException) -> None:
+    async def test(home: House) -> None:
+        async def bad() -> None:
+            raise error
+
+        home.chat.script = [bad]
+        firing = await home.run(text="x", reminder="r")
+        assert (firing.state, firing.reason, firing.sends) == ("unknown", "not_seen", 1)
+        assert (await home.run(id="b", text="x", reminder="r")).state == "delivered"
+
+    in_house(tmp_path, test)
+
+
+def test_at_least_once_sends_again_what_was_not_seen_while_the_grace_lasts(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.chat.script = [ReadTimeout("no answer")]
+        firing = await home.run(text="x", delivery="at-least-once")
+        assert (firing.state, firing.sends) == ("delivered", 2)
+        home.chat.always = ReadTimeout("no answer")
+        firing = await home.run(id="b", text="x", delivery="at-least-once", expires=now() + 100)
+        assert (firing.state, firing.reason, firing.sends) == ("unknown", "not_seen", 3)
+
+    in_house(tmp_path, test)
+
+
+def test_at_least_once_is_sent_again_after_a_stop_in_the_middle_of_the_send(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as home:
+            home.chat.always = hang
+            await home.take(text="x", delivery="at-least-once")
+            await asyncio.sleep(5)
+        async with house(tmp_path, recover=True) as home:
+            assert (await home.outcome("a")).state == "delivered"
+            assert home.chat.texts == ["x"]
+
+    run(main())
+
+
+def test_a_turn_whose_output_another_plugin_moved_away_is_unknown_and_not_repeated(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        class Mover:
+            @hookimpl
+            async def build_prompt(self, message: Any, session_id: str, state: dict[str, Any]) -> str:
+                message.output_channel = "other"
+                return str(message.content)
+
+        home.framework.plugin_manager.register(Mover(), name="mover")
+        firing = await home.run(prompt="x")
+        assert (firing.state, firing.reason, firing.attempts) == ("unknown", "moved", 1)
+        await asyncio.sleep(HOUR)
+        assert home.model.turns == 1
+        assert home.chat.texts == []
+
+    in_house(tmp_path, test)
+
+
+def test_where_the_router_is_unbound_and_no_stop_follows_it_still_ends(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.framework.bind_channel_router(None)
+        turn = await home.run(prompt="x")
+        assert (turn.state, turn.reason, turn.finished_at) == ("unknown", "moved", NOON + 60)
+        send = await home.run(id="b", text="x", expires=now() + 100)
+        assert (send.state, send.reason, send.sends) == ("undelivered", "refused", 0)
+
+    in_house(tmp_path, test)
+
+
+def test_a_tape_store_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        async def remember(firing: Firing) -> None:
+            await hang()
+
+        home.runner._remember = remember
+        for number in range(20):  # more than may be sent at once
+            assert (await home.run(id=str(number), text="x")).state == "delivered"
+        assert elapsed() == 0
+        await asyncio.sleep(11)
+        assert home.runner.waiting == home.runner.running == 0
+
+    in_house(tmp_path, test)
+
+
+def test_a_firing_whose_row_was_lost_in_the_turn_ends_with_its_reply(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.model.always = takes(10)
+        await home.take(prompt="x")
+        await asyncio.sleep(5)
+        await home.inbox.sql("DELETE FROM firings")
+        firing = await home.outcome("a")
+        assert (firing.state, firing.reply, home.chat.texts) == ("delivered", "done", ["done"])
+        assert await home.get() == firing
+
+    in_house(tmp_path, test)
+
+
+def test_no_more_are_taken_than_may_wait(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        await home.take(text="x")
+        accepted = await home.runner.accept([request(id=str(number), text="x") for number in range(5)])
+        assert [found.new for found in accepted] == [True, True, False, False, False]
+        home.runner.begin()
+        await home.outcome("1")
+        await settle()
+        assert await home.take(id="next", text="x") == "next"
+
+    in_house(tmp_path, test, begin=False, max_waiting=3)
+
+
+def test_those_that_ended_unreadable_take_no_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_inbox(tmp_path) as inbox:
+            await inbox.put("accepted")
+            await inbox.sql("UPDATE firings SET request = 'no JSON'")
+        async with house(tmp_path, recover=True, max_waiting=1) as home:
+            assert await home.take(id="b", text="x") == "b"
+
+    run(main())
+
+
+def test_what_arrives_while_the_caller_leaves_is_driven_all_the_same(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        async with home.inbox.thread_held():
+            accepting = asyncio.create_task(home.runner.accept([request(text="x")]))
+            await asyncio.sleep(0)
+            accepting.cancel()
+            await asyncio.wait({accepting})
+        await asyncio.sleep(1)
+        assert (await home.get()).state == "delivered"
+
+    in_house(tmp_path, test)
+
 
 
 def test_a_fault_of_ours_still_ends_in_a_outcome(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Message:
 class Firing:
     """One firing: its request, a row of `firings`, and its messages by number. Instants are epoch seconds."""
 
-    request: Request = field(repr=False)
+    request: Request = field(repr=False, compare=False)
     state: str
     accepted_at: float
     reason: str | None = None

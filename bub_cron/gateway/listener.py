@@ -26,7 +26,7 @@ from typing import Any
 from loguru import logger
 
 from bub_cron.errors import RequestError, StoreError
-from bub_cron.gateway.acceptance import FullError
+from bub_cron.gateway.inbox import FullError
 from bub_cron.gateway.address import BoundSocket
 from bub_cron.gateway.commands import CommandRule
 from bub_cron.gateway.connection import CHUNK, LOOKUPS, Held, Room, Warnings, Writer, batches
