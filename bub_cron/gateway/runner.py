@@ -352,7 +352,7 @@ class Runner:
     async def _send(self, firing: Firing) -> Firing:
         firing = await self._insist(lambda: self._inbox.begin_send(firing.id, self.now()))
         try:
-            await self._delivery.send(firing, firing.reply or "")
+            await self._delivery.send(firing.to, firing.reply or "", firing.context)
         except asyncio.CancelledError:
             await self._end(firing, UNKNOWN, "the gateway stopped while the message was on its way")
             raise
@@ -401,7 +401,9 @@ class Runner:
         await self._begun.wait()
         await self._insist(lambda: self._inbox.begin_notice(firing))
         try:
-            await self._delivery.send(firing, f"The reminder {firing.reminder} failed: {firing.error}.")
+            await self._delivery.send(
+                firing.to, f"The reminder {firing.reminder} failed: {firing.error}.", firing.context
+            )
         except SendUnseenError as error:
             logger.warning("cron.notice id={} may have been sent: {}", firing.id, error)
         except BubCronError as error:
