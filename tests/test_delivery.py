@@ -64,7 +64,7 @@ def test_the_message_is_for_the_chat_and_carries_session_and_context(tmp_path: P
 def test_an_empty_message_is_never_sent(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         with pytest.raises(SendRefusedError, match="empty"):
-            await home.delivery.send(await firing_to(home), " \n")
+            await home.delivery.send("chat:1", " \n", {})
         assert home.chat.begun == []
 
     in_house(tmp_path, test)
@@ -74,7 +74,7 @@ def test_without_a_router_nothing_was_sent_and_the_gateway_stops(tmp_path: Path)
     async def test(home: House) -> None:
         home.framework.bind_channel_router(None)
         with pytest.raises(GatewayStopsError):
-            await home.delivery.send(await firing_to(home), "hi")
+            await home.delivery.send("chat:1", "hi", {})
 
     in_house(tmp_path, test)
 
@@ -106,7 +106,7 @@ def test_an_error_before_the_request_left_is_a_refusal(tmp_path: Path, error: Ex
     async def test(home: House) -> None:
         home.chat.always = error
         with pytest.raises(SendRefusedError, match=type(error).__name__):
-            await home.delivery.send(await firing_to(home), "hi")
+            await home.delivery.send("chat:1", "hi", {})
 
     in_house(tmp_path, test)
 
@@ -122,7 +122,7 @@ def test_a_timeout_after_the_request_may_have_left_was_not_seen(tmp_path: Path, 
     async def test(home: House) -> None:
         home.chat.always = error
         with pytest.raises(SendUnseenError, match=type(error).__name__):
-            await home.delivery.send(await firing_to(home), "hi")
+            await home.delivery.send("chat:1", "hi", {})
 
     in_house(tmp_path, test)
 
@@ -137,7 +137,7 @@ def test_a_channel_that_tried_a_second_address_after_a_connect_timeout_may_have_
     async def test(home: House) -> None:
         home.chat.always = two_addresses
         with pytest.raises(SendUnseenError):
-            await home.delivery.send(await firing_to(home), "hi")
+            await home.delivery.send("chat:1", "hi", {})
 
     in_house(tmp_path, test)
 
@@ -148,7 +148,7 @@ def test_a_chain_of_causes_that_bites_its_tail_ends(tmp_path: Path) -> None:
         error.__context__ = wrapped(RuntimeError("b"), error)
         home.chat.always = error
         with pytest.raises(SendRefusedError):
-            await home.delivery.send(await firing_to(home), "hi")
+            await home.delivery.send("chat:1", "hi", {})
 
     in_house(tmp_path, test)
 
@@ -166,7 +166,7 @@ def test_a_send_that_does_not_return_in_time_is_cancelled_and_not_seen(tmp_path:
 
         home.chat.always = hangs
         with pytest.raises(SendUnseenError, match="60 s"):
-            await home.delivery.send(await firing_to(home), "hi")
+            await home.delivery.send("chat:1", "hi", {})
         assert elapsed() == 60
         await asyncio.sleep(1)
         assert ended == ["cancelled"]
@@ -181,7 +181,7 @@ def test_a_send_that_was_cancelled_by_somebody_else_was_not_seen(tmp_path: Path)
     async def test(home: House) -> None:
         home.chat.always = cancelled
         with pytest.raises(SendUnseenError, match="cancelled"):
-            await home.delivery.send(await firing_to(home), "hi")
+            await home.delivery.send("chat:1", "hi", {})
 
     in_house(tmp_path, test)
 
@@ -218,7 +218,7 @@ def test_telegram_gets_every_reply_as_it_is_through_its_own_send(tmp_path: Path,
         assert isinstance(telegram, TelegramChannel)
         app = FakeApp()
         telegram._app = app  # type: ignore[assignment]
-        await home.delivery.send(await firing_to(home, "telegram:5"), reply)
+        await home.delivery.send("telegram:5", reply, {})
         assert app.bot.sent == [("5", reply)]
 
     in_house(tmp_path, test)
@@ -226,7 +226,7 @@ def test_telegram_gets_every_reply_as_it_is_through_its_own_send(tmp_path: Path,
 
 def test_other_chats_get_json_untouched(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        await home.delivery.send(await firing_to(home), json.dumps({"a": 1}))
+        await home.delivery.send("chat:1", json.dumps({"a": 1}), {})
         assert home.chat.texts == ['{"a": 1}']
 
     in_house(tmp_path, test)

@@ -128,6 +128,7 @@ class CronChannel(Lifecycle):
         await inbox.open()
         stack.push_async_callback(inbox.close)
         delivery = Delivery(self._framework, manager)
+        stack.callback(delivery.close)
         rule = CommandRule(str(get_value("command_prefix", ",")), allowed=settings.allow_commands)
         runner = Runner(
             inbox,
