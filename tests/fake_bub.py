@@ -415,6 +415,18 @@ class FakeParts:
 # --- All of it
 
 
+class AwaitedRunner(Runner):
+    """The real runner, of which a test may await what a caller of the socket is answered last."""
+
+    async def last_word(self, firing_id: str) -> Firing:
+        """Wait for a firing's final outcome and return the firing; cancelled when the gateway stops before that."""
+        if final := self.final(firing_id):
+            return await asyncio.shield(final)  # others wait for it, too
+        firing = await self._inbox.get(firing_id)
+        assert firing is not None and firing.is_final, firing
+        return firing
+
+
 class House:
     """One gateway side with its parts."""
 
@@ -432,7 +444,9 @@ class House:
         self.turns = self.plugin._turns
         self.users = self.plugin._users
         self.delivery = Delivery(self.framework, self.manager)
-        self.runner = Runner(inbox, self.turns, self.delivery, self.users, max_concurrent=max_concurrent, now=now)
+        self.runner = AwaitedRunner(
+            inbox, self.turns, self.delivery, self.users, max_concurrent=max_concurrent, now=now
+        )
 
     async def take(self, **fields: Any) -> str:
         """Accept a request and give it to the runner, as the listener does; return its id."""

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from itertools import islice
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
 from loguru import logger
@@ -34,9 +33,6 @@ _ATTEMPT_DELAYS = (30.0, 120.0)  # after the first and the second failed attempt
 _SEND_DELAYS = (30.0, 30.0, 120.0)  # after a refused send; then
 _LATER_DELAY = 300.0
 _SENDS_AT_LEAST = 3
-_STARTS_A_ROUND = 8  # firings set off in one round of the event loop
-_STARTS_UNDER_LOAD = 256  # the same, each time that requests have come for so long without a pause:
-_HOLD_SECONDS = 0.5
 _SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
 _USER_WAIT = 600.0  # seconds that a firing waits for a user's turn
 _SEND_STOP_WAIT = 4.0  # seconds that a send in flight gets when the gateway stops
@@ -91,13 +87,10 @@ class Runner:
         self._stopping = False
         self._queue: dict[str, Firing] = {}  # taken, and not yet set off
         self._pump: asyncio.Task[None] | None = None
-        self._taking = 0
-        self._calm = asyncio.Event()
-        self._calm.set()
         self._drives: dict[str, asyncio.Task[None]] = {}
         self._busy: set[str] = set()  # ids in a turn or a send
         self._sending: set[str] = set()  # ids in a send
-        self._watchers: dict[str, list[asyncio.Future[Firing]]] = {}
+        self._finals: dict[str, asyncio.Future[Firing]] = {}
         self._notices: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(max_concurrent)
         self._sessions: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -128,43 +121,26 @@ class Runner:
             self._pump = asyncio.create_task(self._start_queued(), name="bub-cron queue")
 
     async def _start_queued(self) -> None:
-        """Set firings off in the order in which they came, a few in each round of the event loop.
-
-        So thousands that come at once are all accepted before their running keeps the gateway busy.
-        """
+        """Set firings off in the order in which they came, one in each round of the event loop."""
         while self._queue:
-            count = _STARTS_A_ROUND
-            try:
-                async with asyncio.timeout(_HOLD_SECONDS):
-                    await self._calm.wait()
-            except TimeoutError:
-                count = _STARTS_UNDER_LOAD
-            for firing_id in list(islice(self._queue, count)):
-                firing = self._queue.pop(firing_id)
-                self._drives[firing_id] = asyncio.create_task(self._drive(firing), name=f"bub-cron {firing_id}")
+            firing_id, firing = next(iter(self._queue.items()))
+            del self._queue[firing_id]
+            self._drives[firing_id] = asyncio.create_task(self._drive(firing), name=f"bub-cron {firing_id}")
             await asyncio.sleep(0)
 
-    @contextmanager
-    def taking(self) -> Iterator[None]:
-        """While requests are being stored, hold what they set off back, for half a second at most."""
-        self._taking += 1
-        self._calm.clear()
-        try:
-            yield
-        finally:
-            self._taking -= 1
-            if not self._taking:
-                self._calm.set()
+    def final(self, firing_id: str) -> asyncio.Future[Firing] | None:
+        """Return the future of a firing's final outcome, one for all who wait for it; None if the firing isn't in hand.
 
-    async def last_word(self, firing_id: str) -> Firing:
-        """Wait for a firing's last word and return the firing; cancelled when the gateway stops before that."""
+        It is cancelled if no outcome comes in this gateway. Take back what you added to it if you don't wait any more.
+        """
         if firing_id not in self._drives and firing_id not in self._queue:
-            firing = await self._inbox.get(firing_id)
-            if firing is not None and firing.is_final:
-                return firing
-        watcher: asyncio.Future[Firing] = asyncio.get_running_loop().create_future()
-        self._watchers.setdefault(firing_id, []).append(watcher)
-        return await watcher
+            return None
+        return self._final(firing_id)
+
+    def _final(self, firing_id: str) -> asyncio.Future[Firing]:
+        if firing_id not in self._finals:
+            self._finals[firing_id] = asyncio.get_running_loop().create_future()
+        return self._finals[firing_id]
 
     async def stop(self) -> None:
         """End what runs: turns go back to the inbox, a send in flight gets a few seconds. All is on disk afterwards."""
@@ -182,8 +158,8 @@ class Runner:
                 drive.cancel()
             if late:
                 await asyncio.wait(late, timeout=_SEND_STOP_WAIT)
-        for watcher in [watcher for watchers in self._watchers.values() for watcher in watchers]:
-            watcher.cancel()
+        for final in self._finals.values():
+            final.cancel()
 
     # --- One firing's way
 
@@ -207,8 +183,8 @@ class Runner:
             self._busy.discard(firing.id)
             self._sending.discard(firing.id)
             # Without a last word, whoever waits for it learns by the end of the connection that none comes now.
-            for watcher in self._watchers.pop(firing.id, ()):
-                watcher.cancel()
+            if final := self._finals.pop(firing.id, None):
+                final.cancel()
 
     async def _wait_until(self, instant: float | None) -> None:
         if instant is not None and (seconds := instant - self.now()) > 0:
@@ -384,9 +360,9 @@ class Runner:
             "cron.{} id={} to={} attempts={} sends={} seconds={} error={}",
             firing.state, firing.id, firing.to, firing.attempts, firing.sends, firing.seconds, error,
         )  # fmt: skip
-        for watcher in self._watchers.pop(firing.id, ()):
-            if not watcher.done():
-                watcher.set_result(firing)
+        final = self._final(firing.id)  # kept until the drive ends, for who asks in between
+        if not final.done():
+            final.set_result(firing)
         if tell:
             self.tell(firing)
         return firing
