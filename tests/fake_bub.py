@@ -461,7 +461,13 @@ class House:
         self.users = self.plugin._users
         self.delivery = Delivery(self.framework, self.manager)
         self.runner = Runner(
-            inbox, self.turns, self.delivery, self.users, max_concurrent=max_concurrent, max_waiting=max_waiting, now=now
+            inbox,
+            self.turns,
+            self.delivery,
+            self.users,
+            max_concurrent=max_concurrent,
+            max_waiting=max_waiting,
+            now=now,
         )
 
     async def take(self, **fields: Any) -> str:

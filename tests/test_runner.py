@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from bub import hookimpl
 from bub.channels import ChannelMessage
@@ -30,14 +31,10 @@ from fake_bub import (
     takes,
 )
 
-from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.delays import attempt_delay
+from bub_cron.gateway.firing import Firing
 
 HOUR = 3600.0
-
-
-class ConnectTimeout(Exception):
-    pass
 
 
 class ReadTimeout(Exception):
@@ -369,7 +366,7 @@ def test_a_turn_past_its_timeout_is_a_failed_attempt(tmp_path: Path) -> None:
 
 def test_a_refused_send_is_repeated_from_the_kept_reply_and_the_model_runs_once(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        home.chat.script = [RuntimeError("no"), RuntimeError("no"), RuntimeError("no"), RuntimeError("no")]
+        home.chat.script = [ConnectionRefusedError("no"), ConnectionRefusedError("no"), ConnectionRefusedError("no"), ConnectionRefusedError("no")]
         firing = await home.run(prompt="x")
         assert home.chat.begun == [(seconds, "the reply") for seconds in (0, 30, 60, 180, 480)]
         assert (firing.state, firing.sends, firing.attempts, firing.error) == ("delivered", 5, 1, None)
@@ -380,7 +377,7 @@ def test_a_refused_send_is_repeated_from_the_kept_reply_and_the_model_runs_once(
 
 def test_sends_are_repeated_while_the_grace_lasts(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        home.chat.always = RuntimeError("blocked by the user")
+        home.chat.always = ConnectionRefusedError("blocked by the user")
         firing = await home.run(text="x", expires=NOON + 800)
         assert [seconds for seconds, _ in home.chat.begun] == [0, 30, 60, 180, 480, 780]
         assert (firing.state, firing.sends, firing.finished_at) == ("undelivered", 6, NOON + 780)
@@ -392,7 +389,7 @@ def test_sends_are_repeated_while_the_grace_lasts(tmp_path: Path) -> None:
 def test_a_send_is_repeated_twice_30_s_apart_even_without_grace(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = takes(100)
-        home.chat.always = RuntimeError("no")
+        home.chat.always = ConnectionRefusedError("no")
         firing = await home.run(prompt="x", expires=NOON + 1)
         assert [seconds for seconds, _ in home.chat.begun] == [100, 130, 160]
         assert firing.state == "undelivered"
@@ -403,7 +400,7 @@ def test_a_send_is_repeated_twice_30_s_apart_even_without_grace(tmp_path: Path) 
 def test_a_refused_send_goes_on_after_a_restart_and_the_model_runs_once(tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path) as home:
-            home.chat.always = RuntimeError("no")
+            home.chat.always = ConnectionRefusedError("no")
             await home.take(prompt="x")
             await asyncio.sleep(10)
             assert home.model.turns == 1
@@ -455,7 +452,7 @@ def test_a_timeout_after_the_request_may_have_left_is_unknown_and_not_repeated(t
 
 def test_a_timeout_before_the_request_left_is_a_refusal_and_repeated(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        home.chat.script = [ConnectTimeout("no way there")]
+        home.chat.script = [httpx.ConnectTimeout("no way there")]
         firing = await home.run(text="x")
         assert (firing.state, firing.sends) == ("delivered", 2)
 
@@ -1003,7 +1000,7 @@ def test_a_send_that_does_not_end_in_time_is_unknown(tmp_path: Path) -> None:
 
 def test_a_stop_between_sends_leaves_it_retrying(tmp_path: Path) -> None:
     async def start(home: House) -> None:
-        home.chat.always = RuntimeError("no")
+        home.chat.always = ConnectionRefusedError("no")
         await home.take(text="x")
 
     firing = stopped(tmp_path, 10, start)
@@ -1014,7 +1011,7 @@ def test_a_send_that_is_refused_while_it_stops_is_repeated_by_the_next_gateway(t
     async def start(home: House) -> None:
         async def late() -> None:
             await asyncio.sleep(11)
-            raise RuntimeError("no")
+            raise ConnectionRefusedError("no")
 
         home.chat.always = late
         await home.take(text="x")
@@ -1271,7 +1268,7 @@ def test_a_notice_that_was_refused_is_made_up_for_at_the_next_failure(tmp_path: 
 
     async def test(home: House) -> None:
         home.model.always = breaks(RuntimeError("no"))
-        home.chat.script = [RuntimeError("no network")]
+        home.chat.script = [ConnectionRefusedError("no network")]
         await home.run(id="1", prompt="x", reminder="r", attempts=1)
         await asyncio.sleep(HOUR)
         await home.run(id="2", prompt="x", reminder="r", attempts=1)
@@ -1297,7 +1294,7 @@ def test_a_notice_that_hangs_holds_up_neither_outcome_nor_stop(tmp_path: Path) -
 def test_a_notice_is_tried_again_as_any_text_is(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = breaks(RuntimeError("no"))
-        home.chat.script = [RuntimeError("no network")] * 4
+        home.chat.script = [ConnectionRefusedError("no network")] * 4
         await home.run(prompt="x", reminder="r", attempts=1)
         await asyncio.sleep(HOUR)
         assert [seconds for seconds, _ in home.chat.begun] == [0, 30, 60, 180, 480]
@@ -1311,7 +1308,7 @@ def test_a_notice_that_a_stop_fell_into_is_sent_by_the_next_gateway(tmp_path: Pa
     async def main() -> None:
         async with house(tmp_path) as home:
             home.model.always = breaks(RuntimeError("no"))
-            home.chat.script = [RuntimeError("no network")]
+            home.chat.script = [ConnectionRefusedError("no network")]
             await home.run(prompt="x", reminder="r", attempts=1)
             await settle()
         async with house(tmp_path, recover=True) as home:
@@ -1436,7 +1433,12 @@ class Panic(BaseException):
     """No Exception: what a pyo3 panic is."""
 
 
-BAD_ENDS = [Panic("boom"), BaseExceptionGroup("both", [Panic("a"), ValueError("b")]), SystemExit(3), KeyboardInterrupt()]
+BAD_ENDS = [
+    Panic("boom"),
+    BaseExceptionGroup("both", [Panic("a"), ValueError("b")]),
+    SystemExit(3),
+    KeyboardInterrupt(),
+]
 
 
 @pytest.mark.parametrize("error", BAD_ENDS, ids=lambda error: type(error).__name__)
@@ -1580,7 +1582,6 @@ def test_what_arrives_while_the_caller_leaves_is_driven_all_the_same(tmp_path: P
         assert (await home.get()).state == "delivered"
 
     in_house(tmp_path, test)
-
 
 
 def test_a_fault_of_ours_still_ends_in_a_outcome(tmp_path: Path) -> None:

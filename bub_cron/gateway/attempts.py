@@ -14,6 +14,7 @@ from loguru import logger
 
 from bub_cron.errors import BubCronError
 from bub_cron.gateway.delays import attempt_delay
+from bub_cron.gateway.delivery import Delivery
 from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.no_reply import is_no_reply, without_marker
@@ -35,9 +36,10 @@ def may_have_acted(firing: Firing) -> bool:
 class Attempts:
     """Runs attempts. `now` gives epoch seconds."""
 
-    def __init__(self, inbox: Inbox, turns: Turns, *, now: Callable[[], float]) -> None:
+    def __init__(self, inbox: Inbox, turns: Turns, delivery: Delivery, *, now: Callable[[], float]) -> None:
         self._inbox = inbox
         self._turns = turns
+        self._delivery = delivery
         self._now = now
 
     async def run(self, firing: Firing) -> Firing:
@@ -52,7 +54,7 @@ class Attempts:
                 started_at=firing.started_at or self._now(),
             )
             logger.info("cron.start id={} to={} attempt={}", firing.id, firing.request.to, firing.attempts)
-            reply = await self._turns.run(firing)
+            reply = await self._turns.run(firing, self._delivery.limit_words(firing.request.to))
         except asyncio.CancelledError:
             await self._stopped(before, firing)
             raise

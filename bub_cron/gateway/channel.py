@@ -168,7 +168,9 @@ async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: Cr
                 await inbox.prune(runner.now(), keep_days=settings.keep_days, keep_bytes=settings.keep_mib << 20)
             await listener.look_after_place()
             if not await inbox.is_in_place():
-                logger.error("cron.store was removed or replaced: what is in hand is written to the one that is there now")
+                logger.error(
+                    "cron.store was removed or replaced: what is in hand is written to the one that is there now"
+                )
                 await inbox.keep(runner.in_hand)
         except Exception as error:
             # Whatever it was (a fault of ours, too): the next look may be the one that finds the socket gone.

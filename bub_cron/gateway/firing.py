@@ -111,8 +111,11 @@ class Firing:
         return {"id": self.id, "status": self.state} | {key: value for key, value in said.items() if value is not None}
 
     def _next_try(self) -> str | None:
-        waits = [message.not_before for message in self.replies if message.state == WAITING]
-        waits = [instant for instant in (*waits, self.not_before) if instant is not None]
+        waits = [
+            instant
+            for instant in (self.not_before, *(reply.not_before for reply in self.replies if reply.state == WAITING))
+            if instant is not None
+        ]
         return iso(min(waits)) if self.state == RETRYING and waits else None
 
 

@@ -134,9 +134,7 @@ class Inbox:
         """
         return await self._store(lambda connection: _move(connection, firing, event, **changes), once=once)
 
-    async def end(
-        self, firing: Firing, event: str, now: float, *, once: bool = False, **changes: Any
-    ) -> Firing:
+    async def end(self, firing: Firing, event: str, now: float, *, once: bool = False, **changes: Any) -> Firing:
         """Move a firing to a final outcome. One that ends `failed` may have a notice among its messages then."""
         return await self._store(lambda connection: _end(connection, firing, event, now, **changes), once=once)
 
@@ -288,7 +286,9 @@ def _accept(connection: sqlite3.Connection, requests: Sequence[Request], now: fl
             row = known[request.id]
             done.append(_again(request, row["request"], row))
         elif len(fresh) >= room:
-            done.append(Accepted(error=FullError("the inbox is full of firings that wait or run: submit it again later")))
+            done.append(
+                Accepted(error=FullError("the inbox is full of firings that wait or run: submit it again later"))
+            )
         else:
             fresh[request.id] = _new_firing(request, started, now)
             done.append(Accepted(fresh[request.id], new=True))
@@ -415,7 +415,7 @@ def _move_message(
     if message.decides and event in ("refuse", "lose"):
         # After a part that did not arrive for certain, no later one goes out.
         skip = MESSAGE_MOVES["skip"]
-        later = "firing = ? AND number > ? AND kind = ? AND \"to\" = ?"
+        later = 'firing = ? AND number > ? AND kind = ? AND "to" = ?'
         connection.execute(
             f"UPDATE messages SET state = ?, finished_at = ? WHERE {later} AND state IN {sql_list(skip.sources)}",  # noqa: S608
             (skip.state, now, firing.id, message.number, message.kind, message.to),

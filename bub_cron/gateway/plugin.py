@@ -15,10 +15,9 @@ from bub.channels.contracts import MessageHandler
 from bub.envelope import Envelope
 
 from bub_cron.gateway.channel import CronChannel
-from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.readiness import Readiness
 from bub_cron.gateway.sessions import UserTurns
-from bub_cron.gateway.turns import TURN_KEY, Turns, instructions
+from bub_cron.gateway.turns import Turns
 
 
 class CronPlugin:
@@ -61,11 +60,7 @@ class CronPlugin:
 
     @hookimpl
     def system_prompt(self, prompt: str | list[dict[str, Any]], state: dict[str, Any]) -> str | None:
-        firing = state.get(TURN_KEY)
-        # A turn that a tool starts inside ours has our state, but a session of its own, and nobody delivers its reply.
-        if not isinstance(firing, Firing) or state.get("session_id", firing.request.session) != firing.request.session:
-            return None
-        return instructions(firing)
+        return self._turns.instructions(state)
 
     @hookimpl
     def on_error(self, stage: str, error: Exception, message: Envelope | None) -> None:

@@ -43,9 +43,7 @@ class Readiness:
 
     def sentinel(self) -> ChannelMessage:
         """Return the message to send through the channel manager."""
-        return ChannelMessage(
-            session_id=f"{CHANNEL}:ready", channel=CHANNEL, content="", context={_KEY: self._event}
-        )
+        return ChannelMessage(session_id=f"{CHANNEL}:ready", channel=CHANNEL, content="", context={_KEY: self._event})
 
     def see(self, message: Envelope) -> bool:
         """Note that a message has come through the channel manager; return whether it is a sentinel."""

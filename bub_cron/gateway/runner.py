@@ -78,7 +78,7 @@ class Runner:
     ) -> None:
         self.now = now
         self._inbox = inbox
-        self._attempts = Attempts(inbox, turns, now=now)
+        self._attempts = Attempts(inbox, turns, delivery, now=now)
         self._sends = Sends(inbox, delivery, now=now, sleep=sleep)
         self._delivery = delivery
         self._users = users

@@ -62,6 +62,7 @@ class Reply:
 @dataclass(slots=True, eq=False)
 class _Turn:
     firing: Firing | None
+    about_chat: str | None = None
     streamed: bool = False
     errors: list[str] = field(default_factory=list)
     tokens: int | None = None
@@ -98,14 +99,14 @@ class Turns:
         self._running: dict[str, _Turn] = {}
         self._numbers = count(1)
 
-    async def run(self, firing: Firing) -> Reply:
-        """Run one attempt.
+    async def run(self, firing: Firing, about_chat: str | None = None) -> Reply:
+        """Run one attempt; the model is told `about_chat` what it should know about the chat.
 
         Raises `TurnFailedError` if it failed, `TurnMovedError` if another plugin moved its output, `GatewayStopsError` if
         Bub's router was unbound while it ran.
         """
         key = str(next(self._numbers))
-        turn = self._running[key] = _Turn(firing)
+        turn = self._running[key] = _Turn(firing, about_chat)
         try:
             result = await self._finish_in_time(firing.request.timeout, bub_message(firing.request, key))
             if turn.errors:
@@ -167,7 +168,16 @@ class Turns:
     def state(self, message: Envelope) -> dict[str, Any] | None:
         """Return what our turn adds to the turn's state, None for a turn that isn't ours."""
         turn = self._running.get(_key_of(message) or "")
-        return None if turn is None else {TURN_KEY: turn.firing}
+        return None if turn is None else {TURN_KEY: turn}
+
+    def instructions(self, state: Mapping[str, Any]) -> str | None:
+        """Return the block of the system prompt for one of our turns, None for another."""
+        turn = state.get(TURN_KEY)
+        if not isinstance(turn, _Turn) or turn.firing is None:
+            return None
+        session = turn.firing.request.session
+        # A turn that a tool starts inside ours has our state, but a session of its own, and nobody delivers its reply.
+        return instructions(turn.firing, turn.about_chat) if state.get("session_id", session) == session else None
 
     def note_error(self, stage: str, error: Exception, message: Envelope) -> None:
         """Take an error that Bub reports for one of our turns; Bub itself would go on as if nothing had been."""
@@ -220,7 +230,7 @@ def bub_message(request: Request, key: str) -> ChannelMessage:
     return message
 
 
-def instructions(firing: Firing) -> str | None:
+def instructions(firing: Firing, about_chat: str | None = None) -> str | None:
     """Return the block of the system prompt for a firing's turn: who delivers its reply, and what silence takes.
 
     Bub's own prompt says that a plain reply is ignored and that the model must send by a channel skill. For a turn whose
@@ -240,6 +250,8 @@ def instructions(firing: Firing) -> str | None:
             "Do NOT also send it by a channel skill or tool: the chat would get it twice.",
             "Only the text of your last step is delivered, so put everything that matters into it.",
         ]
+        if about_chat is not None:
+            lines.append(about_chat)
         if request.quiet:
             lines.append(
                 f"If there is nothing worth saying, reply with exactly {NO_REPLY} and nothing else: then nothing is sent."
