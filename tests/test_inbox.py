@@ -16,9 +16,9 @@ from fake_bub import NOON, FakeClockInbox, open_inbox, request, run
 from bub_cron.errors import StoreError
 from bub_cron.gateway.acceptance import DifferentContentError, FullError
 from bub_cron.gateway.firing import Firing
-from bub_cron.gateway.inbox import APPLICATION_ID, StaleFiringError
+from bub_cron.gateway.inbox import SHAPE, StaleFiringError
 from bub_cron.states import FINAL
-from bub_cron.store import open_store
+from bub_cron.store import Shape, open_store
 
 OPEN_STATES = ("accepted", "running", "retrying", "sending")
 FINISHED = ("delivered", "silent", "ran", "undelivered", "failed", "unknown", "missed")
@@ -849,7 +849,7 @@ def test_a_notice_is_to_be_sent_until_it_has_begun(tmp_path: Path) -> None:
 
 def test_an_inbox_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
     path = str(tmp_path / "inbox.db")
-    store = open_store(path, application_id=APPLICATION_ID, version=1, schema=version_1.INBOX, journal="WAL")
+    store = open_store(path, Shape(SHAPE.application_id, 1, version_1.INBOX, "WAL"))
     content = request(id="a", prompt="hi").content()
     store.execute(
         "INSERT INTO firings (seq, id, target, session, kind, content, expires, state, attempts, accepted_at)"

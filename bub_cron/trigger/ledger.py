@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from bub_cron.errors import DamagedStoreError
 from bub_cron.states import ACCEPTED, DUE, MISSED, REJECTED
-from bub_cron.store import FAR, Transaction, check_whole, instant, made_anew, number, open_store, text
+from bub_cron.store import FAR, Shape, Transaction, check_whole, instant, made_anew, number, open_store, text
 from bub_cron.wire import MAX_DURATION, firing_id, iso
 
 TYPE_CHECKING = False
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
     from bub_cron.errors import StoreError
 
-APPLICATION_ID = 0x62634C64  # "bcLd"
-VERSION = 2
 ROWS_EACH = 1000  # fire times of one reminder, recorded at once, that get a row each
 # The checks say what a whole row is: a damaged store's rows come over only if they pass.
 _GAPS = f"""
@@ -97,28 +95,26 @@ _INDEXES = (
     "CREATE INDEX firings_reminder ON firings (reminder, fire_time)",
     "CREATE INDEX firings_time ON firings (fire_time)",
 )
-SCHEMA = (_TICK, _REMINDERS, _FIRINGS, _GAPS, *_INDEXES, "INSERT INTO tick (one) VALUES (1)")
-_MIGRATIONS = {
-    # Version 1 had no checks, and no gaps.
-    1: (
-        *made_anew("tick", _TICK),
-        *made_anew("reminders", _REMINDERS),
-        *made_anew("firings", _FIRINGS),
-        _GAPS,
-        *_INDEXES,
-    ),
-}
+SHAPE = Shape(
+    application_id=0x62634C64,  # "bcLd"
+    version=2,
+    schema=(_TICK, _REMINDERS, _FIRINGS, _GAPS, *_INDEXES, "INSERT INTO tick (one) VALUES (1)"),
+    journal="DELETE",
+    migrations={
+        # Version 1 had no checks, and no gaps.
+        1: (
+            *made_anew("tick", _TICK),
+            *made_anew("reminders", _REMINDERS),
+            *made_anew("firings", _FIRINGS),
+            _GAPS,
+            *_INDEXES,
+        ),
+    },
+)
 
 
 def _open(path: str) -> sqlite3.Connection:
-    return open_store(
-        path,
-        application_id=APPLICATION_ID,
-        version=VERSION,
-        schema=SCHEMA,
-        journal="DELETE",
-        migrations=_MIGRATIONS,
-    )
+    return open_store(path, SHAPE)
 
 
 def mend(path: str, now: float) -> StoreError | None:
@@ -214,8 +210,8 @@ class Ledger:
             _is_instant(row[0] or 0) and _is_text(row[1] or "") and _is_text(row[2] or "") and _is_instant(row[3] or 0)
         ):
             raise self._damaged("its tick", row)
-        found: tuple[int | None, str | None, str | None, int | None] = row
-        return found
+        last_tick, signature, faults, status = row
+        return last_tick, signature, faults, status
 
     def set_last_tick(self, now: int) -> None:
         self._db.execute("UPDATE tick SET last_tick = ?", (now,))
@@ -278,8 +274,10 @@ class Ledger:
             return row
         raise self._damaged("a reminder", row)
 
-    def _damaged(self, what: str, row: tuple[Any, ...] | None) -> DamagedStoreError:
-        return DamagedStoreError(f"{self.path} is damaged: {what} holds what no tick wrote: {str(row)[:200]}")
+    def _damaged(self, what: str, row: Sequence[Any] | None) -> DamagedStoreError:
+        return DamagedStoreError(
+            f"{self.path} is damaged: {what} holds what no tick wrote: {str(row and tuple(row))[:200]}"
+        )
 
     def set_next(self, rows: Iterable[tuple[int | None, str]]) -> None:
         """Store (next_at, name)."""
@@ -339,7 +337,7 @@ class Ledger:
 
     def check(self) -> None:
         """Look through the whole store, and raise `DamagedStoreError` if anything in it is not as it was written."""
-        check_whole(self._db, self.path, SCHEMA)
+        check_whole(self._db, self.path, SHAPE)
 
     def due(self) -> list[Due]:
         """Return every due firing, the oldest first."""
