@@ -63,6 +63,11 @@ def mend(
     )
 
 
+def finish(path: str) -> None:
+    """Finish a mend that was interrupted."""
+    raise NotImplementedError(path)
+
+
 def _copy_files(path: str, copy: str) -> None:
     _remove(copy)
     for companion in ("", *_COMPANIONS):
@@ -145,7 +150,8 @@ def _schema(path: str) -> list[tuple[object, ...]]:
 
 
 def _schema_of(store: sqlite3.Connection) -> list[tuple[object, ...]]:
-    return store.execute("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master ORDER BY name").fetchall()
+    query = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master ORDER BY name"
+    return [tuple(row) for row in store.execute(query)]
 
 
 def _give_first_page(copy: str, fresh: str) -> None:

@@ -120,11 +120,12 @@ def made_anew(table: str, create: str, columns: str = "", values: str = "*") -> 
     `columns` are those of the new table that get a value, all if not given; `values` are expressions over the old ones.
     The indexes of the table go with it: they are to be made again.
     """
+    into = columns and f"({columns})"
     return (
         f"CREATE TEMP TABLE former AS SELECT * FROM {table}",  # noqa: S608
         f"DROP TABLE {table}",
         create,
-        f"INSERT INTO {table} {columns and f'({columns})'} SELECT {values} FROM former",  # noqa: S608
+        f"INSERT INTO {table} {into} SELECT {values} FROM former",  # noqa: S608
         "DROP TABLE former",
     )
 
@@ -134,7 +135,7 @@ def check_whole(connection: sqlite3.Connection, path: str, shape: Shape, *, clos
 
     `closely` also holds each index against its table, and the words of the schema against ours.
     """
-    found = connection.execute(f"PRAGMA {'integrity' if closely else 'quick'}_check(1)").fetchone()[0]
+    found = connection.execute("PRAGMA integrity_check(1)" if closely else "PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise DamagedStoreError(f"{path} is damaged: {found}")
     pattern = sqlite3.connect(":memory:", isolation_level=None)

@@ -13,8 +13,8 @@ import pytest
 import version_1
 
 from bub_cron.errors import DamagedStoreError
-from bub_cron.store import open_store
-from bub_cron.trigger.ledger import APPLICATION_ID, Ledger, mend
+from bub_cron.store import Shape, open_store
+from bub_cron.trigger.ledger import SHAPE, Ledger, mend
 from bub_cron.wire import Request, iso, parse_request
 
 NOON = 1_795_608_000  # 2026-11-25T12:00:00Z
@@ -270,7 +270,7 @@ def test_gaps_are_noted_once_and_pruned_with_the_rest(ledger: Ledger) -> None:
 
 def test_a_ledger_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
     path = str(tmp_path / "old.db")
-    store = open_store(path, application_id=APPLICATION_ID, version=1, schema=version_1.LEDGER, journal="DELETE")
+    store = open_store(path, Shape(SHAPE.application_id, 1, version_1.LEDGER, "DELETE"))
     store.execute("UPDATE tick SET last_tick = ?, signature = 'x'", (NOON,))
     store.execute("INSERT INTO reminders VALUES ('a', 'every 60', '{}', 1, 60, 'all', ?)", (NOON + 60,))
     row = (f"a@{iso(NOON)}", "a", NOON, 1, NOON + 60, "{}", "due", None, 0, NOON, NOON, None)
@@ -287,7 +287,7 @@ def test_a_ledger_of_the_version_before_is_brought_up_to_date(tmp_path: Path) ->
 
 def test_a_ledger_of_the_version_before_that_is_damaged_is_not_brought_up_to_date_but_mended(tmp_path: Path) -> None:
     path = str(tmp_path / "old.db")
-    store = open_store(path, application_id=APPLICATION_ID, version=1, schema=version_1.LEDGER, journal="DELETE")
+    store = open_store(path, Shape(SHAPE.application_id, 1, version_1.LEDGER, "DELETE"))
     store.execute("UPDATE tick SET last_tick = 'noon'")
     store.close()
     with pytest.raises(DamagedStoreError):

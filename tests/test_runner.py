@@ -366,7 +366,12 @@ def test_a_turn_past_its_timeout_is_a_failed_attempt(tmp_path: Path) -> None:
 
 def test_a_refused_send_is_repeated_from_the_kept_reply_and_the_model_runs_once(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        home.chat.script = [ConnectionRefusedError("no"), ConnectionRefusedError("no"), ConnectionRefusedError("no"), ConnectionRefusedError("no")]
+        home.chat.script = [
+            ConnectionRefusedError("no"),
+            ConnectionRefusedError("no"),
+            ConnectionRefusedError("no"),
+            ConnectionRefusedError("no"),
+        ]
         firing = await home.run(prompt="x")
         assert home.chat.begun == [(seconds, "the reply") for seconds in (0, 30, 60, 180, 480)]
         assert (firing.state, firing.sends, firing.attempts, firing.error) == ("delivered", 5, 1, None)

@@ -707,8 +707,8 @@ def test_no_statement_is_put_together_from_values() -> None:
         for statement in re.findall(r'f"+[^"]*(?:SELECT|UPDATE|INSERT|DELETE|PRAGMA|ATTACH)[^"]*"', path.read_text()):
             held |= set(re.findall(r"{([^}]*)}", statement))
     assert held <= {
-        "COLUMNS", "WITHOUT_REPLY", "OPEN", "_VIEW", "change", "marks", "where", "condition", "query", "name", "journal",
-        "application_id", "version", "pragma", "columns", "table", "names", "key", "column", "rowid",
+        "COLUMNS", "WITHOUT_REPLY", "OPEN", "_VIEW", "change", "marks", "where", "condition", "query", "name", "shape.journal",
+        "shape.application_id", "shape.version", "pragma", "into", "values", "columns", "table", "names", "key", "column", "rowid",
     }  # fmt: skip
 
 

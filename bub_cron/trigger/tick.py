@@ -18,7 +18,7 @@ import sys
 from bub_cron import __version__, errors
 from bub_cron.errors import BubCronError, GatewayAbsentError, StoreError
 from bub_cron.store import ERRORS, store_error
-from bub_cron.trigger.ledger import Ledger
+from bub_cron.trigger.ledger import SHAPE, Ledger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def run(paths: Paths, now: float, out: TextIO | None = None) -> int:
     try:
         return _run(paths, now, out)
     except (*ERRORS, StoreError) as error:
-        broken = store_error(paths.ledger, error)
+        broken = store_error(paths.ledger, error, SHAPE)
     if isinstance(broken, errors.DamagedStoreError):
         from bub_cron.trigger.ledger import mend
 
@@ -69,7 +69,7 @@ def run(paths: Paths, now: float, out: TextIO | None = None) -> int:
                 _say(out, str(told))
             status = _run(paths, now, out)  # what is due is due all the same
         except (*ERRORS, StoreError) as error:
-            broken = store_error(paths.ledger, error)
+            broken = store_error(paths.ledger, error, SHAPE)
         else:
             if told is None:
                 return status
