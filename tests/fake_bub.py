@@ -28,8 +28,8 @@ from bub_cron.gateway.delivery import Delivery
 from bub_cron.gateway.firing import Firing, Message
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.plugin import CronPlugin
-from bub_cron.gateway.recovery import recover as recovered
 from bub_cron.gateway.runner import Runner
+from bub_cron.gateway.settling import recover as recovered
 from bub_cron.wire import Request, parse_request
 
 NOON = 1_800_000_000.0  # the epoch seconds at which every test begins

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from bub_cron.errors import RequestError
-from bub_cron.gateway import inbox
+from bub_cron.gateway import inbox_schema
 from bub_cron.paths import Paths, find_paths
 from bub_cron.store import open_store
 from bub_cron.trigger import tick
@@ -230,7 +230,7 @@ class Place:
 
     def open_inbox(self) -> sqlite3.Connection:
         """Open the gateway's store, as its gateway would."""
-        return open_store(self.paths.inbox, inbox.SHAPE)
+        return open_store(self.paths.inbox, inbox_schema.SHAPE)
 
     def fill_inbox(self, **columns: Any) -> None:
         """Put a firing into the gateway's store, which is closed again afterwards."""

@@ -1420,10 +1420,8 @@ def test_a_text_that_was_never_sent_is_put_back_when_the_stop_falls_into_the_beg
                 for _ in range(10):
                     await asyncio.sleep(0)  # now the beginning of the send is asked for
                 stopping = asyncio.create_task(home.runner.stop())
-                clock = asyncio.get_running_loop()
-                clock.threads_at_work -= 2  # the stop waits for a send in flight, while the disk stalls
-                await asyncio.sleep(5)
-                clock.threads_at_work += 2
+                for _ in range(5):
+                    await asyncio.sleep(0)
             await stopping
             firing = await home.get()
             assert (firing.state, firing.sends, home.chat.begun) == ("accepted", 0, [])

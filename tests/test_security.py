@@ -113,7 +113,7 @@ def test_the_socket_its_lock_and_the_store_are_private_whatever_the_umask(place:
 
 
 async def open_inbox(path: Path) -> None:
-    inbox = Inbox(str(path), most_open=10)
+    inbox = Inbox(str(path))
     await inbox.open()
     await inbox.close()
 
@@ -692,7 +692,7 @@ def test_sql_in_any_field_is_text(tmp_path: Path, text: str) -> None:
     async def test() -> None:
         async with house(tmp_path) as home:
             firing = await home.run(text=text, to=f"chat:{text}", session=text, fire_time=text, context={"a": text})
-            assert (firing.body, firing.session, firing.fire_time) == (text, text, text)
+            assert (firing.request.body, firing.request.session, firing.request.fire_time) == (text, text, text)
             assert await home.inbox.sql("SELECT count(*) FROM firings") == [(1,)]
 
     run(test())

@@ -39,10 +39,10 @@ from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.listener import Listener
 from bub_cron.gateway.memory import Memory
 from bub_cron.gateway.readiness import Readiness
-from bub_cron.gateway.recovery import recover
 from bub_cron.gateway.runner import Runner
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settings import CronSettings
+from bub_cron.gateway.settling import recover
 from bub_cron.gateway.turns import CHANNEL, Turns
 from bub_cron.paths import VARIABLES, find_paths
 from bub_cron.wire import PROTOCOL, iso

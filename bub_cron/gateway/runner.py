@@ -8,8 +8,7 @@ Invariants:
 - Every wait has a limit, and a firing that can't start within its grace ends `missed`.
 - One asyncio task drives one firing. When it ends for any reason but a stop, the firing has its final outcome.
 
-What can't be read from the store is all in one `Hand` for each firing: its task, whether it holds a turn or a send, and
-who waits for its outcome.
+What can't be read from the store is all in one `Hand` for each firing.
 """
 
 from __future__ import annotations
@@ -24,37 +23,28 @@ from weakref import WeakValueDictionary
 from loguru import logger
 
 from bub_cron.errors import BubCronError, described
-from bub_cron.gateway.attempts import STOP_FOLLOWS_SECONDS, Attempts, may_have_acted
+from bub_cron.gateway.attempts import Attempts
 from bub_cron.gateway.delays import LATER_DELAY
 from bub_cron.gateway.delivery import Delivery
 from bub_cron.gateway.faults import log_fault
 from bub_cron.gateway.firing import Firing
+from bub_cron.gateway.hand import SEND, WAITING, Hand
 from bub_cron.gateway.inbox import Accepted, Inbox, StaleError
 from bub_cron.gateway.sends import TOO_LATE, Sends
 from bub_cron.gateway.sessions import UserTurns
+from bub_cron.gateway.settling import LOST_IN_CRASH, LOST_IN_STOP, settle
 from bub_cron.gateway.turns import GatewayStopsError, Turns
-from bub_cron.states import DELIVERED, SENDING
+from bub_cron.states import DELIVERED, RUNNING, SENDING
 from bub_cron.wire import DEFAULT_LIFE, Request
 
 _USER_WAIT = 600.0  # seconds that a firing waits for a user's turn
 _SEND_STOP_WAIT = 4.0  # seconds that a send in flight gets when the gateway stops
+_STOP_FOLLOWS_SECONDS = 60.0  # between the unbinding of the router and our own stop; more than Bub's channels take
 _REMEMBER_SECONDS = 10.0  # that a tape store may take
 
 
 class _TooLateError(BubCronError):
     """The firing may not start any more."""
-
-
-class Hand:
-    """A firing in hand. `phase` is "waiting", "turn" or "send"; `final` is there once somebody waits for the outcome."""
-
-    __slots__ = ("final", "firing", "phase", "task")
-
-    def __init__(self, firing: Firing) -> None:
-        self.firing = firing
-        self.phase = "waiting"
-        self.task: asyncio.Task[None] | None = None
-        self.final: asyncio.Future[Firing] | None = None
 
 
 class Runner:
@@ -78,7 +68,7 @@ class Runner:
     ) -> None:
         self.now = now
         self._inbox = inbox
-        self._attempts = Attempts(inbox, turns, delivery, now=now)
+        self._attempts = Attempts(inbox, turns, now=now)
         self._sends = Sends(inbox, delivery, now=now, sleep=sleep)
         self._delivery = delivery
         self._users = users
@@ -99,7 +89,7 @@ class Runner:
     @property
     def running(self) -> int:
         """How many firings are in a turn or a send."""
-        return sum(hand.phase != "waiting" for hand in self._hands.values())
+        return sum(hand.phase != WAITING for hand in self._hands.values())
 
     @property
     def waiting(self) -> int:
@@ -180,7 +170,7 @@ class Runner:
         for hand in hands:
             if hand.task is None:
                 self._let_go(hand)
-            elif hand.phase != "send":
+            elif hand.phase != SEND:
                 hand.task.cancel()
         for _ in range(2):
             if tasks:
@@ -198,17 +188,32 @@ class Runner:
                     await self._go_on(hand)
                 except GatewayStopsError as error:
                     await self._wait_for_the_stop(hand, error)
+                hand.phase = WAITING
             self._tell_outcome(hand)
             await self._remember_it(hand.firing)
-            hand.firing = await self._sends.notices(hand.firing)
+            await self._sends.notices(hand)
+        except asyncio.CancelledError:
+            await self._stopped(hand)
+            raise
         except StaleError as error:
             log_fault(f"cron.stale id={hand.firing.id}", error)
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:
             # A fault of ours. The firing must not hang without an outcome, nor may the gateway feel it.
             log_fault(f"cron.fault id={hand.firing.id}", error)
             await self._end_in_fault(hand, f"a fault of bub-cron: {described(error)}")
+
+    async def _stopped(self, hand: Hand) -> None:
+        """Settle what the stop has ended."""
+        if hand.phase == WAITING and hand.firing.state != RUNNING:
+            return
+        try:
+            # Read again, behind a move that was asked for and not yet answered.
+            firing = await self._inbox.get(hand.firing.id)
+            if firing is not None:
+                await settle(self._inbox, firing, self.now(), hand.phase)
+        except BubCronError as error:
+            # Not repeated, since the gateway is going: the next start settles what is on disk.
+            logger.warning("cron.stop id={} not recorded: {}", hand.firing.id, error)
 
     async def _begin_or_end(self, hand: Hand) -> None:
         """Wait until firings may start; end one that waits for that beyond its grace."""
@@ -225,7 +230,7 @@ class Runner:
         """Take a firing one step further: an attempt, or a send."""
         firing = hand.firing
         if firing.text is not None:
-            hand.firing = await self._sends.next_reply(firing, lambda begins: self._phase(hand, "send", begins))
+            await self._sends.next_reply(hand)
             return
         if firing.not_before is not None and (seconds := firing.not_before - self.now()) > 0:
             # No delay is longer; an instant that is further away was written by a clock that was ahead.
@@ -240,11 +245,7 @@ class Runner:
     async def _attempt(self, hand: Hand) -> None:
         try:
             async with self._place(hand.firing):
-                self._phase(hand, "turn", True)
-                try:
-                    hand.firing = await self._attempts.run(hand.firing)
-                finally:
-                    self._phase(hand, "turn", False)
+                await self._attempts.run(hand, self._delivery.limit_words(hand.firing.request.to))
         except _TooLateError:
             hand.firing = await self._late(hand.firing)
 
@@ -258,21 +259,22 @@ class Runner:
             return await self._inbox.end(firing, "refuse", now, reason="refused", error=error)
         if not firing.attempts:
             return await self._inbox.end(firing, "miss", now, reason="late", error=TOO_LATE)
-        if may_have_acted(firing):
+        if firing.has_side_effects and firing.error in (LOST_IN_CRASH, LOST_IN_STOP):
             return await self._inbox.end(firing, "lose", now, reason="lost_turn")
         return await self._inbox.end(firing, "fail", now, reason="attempts")
 
-    def _phase(self, hand: Hand, phase: str, begins: bool) -> None:
-        hand.phase = phase if begins else "waiting"
-
     async def _wait_for_the_stop(self, hand: Hand, error: GatewayStopsError) -> None:
-        """Bub's router is unbound, which a stop begins with: nothing was sent. If no stop follows, go on while time lasts."""
+        """Bub's router is unbound, which a stop begins with. If none follows, a turn's output went nowhere.
+
+        A message has not been sent: it goes on while its time lasts.
+        """
         logger.info("cron.held id={}: {}", hand.firing.id, error)
-        await asyncio.sleep(STOP_FOLLOWS_SECONDS)
-        if self.now() > hand.firing.request.expires:
-            hand.firing = await self._inbox.end(
-                hand.firing, "refuse", self.now(), reason="refused", error=f"{error}, and the gateway did not stop"
-            )
+        await self._sleep(_STOP_FOLLOWS_SECONDS)
+        firing, now, why = hand.firing, self.now(), f"{error}, and the gateway did not stop"
+        if firing.text is None:
+            hand.firing = await self._inbox.end(firing, "lose", now, reason="moved", error=why)
+        elif now > firing.request.expires:
+            hand.firing = await self._inbox.end(firing, "refuse", now, reason="refused", error=why)
 
     async def _end_in_fault(self, hand: Hand, error: str) -> None:
         firing = hand.firing

@@ -16,13 +16,14 @@ from dataclasses import replace
 
 from loguru import logger
 
-from bub_cron.errors import BubCronError, described
+from bub_cron.errors import described
 from bub_cron.gateway.delays import LATER_DELAY, send_delay
 from bub_cron.gateway.delivery import Delivery, SendRefusedError, SendUnseenError
 from bub_cron.gateway.firing import Firing, Message
+from bub_cron.gateway.hand import SEND, STARTING, WAITING, Hand
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.turns import GatewayStopsError
-from bub_cron.states import UNDELIVERED, UNKNOWN, WAITING
+from bub_cron.states import WAITING as MESSAGE_WAITING
 from bub_cron.wire import TEXT, split_to
 
 _SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
@@ -48,41 +49,35 @@ class Sends:
         self._sleep = sleep
         self._lanes: dict[str, asyncio.Semaphore] = {}
 
-    async def next_reply(self, firing: Firing, on_send: Callable[[bool], None]) -> Firing:
-        """Make one send of a firing whose text is kept: its next message's. Return the firing as it is afterwards.
-
-        `on_send` is told when the send begins and when it is over: a stop leaves such a firing a few seconds.
-        """
-        request = firing.request
+    async def next_reply(self, hand: Hand) -> None:
+        """Make one send of a firing whose text is kept: its next message's."""
+        firing, request = hand.firing, hand.firing.request
         if refusal := self._delivery.refusal(request.to):
-            return await self._inbox.end(firing, "refuse", self._now(), reason="no_channel", error=refusal)
+            hand.firing = await self._inbox.end(firing, "refuse", self._now(), reason="no_channel", error=refusal)
+            return
         if not firing.replies:
-            firing = replace(firing, messages=(*self._planned(firing), *firing.messages))
-        message = next(reply for reply in firing.replies if reply.state == WAITING)
+            firing = hand.firing = replace(firing, messages=(*self._planned(firing), *firing.messages))
+        message = next(reply for reply in firing.replies if reply.state == MESSAGE_WAITING)
         await self._wait_until(message.not_before)
         # A text's grace ends when its first send begins; a reply has begun its turn in time.
         limit = request.expires if request.kind == TEXT and not firing.sends else None
         try:
             async with self._lane(message.to, limit):
-                on_send(True)
-                return await self._send(firing, message)
+                await self._send(hand, message.number)
         except TimeoutError:
-            return await self._inbox.end(firing, "miss", self._now(), reason="late", error=TOO_LATE)
-        finally:
-            on_send(False)
+            hand.firing = await self._inbox.end(firing, "miss", self._now(), reason="late", error=TOO_LATE)
 
-    async def notices(self, firing: Firing) -> Firing:
+    async def notices(self, hand: Hand) -> None:
         """Send what is to be told about a firing that has ended, each message until its own end."""
-        while message := next((m for m in firing.messages if not m.decides and not m.is_final), None):
+        while message := next((m for m in hand.firing.messages if not m.decides and not m.is_final), None):
             if refusal := self._delivery.refusal(message.to):
-                firing = await self._inbox.move_message(
-                    firing, message, "refuse", self._now(), reason="no_channel", error=refusal
+                hand.firing = await self._inbox.move_message(
+                    hand.firing, message, "refuse", self._now(), reason="no_channel", error=refusal
                 )
                 continue
             await self._wait_until(message.not_before)
             async with self._lane(message.to, None):
-                firing = await self._send(firing, message)
-        return firing
+                await self._send(hand, message.number)
 
     def _planned(self, firing: Firing) -> list[Message]:
         """Return the messages that a firing's text makes; the whole text is not stored a second time."""
@@ -94,10 +89,8 @@ class Sends:
         ]
 
     async def _wait_until(self, instant: float | None) -> None:
-        while instant is not None and (seconds := instant - self._now()) > 0:
-            # In pieces, and an instant that is too far away was written by a clock that was ahead.
-            if seconds > _PAST_GRACE + LATER_DELAY:
-                break
+        # An instant that is too far away was written by a clock that was ahead.
+        while instant is not None and 0 < (seconds := instant - self._now()) <= _PAST_GRACE + LATER_DELAY:
             await self._sleep(min(seconds, LATER_DELAY))
 
     @asynccontextmanager
@@ -114,31 +107,31 @@ class Sends:
         finally:
             lane.release()
 
-    async def _send(self, firing: Firing, message: Message) -> Firing:
+    async def _send(self, hand: Hand, number: int) -> None:
         """Make one send of a message, with its beginning and its end on disk."""
-        number = message.number
-        begun = False
+        hand.phase = STARTING
+        hand.firing = firing = await self._inbox.begin_send(hand.firing, _numbered(hand.firing, number), self._now())
+        message = _numbered(firing, number)
+        content = firing.text if message.content is None else message.content
+        hand.phase = SEND
         try:
-            firing = await self._inbox.begin_send(firing, message, self._now())
-            message = _numbered(firing, number)
-            begun = True
-            content = firing.text if message.content is None else message.content
             await self._delivery.send(message.to, content or "", firing.request.context)
         except asyncio.CancelledError:
-            await self._stopped(firing, message, begun=begun)
             raise
         except GatewayStopsError:
-            await self._give_back(firing, message)
+            hand.firing = await self._inbox.move_message(
+                firing, message, "give_back", self._now(), sends=message.sends - 1
+            )
+            hand.phase = WAITING
             raise
         except SendRefusedError as error:
-            return await self._refused(firing, message, error)
-        except SendUnseenError as error:
-            return await self._unseen(firing, message, str(error))
+            hand.firing = await self._refused(firing, message, error)
         except BaseException as error:
-            if not begun:
-                raise
-            return await self._unseen(firing, message, described(error))
-        return await self._inbox.move_message(firing, message, "deliver", self._now(), error=None)
+            text = str(error) if isinstance(error, SendUnseenError) else described(error)
+            hand.firing = await self._not_seen(firing, message, text)
+        else:
+            hand.firing = await self._inbox.move_message(firing, message, "deliver", self._now(), error=None)
+        hand.phase = WAITING
 
     async def _refused(self, firing: Firing, message: Message, error: SendRefusedError) -> Firing:
         now, again, until = self._now(), self._now() + send_delay(message.sends), message.until
@@ -150,7 +143,7 @@ class Sends:
             return await self._again(firing, message, str(error), again)
         return await self._end(firing, message, "refuse", "refused", str(error))
 
-    async def _unseen(self, firing: Firing, message: Message, error: str) -> Firing:
+    async def _not_seen(self, firing: Firing, message: Message, error: str) -> Firing:
         again = self._now() + send_delay(message.sends)
         if message.decides and firing.request.delivery == "at-least-once" and again <= message.until:
             return await self._again(firing, message, error, again)
@@ -165,32 +158,6 @@ class Sends:
             logger.warning("cron.{} id={} {}: {}", message.kind, firing.id, event, error)
         return await self._inbox.move_message(firing, message, event, self._now(), reason=reason, error=error)
 
-    async def _give_back(self, firing: Firing, message: Message, *, once: bool = False) -> None:
-        sends = max(0, message.sends - 1)
-        await self._inbox.move_message(firing, message, "give_back", self._now(), sends=sends, once=once)
-
-    async def _stopped(self, firing: Firing, message: Message, *, begun: bool) -> None:
-        """Record a send that the gateway's stop has ended: it was not seen, or it had not begun."""
-        error = "the gateway stopped while the message was on its way"
-        try:
-            if not begun:
-                # Its beginning may be on disk, or on its way there; it is taken back behind it.
-                await self._give_back(firing, replace(message, sends=message.sends + 1), once=True)
-            elif message.decides and firing.request.delivery == "at-least-once":
-                await self._inbox.move_message(firing, message, "retry", self._now(), error=error, once=True)
-            else:
-                await self._inbox.move_message(
-                    firing, message, "lose", self._now(), reason="not_seen", error=error, once=True
-                )
-        except BubCronError as failure:
-            # Not repeated, since the gateway is going: what is on disk is settled at the next start.
-            logger.warning("cron.stop id={} not recorded: {}", firing.id, failure)
-
 
 def _numbered(firing: Firing, number: int) -> Message:
     return next(message for message in firing.messages if message.number == number)
-
-
-def is_bad(message: Message) -> bool:
-    """Tell whether a message's end is one that somebody should look at."""
-    return message.state in (UNDELIVERED, UNKNOWN)

@@ -1,4 +1,4 @@
-"""recovery.py: what a killed gateway left in the middle, row by row."""
+"""settling.py: what a killed gateway left in the middle, row by row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from fake_bub import NOON, open_inbox, run
 
 from bub_cron.gateway.firing import Message
-from bub_cron.gateway.recovery import recover
+from bub_cron.gateway.settling import recover
 
 TURN = "the gateway ended in the middle of the turn"
 SEND = "the gateway ended in the middle of the send"
