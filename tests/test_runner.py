@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from bub.channels import ChannelMessage
 from fake_bub import (
@@ -33,10 +34,6 @@ from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.runner import attempt_delay
 
 HOUR = 3600.0
-
-
-class ConnectTimeout(Exception):
-    pass
 
 
 class ReadTimeout(Exception):
@@ -370,7 +367,12 @@ def test_a_turn_past_its_timeout_is_a_failed_attempt(tmp_path: Path) -> None:
 
 def test_a_refused_send_is_repeated_from_the_kept_reply_and_the_model_runs_once(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        home.chat.script = [RuntimeError("no"), RuntimeError("no"), RuntimeError("no"), RuntimeError("no")]
+        home.chat.script = [
+            ConnectionRefusedError("no"),
+            ConnectionRefusedError("no"),
+            ConnectionRefusedError("no"),
+            ConnectionRefusedError("no"),
+        ]
         firing = await home.word(prompt="x")
         assert home.chat.begun == [(seconds, "the reply") for seconds in (0, 30, 60, 180, 480)]
         assert (firing.state, firing.sends, firing.attempts, firing.error) == ("delivered", 5, 1, None)
@@ -381,7 +383,7 @@ def test_a_refused_send_is_repeated_from_the_kept_reply_and_the_model_runs_once(
 
 def test_sends_are_repeated_while_the_grace_lasts(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        home.chat.always = RuntimeError("blocked by the user")
+        home.chat.always = ConnectionRefusedError("blocked by the user")
         firing = await home.word(text="x", expires=NOON + 800)
         assert [seconds for seconds, _ in home.chat.begun] == [0, 30, 60, 180, 480, 780]
         assert (firing.state, firing.sends, firing.finished_at) == ("undelivered", 6, NOON + 780)
@@ -393,7 +395,7 @@ def test_sends_are_repeated_while_the_grace_lasts(tmp_path: Path) -> None:
 def test_a_send_is_repeated_twice_30_s_apart_even_without_grace(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = takes(100)
-        home.chat.always = RuntimeError("no")
+        home.chat.always = ConnectionRefusedError("no")
         firing = await home.word(prompt="x", expires=NOON + 1)
         assert [seconds for seconds, _ in home.chat.begun] == [100, 130, 160]
         assert firing.state == "undelivered"
@@ -404,7 +406,7 @@ def test_a_send_is_repeated_twice_30_s_apart_even_without_grace(tmp_path: Path) 
 def test_a_refused_send_goes_on_after_a_restart_and_the_model_runs_once(tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path) as home:
-            home.chat.always = RuntimeError("no")
+            home.chat.always = ConnectionRefusedError("no")
             await home.take(prompt="x")
             await asyncio.sleep(10)
             assert home.model.turns == 1
@@ -456,7 +458,7 @@ def test_a_timeout_after_the_request_may_have_left_is_unknown_and_not_repeated(t
 
 def test_a_timeout_before_the_request_left_is_a_refusal_and_repeated(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        home.chat.script = [ConnectTimeout("no way there")]
+        home.chat.script = [httpx.ConnectTimeout("no way there")]
         firing = await home.word(text="x")
         assert (firing.state, firing.sends) == ("delivered", 2)
 
@@ -982,7 +984,7 @@ def test_a_send_that_does_not_end_in_time_is_unknown(tmp_path: Path) -> None:
 
 def test_a_stop_between_sends_leaves_it_retrying(tmp_path: Path) -> None:
     async def start(home: House) -> None:
-        home.chat.always = RuntimeError("no")
+        home.chat.always = ConnectionRefusedError("no")
         await home.take(text="x")
 
     firing = stopped(tmp_path, 10, start)
@@ -993,7 +995,7 @@ def test_a_send_that_is_refused_while_it_stops_is_repeated_by_the_next_gateway(t
     async def start(home: House) -> None:
         async def late() -> None:
             await asyncio.sleep(11)
-            raise RuntimeError("no")
+            raise ConnectionRefusedError("no")
 
         home.chat.always = late
         await home.take(text="x")
@@ -1254,7 +1256,7 @@ def test_a_notice_that_was_refused_is_made_up_for_at_the_next_failure(tmp_path: 
 
     async def test(home: House) -> None:
         home.model.always = breaks(RuntimeError("no"))
-        home.chat.script = [RuntimeError("no network")]
+        home.chat.script = [ConnectionRefusedError("no network")]
         await home.word(id="1", prompt="x", reminder="r", attempts=1)
         await asyncio.sleep(HOUR)
         await home.word(id="2", prompt="x", reminder="r", attempts=1)
