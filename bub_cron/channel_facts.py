@@ -18,14 +18,23 @@ CONTEXT_KEYS: "dict[str, frozenset[str]]" = {
 }
 """The keys of a message's context that a channel's `send()` looks at, by the channel's name."""
 
-INSTEAD = {
-    "telegram": "Bub's Telegram channel can't send to a topic",
-    "discord": "to reach a thread, use the thread's id as the chat id: discord:THREAD_ID",
-    "slack": "to reach a thread, use to: slack:CHANNEL:THREAD_TS",
+PLACES = {
+    "telegram": "Bub's Telegram channel can't send to a topic, so the message goes to the group itself",
+    "discord": "a thread has an id of its own, to: discord:THREAD_ID",
+    "slack": "a thread is reached by thread_ts, or to: slack:CHANNEL:THREAD_TS",
 }
-"""What to do about a key that is meant to choose a thread and doesn't, by the channel's name."""
+"""How a thread or a topic is reached instead, by the channel's name."""
 
-_PLACES = frozenset({"thread_id", "message_thread_id", "thread_ts", "topic_id", "thread", "topic", "root_id"})
+_PLACE_KEYS = frozenset({
+    "thread_id",
+    "message_thread_id",
+    "thread_ts",
+    "topic_id",
+    "thread",
+    "topic",
+    "root_id",
+    "root_ts",
+})
 
 
 def ignored_context(channel: str, context: "dict[str, str]") -> "list[str]":
@@ -34,6 +43,6 @@ def ignored_context(channel: str, context: "dict[str, str]") -> "list[str]":
     return [] if known is None else sorted(key for key in context if key not in known)
 
 
-def chooses_place(key: str) -> bool:
-    """Tell whether a key of a context reads as if it chose a place within a chat: a topic or a thread."""
-    return key in _PLACES
+def is_place(key: str) -> bool:
+    """Tell whether a key of a context reads as if it chose a thread or a topic within a chat."""
+    return key in _PLACE_KEYS

@@ -523,6 +523,7 @@ async def house(
                 yield home
             finally:
                 await home.runner.stop()
+                home.delivery.close()
 
 
 @contextmanager

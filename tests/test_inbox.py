@@ -580,9 +580,9 @@ def test_old_final_firings_are_pruned_with_their_messages_and_no_open_one(tmp_pa
         await fail(inbox, "told")
         await inbox.sql("UPDATE firings SET finished_at = ?, accepted_at = ? WHERE id = 'told'", NOON, NOON)
         await inbox.take_in(request(NOON + 9 * DAY, id="new"), NOON + 9 * DAY)
-        await inbox.prune(NOON + 9 * DAY, keep_days=9.5, keep_bytes=1e9)
+        await inbox.prune_old(NOON + 9 * DAY, 9.5)
         assert len(await inbox.sql("SELECT id FROM firings")) == 7
-        await inbox.prune(NOON + 9 * DAY, keep_days=8.5, keep_bytes=1e9)
+        await inbox.prune_old(NOON + 9 * DAY, 8.5)
         assert await inbox.sql("SELECT id FROM firings ORDER BY seq") == [
             ("accepted",), ("retrying",), ("running",), ("new",)
         ]  # fmt: skip
@@ -594,7 +594,7 @@ def test_old_final_firings_are_pruned_with_their_messages_and_no_open_one(tmp_pa
 def test_a_clock_that_is_ahead_prunes_nothing(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
         await put_anyhow(inbox, "delivered")
-        await inbox.prune(NOON + 40 * DAY, keep_days=30, keep_bytes=1e9)
+        await inbox.prune_old(NOON + 40 * DAY, 30)
         assert await inbox.get("a") is not None
 
     with_inbox(tmp_path, test)
@@ -606,7 +606,7 @@ def test_beyond_its_size_the_oldest_final_firings_go_first(tmp_path: Path) -> No
         for number in range(3000):
             await inbox.take_in(request(id=str(number), text="x" * 1000), NOON)
         await inbox.sql("UPDATE firings SET state = 'delivered', finished_at = ? WHERE id <> 'open'", NOON)
-        await inbox.prune(NOON, keep_days=30, keep_bytes=1 << 21)
+        await inbox.prune_to(1 << 21)
         left = [row[0] for row in await inbox.sql("SELECT id FROM firings ORDER BY seq")]
         assert (left[0], left[-1], len(left)) == ("open", "2999", 1001)
 

@@ -30,6 +30,7 @@ from fake_bub import (
     step,
     takes,
 )
+from loguru import logger
 
 from bub_cron.gateway.delays import attempt_delay
 from bub_cron.gateway.firing import Firing
@@ -1572,6 +1573,22 @@ def test_those_that_ended_unreadable_take_no_room(tmp_path: Path) -> None:
             assert await home.take(id="b", text="x") == "b"
 
     run(main())
+
+
+def test_a_flood_of_firings_to_no_channel_is_bounded_in_the_log(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        lines: list[str] = []
+        sink = logger.add(lambda message: lines.append(message.record["message"]), level="INFO")
+        await home.runner.accept([request(id=str(number), to="nosuch:1", text="x") for number in range(1000)])
+        await asyncio.sleep(59)
+        assert home.runner.waiting == 0
+        assert 100 < len(lines) <= 120
+        await asyncio.sleep(10)
+        await home.run(id="later", text="x")
+        logger.remove(sink)
+        assert lines[-2] == "cron.log: 880 more lines were left out"
+
+    in_house(tmp_path, test)
 
 
 def test_what_arrives_while_the_caller_leaves_is_driven_all_the_same(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from bub_cron.gateway import listener as listener_module
 from bub_cron.gateway.address import AddressError, BoundSocket, Ownership
 from bub_cron.gateway.commands import CommandRule
 from bub_cron.gateway.connection import GONE_SECONDS, UNREAD_SECONDS
-from bub_cron.gateway.faults import WARNINGS_A_MINUTE, log_fault
+from bub_cron.gateway.faults import log_fault
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.turns import MOST_REPLY, bub_message
 from bub_cron.paths import others_write, why_unsafe
@@ -599,7 +599,7 @@ def test_a_crowd_of_bad_requests_writes_few_lines_into_the_log(place: Path) -> N
     finally:
         logger.remove(sink)
     ours = [str(line) for line in lines if "cron." in str(line)]
-    assert len(ours) == WARNINGS_A_MINUTE + 2
+    assert len(ours) == listener_module._WARNINGS_A_MINUTE + 2
     assert "4970 more were left out" in ours[-2]
 
 

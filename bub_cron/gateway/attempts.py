@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from loguru import logger
-
 from bub_cron.gateway.delays import attempt_delay
+from bub_cron.gateway.faults import LogLimit
 from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.hand import STARTING, TURN, Hand
 from bub_cron.gateway.inbox import Inbox
-from bub_cron.gateway.no_reply import is_no_reply, without_marker
+from bub_cron.gateway.no_reply import is_no_reply, without_no_reply
 from bub_cron.gateway.turns import Reply, TurnFailedError, TurnMovedError, Turns, add_tokens
 from bub_cron.wire import COMMAND, NO_REPLY
 
@@ -24,9 +23,10 @@ _NO_OUTPUT = "(no output)"  # what Bub returns for a command that printed nothin
 class Attempts:
     """Runs attempts. `now` gives epoch seconds."""
 
-    def __init__(self, inbox: Inbox, turns: Turns, *, now: Callable[[], float]) -> None:
+    def __init__(self, inbox: Inbox, turns: Turns, lines: LogLimit, *, now: Callable[[], float]) -> None:
         self._inbox = inbox
         self._turns = turns
+        self._lines = lines
         self._now = now
 
     async def run(self, hand: Hand, about_chat: str | None) -> None:
@@ -40,7 +40,7 @@ class Attempts:
             firing, "start", attempts=firing.attempts + 1, not_before=None, started_at=started_at
         )
         hand.firing, hand.phase = firing, TURN
-        logger.info("cron.start id={} to={} attempt={}", firing.id, firing.request.to, firing.attempts)
+        self._lines.log("INFO", "cron.start id={} to={} attempt={}", firing.id, firing.request.to, firing.attempts)
         try:
             reply = await self._turns.run(firing, about_chat)
         except TurnMovedError as error:
@@ -57,9 +57,9 @@ class Attempts:
         """Judge a turn that ended without error."""
         request, now = firing.request, self._now()
         tokens = add_tokens(firing.tokens, reply.tokens)
-        text = without_marker(reply.text)
-        nothing = not text or is_no_reply(reply.text)
-        if request.reply_mode == "agent" or (request.kind == COMMAND and (nothing or text == _NO_OUTPUT)):
+        text = without_no_reply(reply.text)
+        nothing = not text.strip() or is_no_reply(reply.text)
+        if request.reply_mode == "agent" or (request.kind == COMMAND and (nothing or text.strip() == _NO_OUTPUT)):
             return await self._inbox.end(firing, "run", now, error=None, tokens=tokens)
         if not nothing:
             return await self._inbox.move(firing, "keep_reply", reply=text, error=None, tokens=tokens)
@@ -73,6 +73,6 @@ class Attempts:
         now, tokens = self._now(), add_tokens(firing.tokens, error.tokens)
         again = now + attempt_delay(firing.attempts)
         if firing.attempts < firing.request.attempts_allowed and again <= firing.request.expires:
-            logger.warning("cron.retry id={} attempt={} error={}", firing.id, firing.attempts, error)
+            self._lines.log("WARNING", "cron.retry id={} attempt={} error={}", firing.id, firing.attempts, error)
             return await self._inbox.move(firing, "retry", error=str(error), not_before=again, tokens=tokens)
         return await self._inbox.end(firing, "fail", now, reason="attempts", error=str(error), tokens=tokens)

@@ -161,11 +161,14 @@ class CronChannel(Lifecycle):
 
 
 async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: CronSettings) -> None:
-    """Twice a minute, see that the socket and the store are where others look for them; once a day, drop old records."""
+    """Twice a minute, see that the socket and the store are where others look for them, and drop what is beyond the store's size;
+    once a day, drop old records.
+    """
     for chore in count():
         try:
             if chore % _CHORES_A_DAY == 0:
-                await inbox.prune(runner.now(), keep_days=settings.keep_days, keep_bytes=settings.keep_mib << 20)
+                await inbox.prune_old(runner.now(), settings.keep_days)
+            await inbox.prune_to(settings.keep_mib << 20)
             await listener.look_after_place()
             if not await inbox.is_in_place():
                 logger.error(

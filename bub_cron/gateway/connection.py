@@ -27,7 +27,7 @@ from loguru import logger
 
 from bub_cron.errors import RequestError, StoreError
 from bub_cron.gateway.commands import CommandRule
-from bub_cron.gateway.faults import Warnings, log_fault
+from bub_cron.gateway.faults import LogLimit, log_fault
 from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.inbox import Accepted, FullError, Inbox
 from bub_cron.gateway.runner import Runner
@@ -61,7 +61,7 @@ class Service:
     rule: CommandRule
     about: Callable[[], dict[str, Any]]
     now: Callable[[], float]
-    warnings: Warnings
+    warnings: LogLimit
 
 
 class Connection:
@@ -227,7 +227,7 @@ class Connection:
         return [found[one].answer() if one in found else {"id": one, "status": UNKNOWN_ID} for one in ids]
 
     def _refusal(self, status: str, firing_id: str | None, error: str) -> bytes:
-        self._service.warnings.say("cron.{} id={} error={}", status, firing_id, error)
+        self._service.warnings.log("WARNING", "cron.{} id={} error={}", status, firing_id, error)
         return encode({**({"id": firing_id} if firing_id else {}), "status": status, "error": error})
 
     # --- Final answers

@@ -16,8 +16,6 @@ from loguru import logger
 
 from bub_cron.errors import described
 
-WARNINGS_A_MINUTE = 30
-
 
 def log_fault(what: str, error: BaseException) -> None:
     """Log a fault of ours: where it came up in one line, and at the debug level how."""
@@ -27,22 +25,20 @@ def log_fault(what: str, error: BaseException) -> None:
     logger.opt(exception=error).debug("{}", what)
 
 
-class Warnings:
-    """Warnings that others can cause, so many a minute; what is left out is counted."""
+class LogLimit:
+    """Logs so many lines a minute of what others can cause, and counts the rest."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines_a_minute: int) -> None:
+        self._lines_a_minute = lines_a_minute
         self._minute = 0
-        self._logged = 0
-        self._left_out = 0
+        self._lines = 0
 
-    def say(self, text: str, *values: object) -> None:
+    def log(self, level: str, text: str, *values: object) -> None:
         minute = int(asyncio.get_running_loop().time() // 60)
         if minute != self._minute:
-            if self._left_out:
-                logger.warning("cron.warnings: {} more were left out", self._left_out)
-            self._minute, self._logged, self._left_out = minute, 0, 0
-        if self._logged < WARNINGS_A_MINUTE:
-            self._logged += 1
-            logger.warning(text, *values)
-        else:
-            self._left_out += 1
+            if self._lines > self._lines_a_minute:
+                logger.warning("cron.log: {} more lines were left out", self._lines - self._lines_a_minute)
+            self._minute, self._lines = minute, 0
+        self._lines += 1
+        if self._lines <= self._lines_a_minute:
+            logger.log(level, text, *values)

@@ -177,12 +177,16 @@ class Inbox:
         """Tell whether the store's file is still the one at its path; if not, open the one that is there, or a new one."""
         return await self._thread.is_in_place()
 
-    async def prune(self, now: float, *, keep_days: float, keep_bytes: float) -> None:
-        """Drop final firings that are older than so many days, then the oldest until the store is no larger than that.
+    async def prune_old(self, now: float, keep_days: float) -> None:
+        """Drop final firings that are older than so many days, counted from the newest firing or from `now`.
 
-        Days count from the newest firing, or from `now` where that is earlier: a clock that is ahead drops nothing.
+        The earlier of the two counts: a clock that is ahead drops nothing.
         """
-        await self.ask(lambda connection: _prune(connection, now, keep_days, keep_bytes))
+        await self.ask(lambda connection: _prune_old(connection, now, keep_days))
+
+    async def prune_to(self, keep_bytes: float) -> None:
+        """Drop the oldest final firings until the store is no larger than that."""
+        await self.ask(lambda connection: _prune_to(connection, keep_bytes))
 
 
 def _open(path: str) -> sqlite3.Connection:
@@ -463,18 +467,25 @@ def _unfinished(connection: sqlite3.Connection, now: float) -> list[Firing]:
     return [*found, *_get_all(connection, ids).values()]
 
 
-def _prune(connection: sqlite3.Connection, now: float, keep_days: float, keep_bytes: float) -> None:
-    newest = connection.execute("SELECT max(accepted_at) FROM firings").fetchone()[0]
-    if newest is None:
-        return
+def _prune_old(connection: sqlite3.Connection, now: float, keep_days: float) -> None:
+    newest = connection.execute("SELECT max(accepted_at) FROM firings").fetchone()[0] or now
     before = min(now, newest + _DAY) - keep_days * _DAY
-    connection.execute("DELETE FROM firings WHERE finished_at < ? AND accepted_at < ?", (before, before))
-    while _size(connection) > keep_bytes:
-        oldest = "SELECT seq FROM firings WHERE finished_at IS NOT NULL ORDER BY seq LIMIT 1000"
-        if not connection.execute(f"DELETE FROM firings WHERE seq IN ({oldest})").rowcount:  # noqa: S608
-            break
-        connection.execute("DELETE FROM messages WHERE firing NOT IN (SELECT id FROM firings)")
-    connection.execute("DELETE FROM messages WHERE firing NOT IN (SELECT id FROM firings)")
+    _drop(connection, "finished_at < ? AND accepted_at < ?", (before, before))
+
+
+def _prune_to(connection: sqlite3.Connection, keep_bytes: float) -> None:
+    oldest = "SELECT seq FROM firings WHERE finished_at IS NOT NULL ORDER BY seq LIMIT 1000"
+    while _size(connection) > keep_bytes and _drop(connection, f"seq IN ({oldest})"):
+        continue
+
+
+def _drop(connection: sqlite3.Connection, where: str, values: tuple[float, ...] = ()) -> bool:
+    """Drop firings with their messages; return whether there were any."""
+    connection.execute(
+        f"DELETE FROM messages WHERE firing IN (SELECT id FROM firings WHERE {where})",  # noqa: S608
+        values,
+    )
+    return connection.execute(f"DELETE FROM firings WHERE {where}", values).rowcount > 0  # noqa: S608
 
 
 def _size(connection: sqlite3.Connection) -> int:

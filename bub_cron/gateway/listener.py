@@ -24,7 +24,7 @@ from loguru import logger
 from bub_cron.gateway.address import BoundSocket
 from bub_cron.gateway.commands import CommandRule
 from bub_cron.gateway.connection import Connection, Service
-from bub_cron.gateway.faults import Warnings
+from bub_cron.gateway.faults import LogLimit
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.runner import Runner
 from bub_cron.states import REJECTED
@@ -32,6 +32,7 @@ from bub_cron.wire import BUSY, encode
 
 _MOST_CONNECTIONS = 256  # of one user; fewer where the process may not have many descriptors
 _NO_DESCRIPTOR_SECONDS = 1.0
+_WARNINGS_A_MINUTE = 30
 _CLOSE_SECONDS = 1.0  # that a caller gets to read its answers when the gateway stops
 
 
@@ -49,7 +50,7 @@ class Listener:
         now: Callable[[], float] = time.time,
     ) -> None:
         """`about` gives what a ping is answered with, besides its status and the counts."""
-        self._warnings = Warnings()
+        self._warnings = LogLimit(_WARNINGS_A_MINUTE)
         self._service = Service(inbox, runner, rule, about, now, self._warnings)
         self._connections: dict[int, set[Connection]] = {uid: set() for uid in uids | {0, os.getuid()}}
         self._most_connections = _connections_a_user(len(self._connections))
@@ -96,13 +97,13 @@ class Listener:
             except ConnectionError:
                 continue  # it has left already
             except OSError as error:
-                self._warnings.say("cron.full: no caller can be let in: {}; they wait", error.strerror)
+                self._warnings.log("WARNING", "cron.full: no caller can be let in: {}; they wait", error.strerror)
                 await asyncio.sleep(_NO_DESCRIPTOR_SECONDS)
                 continue
             try:
                 self._admit(connected)
             except OSError as error:
-                self._warnings.say("cron.accept: {}", error.strerror)
+                self._warnings.log("WARNING", "cron.accept: {}", error.strerror)
                 connected.close()
             await asyncio.sleep(0)  # a crowd of callers holds up nothing else
 
@@ -127,7 +128,7 @@ class Listener:
             connection.serving.add_done_callback(end)
 
     def _refuse(self, connected: socket.socket, status: str, why: str) -> None:
-        self._warnings.say("cron.refused {}", why)
+        self._warnings.log("WARNING", "cron.refused {}", why)
         try:
             connected.send(encode({"status": status, "error": why}))
         except OSError as error:

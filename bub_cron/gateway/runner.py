@@ -26,7 +26,7 @@ from bub_cron.errors import BubCronError, described
 from bub_cron.gateway.attempts import Attempts
 from bub_cron.gateway.delays import LATER_DELAY
 from bub_cron.gateway.delivery import Delivery
-from bub_cron.gateway.faults import log_fault
+from bub_cron.gateway.faults import LogLimit, log_fault
 from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.hand import SEND, WAITING, Hand
 from bub_cron.gateway.inbox import Accepted, Inbox, StaleError
@@ -40,6 +40,7 @@ from bub_cron.wire import DEFAULT_LIFE, Request
 _USER_WAIT = 600.0  # seconds that a firing waits for a user's turn
 _SEND_STOP_WAIT = 4.0  # seconds that a send in flight gets when the gateway stops
 _STOP_FOLLOWS_SECONDS = 60.0  # between the unbinding of the router and our own stop; more than Bub's channels take
+_LINES_A_MINUTE = 120  # about what becomes of firings
 _REMEMBER_SECONDS = 10.0  # that a tape store may take
 
 
@@ -68,8 +69,9 @@ class Runner:
     ) -> None:
         self.now = now
         self._inbox = inbox
-        self._attempts = Attempts(inbox, turns, now=now)
-        self._sends = Sends(inbox, delivery, now=now, sleep=sleep)
+        self._lines = LogLimit(_LINES_A_MINUTE)
+        self._attempts = Attempts(inbox, turns, self._lines, now=now)
+        self._sends = Sends(inbox, delivery, self._lines, now=now, sleep=sleep)
         self._delivery = delivery
         self._users = users
         self._max_waiting = max_waiting
@@ -290,7 +292,7 @@ class Runner:
 
     def _tell_outcome(self, hand: Hand) -> None:
         firing = hand.firing
-        logger.log(
+        self._lines.log(
             "INFO" if firing.error is None else "WARNING",
             "cron.{} id={} to={} attempts={} sends={} seconds={} error={}",
             firing.state, firing.id, firing.request.to, firing.attempts, firing.sends, firing.seconds, firing.error,

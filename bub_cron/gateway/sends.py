@@ -14,11 +14,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from loguru import logger
-
 from bub_cron.errors import described
 from bub_cron.gateway.delays import LATER_DELAY, send_delay
 from bub_cron.gateway.delivery import Delivery, SendRefusedError, SendUnseenError
+from bub_cron.gateway.faults import LogLimit
 from bub_cron.gateway.firing import Firing, Message
 from bub_cron.gateway.hand import SEND, STARTING, WAITING, Hand
 from bub_cron.gateway.inbox import Inbox
@@ -39,12 +38,14 @@ class Sends:
         self,
         inbox: Inbox,
         delivery: Delivery,
+        lines: LogLimit,
         *,
         now: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._inbox = inbox
         self._delivery = delivery
+        self._lines = lines
         self._now = now
         self._sleep = sleep
         self._lanes: dict[str, asyncio.Semaphore] = {}
@@ -150,12 +151,12 @@ class Sends:
         return await self._end(firing, message, "lose", "not_seen", error)
 
     async def _again(self, firing: Firing, message: Message, error: str, again: float) -> Firing:
-        logger.warning("cron.send_again id={} sends={} error={}", firing.id, message.sends, error)
+        self._lines.log("WARNING", "cron.send_again id={} sends={} error={}", firing.id, message.sends, error)
         return await self._inbox.move_message(firing, message, "retry", self._now(), error=error, not_before=again)
 
     async def _end(self, firing: Firing, message: Message, event: str, reason: str, error: str) -> Firing:
         if not message.decides:
-            logger.warning("cron.{} id={} {}: {}", message.kind, firing.id, event, error)
+            self._lines.log("WARNING", "cron.{} id={} {}: {}", message.kind, firing.id, event, error)
         return await self._inbox.move_message(firing, message, event, self._now(), reason=reason, error=error)
 
 

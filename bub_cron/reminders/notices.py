@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
-from bub_cron import schedule, wire
+from bub_cron import channel_facts, schedule, wire
 from bub_cron.reminders.reminder import Notice, Reminder
 from bub_cron.schedule import Schedule
 
@@ -28,7 +28,7 @@ def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
         twin = first_of.setdefault((reminder.schedule, reminder.to, reminder.kind, reminder.body), reminder)
         if reminder.schedule not in meetings:
             meetings[reminder.schedule] = list(_clock_changes(reminder, changes(reminder.timezone)))
-        messages = [*_both_days(reminder), *_often(reminder, now), *_past(reminder, now)]
+        messages = [*_both_days(reminder), *_often(reminder, now), *_past(reminder, now), *_context(reminder)]
         messages += meetings[reminder.schedule]
         if twin is not reminder:
             messages.append(f"has the schedule, target and message of {twin.name} on line {twin.line}: both will fire")
@@ -57,6 +57,17 @@ def _often(reminder: Reminder, now: int) -> Iterator[str]:
 def _past(reminder: Reminder, now: int) -> Iterator[str]:
     if reminder.schedule.kind == "at" and schedule.next_fire_time(reminder.schedule, now) is None:
         yield f"is past: {reminder.schedule_text} will not come again"
+
+
+def _context(reminder: Reminder) -> Iterator[str]:
+    """Name what the chat's channel ignores; for a turn only what reads like a place, since the model sees the rest."""
+    channel, _ = wire.split_to(reminder.to)
+    for key in channel_facts.ignored_context(channel, reminder.context):
+        if channel_facts.is_place(key):
+            instead = channel_facts.PLACES.get(channel, f"{channel} has no threads or topics that can be reached")
+            yield f"has {key} in its context, which the channel {channel} ignores: {instead}"
+        elif reminder.kind == wire.TEXT:
+            yield f"has {key} in its context, which the channel {channel} ignores"
 
 
 # Changes of the clock: (instant, offset before, offset after), all in seconds
