@@ -115,3 +115,14 @@ def test_before_it_is_connected_it_is_refused_rather_than_dropped(tmp_path: Path
 
     with_feishu(tmp_path, feishu, test)
     assert feishu.asked == []
+
+
+@pytest.mark.parametrize("text", ["日" * 60_000, '"\\\n' * 20_000, "x" * 200_000, "\x01" * 25_000])
+def test_each_part_of_a_long_text_fits_into_a_request(tmp_path: Path, feishu: Platform, text: str) -> None:
+    async def test(made: Rig) -> None:
+        for part in made.delivery.parts("feishu:oc_1", text):
+            assert await made.send("feishu:oc_1", part) == "sent"
+
+    with_feishu(tmp_path, feishu, test)
+    assert max(len(request.body) for request in feishu.arrived) <= 150_000
+    assert "".join(part for _, part in sent(feishu)).replace("\n", "") == text.replace("\n", "")

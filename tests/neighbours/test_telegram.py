@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway_kit import House
 
 from neighbours.bot_api import BLOCKED, INTERNAL, MIGRATED, NOT_FOUND, TOO_MANY, UNAUTHORIZED, BotApi
 from neighbours.platform import (
@@ -157,3 +158,13 @@ def test_sends_at_once_are_told_apart(tmp_path: Path, api: BotApi) -> None:
         assert sorted(outcomes) == ["not seen", "refused for good", "sent", "sent"]
 
     with_telegram(tmp_path, api, test)
+
+
+def test_through_a_real_gateway_nothing_that_was_taken_is_sent_twice(house: House, api: BotApi) -> None:
+    steps = [TAKES, TAKES_AND_CLOSES, TAKES_AND_RESETS, TAKES_AND_BABBLES]
+    gateway = house.gateway(api.environment)
+    api.script = list(steps)
+    outcomes = [gateway.ask(to="telegram:42", text=f"text {number}")[-1]["status"] for number in range(len(steps))]
+    assert outcomes == ["delivered", "unknown", "unknown", "unknown"]
+    assert api.messages() == [("42", f"text {number}") for number in range(len(steps))]
+    assert gateway.stop() == 0
