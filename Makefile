@@ -1,6 +1,6 @@
 # Sets up .venv by itself; needs a Python of 3.12 or newer (with venv), or uv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs format clean chaos bench fuzz siege soak lowest lock audit
+.PHONY: help demo test channels check docs format clean chaos bench fuzz siege soak lowest lock audit
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,7 +39,14 @@ $(VENV)/.ready: pyproject.toml
 demo: $(VENV)/.ready ## Show the main job at work: reminders, a tick, a live gateway, the messages, the log
 	@$(BIN)/python examples/demo/demo.py
 
-test: $(VENV)/.ready ## Run all tests
+$(VENV)/channels/.ready: $(VENV)/.ready
+	@echo "installing the channels that tests/neighbours/ tries"
+	@$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/channels --group channels
+	@touch $@
+
+channels: $(VENV)/channels/.ready ## Install the real channels for tests/neighbours/, apart from all else
+
+test: $(VENV)/.ready $(VENV)/channels/.ready ## Run all tests
 	@$(BIN)/python -m pytest -q -n 4
 
 chaos: $(VENV)/.ready ## Kill ticks and gateways at random for 10 minutes, then hold the books to account

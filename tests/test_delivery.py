@@ -353,7 +353,7 @@ def test_what_others_log_meanwhile_is_not_heard(tmp_path: Path) -> None:
 def test_lines_that_come_up_by_chance_or_are_ours_are_not_heard(tmp_path: Path, source: str) -> None:
     async def sends() -> None:
         logging.getLogger(source).error("Unclosed client session")
-        logger.patch(lambda record: record.update(name=source)).error("Unclosed client session")
+        logger.patch(lambda record: record.update({"name": source})).error("Unclosed client session")
 
     async def test(home: House) -> None:
         home.chat.always = sends

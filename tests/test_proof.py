@@ -15,11 +15,10 @@ from aiohttp.client_reqrep import ConnectionKey
 from bub_cron.gateway.proof import FOR_GOOD, NO_CONNECTION, Refusal, refusal
 
 
-def made(name: str, *bases: type[BaseException], **attributes: Any) -> BaseException:
+def made(name: str, *bases: type[BaseException], **attributes: Any) -> Any:
     """An exception of a class that says it is `package.Class`."""
     module, _, qualname = name.rpartition(".")
-    kind = type(qualname, bases or (Exception,), {"__module__": module, **attributes})
-    return kind("made up")
+    return type(qualname, bases or (Exception,), {"__module__": module, **attributes})("made up")
 
 
 def caused(outer: BaseException, cause: BaseException) -> BaseException:
