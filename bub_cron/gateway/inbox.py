@@ -303,7 +303,10 @@ def _accept(connection: sqlite3.Connection, requests: Sequence[Request], now: fl
 def _again(request: Request, stored: str, there: Firing | sqlite3.Row) -> Accepted:
     """Return what becomes of a request whose id is known."""
     if stored != request.content():
-        text = f"the id {request.id} is known already, with other content; the firing is untouched"
+        text = (
+            f"the id {request.id} is known already, with other content; the firing is untouched"
+            " (where two files use this gateway, their reminders need names of their own)"
+        )
         return Accepted(error=DifferentContentError(text))
     try:
         return Accepted(there if isinstance(there, Firing) else firing_of(there))
