@@ -61,8 +61,9 @@ from bub_cron.gateway.acceptance import Accepted, accept, rows_of
 from bub_cron.gateway.firing import COLUMNS, LOST_IN_CRASH, NOTHING, OPEN, Firing, firing_of
 from bub_cron.gateway.store_thread import Step, StoreThread
 from bub_cron.states import ACCEPTED, DELIVERED, FAILED, GOOD, MISSED, RAN, RETRYING, RUNNING, SILENT, UNKNOWN
-from bub_cron.store import ERRORS, Shape, check_whole, instant, made_anew, number, open_store, store_error, text
-from bub_cron.wire import Request, iso
+from bub_cron.store import ERRORS, Shape, instant, made_anew, number, open_store, store_error, text
+from bub_cron.store_check import check_whole
+from bub_cron.wire import Request
 
 # The checks say what a whole row is: a damaged store's rows come over only if they pass.
 _FIRINGS = f"""
@@ -362,12 +363,13 @@ def open_inbox(path: str) -> sqlite3.Connection:
         return _open_whole(path)
     except DamagedStoreError as damage:
         logger.error("cron.store {}", damage)
-    logger.error("cron.store {}", salvage.mend(path, iso(time.time()), _make))
+    if told := salvage.mend(path, SHAPE, time.time()):
+        logger.error("cron.store {}", told)
     return _open_whole(path)
 
 
 def _open_whole(path: str) -> sqlite3.Connection:
-    connection = _make(path)
+    connection = open_store(path, SHAPE)
     try:
         _keep_log(connection, True)  # a damaged store is to be put aside as it was found
         check_whole(connection, path, SHAPE)
@@ -376,10 +378,6 @@ def _open_whole(path: str) -> sqlite3.Connection:
         connection.close()
         raise store_error(path, error, SHAPE) from error
     return connection
-
-
-def _make(path: str) -> sqlite3.Connection:
-    return open_store(path, SHAPE)
 
 
 def _keep_log(connection: sqlite3.Connection, keep: bool) -> None:
