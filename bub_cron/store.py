@@ -30,7 +30,7 @@ ERRORS = (sqlite3.Error, UnicodeDecodeError)
 COMPANIONS = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a store, by its name alone."""
 MENDED = ".mended"
-"""The name, after the store's own, of the whole new store that is to take a damaged one's place: see salvage.py."""
+"""What the name of a whole new store ends with that is to take the place of a damaged one."""
 # The store itself can't be read.
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # What we asked for is wrong, unless the store isn't as it was made.
@@ -76,9 +76,7 @@ def open_store(path: str, shape: Shape) -> sqlite3.Connection:
     try:
         make_private_directory(os.path.dirname(path))
         if os.path.lexists(path + MENDED):
-            from bub_cron import salvage
-
-            salvage.finish(path)
+            finish_mend(path)
         if not os.path.lexists(path):
             _create(path, shape)
         _look_at_header(path, shape)
@@ -91,11 +89,9 @@ def open_store(path: str, shape: Shape) -> sqlite3.Connection:
         _migrate(connection, path, shape)
         connection.execute(f"PRAGMA journal_mode={shape.journal}").fetchone()
         connection.execute("PRAGMA synchronous=FULL")
-    except BaseException as error:
+    except Exception as error:
         connection.close()
-        if isinstance(error, ERRORS):
-            raise store_error(path, error, shape) from error
-        raise
+        raise store_error(path, error, shape) from error
     return connection
 
 
@@ -128,63 +124,6 @@ def made_anew(table: str, create: str, columns: str = "", values: str = "*") -> 
         f"INSERT INTO {table} {into} SELECT {values} FROM former",  # noqa: S608
         "DROP TABLE former",
     )
-
-
-def check_whole(connection: sqlite3.Connection, path: str, shape: Shape, *, closely: bool = False) -> None:
-    """Look through the whole store, and raise `DamagedStoreError` if anything in it is not as it was written.
-
-    `closely` also holds each index against its table, and the words of the schema against ours.
-    """
-    found = connection.execute("PRAGMA integrity_check(1)" if closely else "PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise DamagedStoreError(f"{path} is damaged: {found}")
-    pattern = sqlite3.connect(":memory:", isolation_level=None)
-    try:
-        for statement in shape.schema:
-            pattern.execute(statement)
-        is_same = _structure(connection) == _structure(pattern)
-        if is_same != (connection.execute("PRAGMA user_version").fetchone()[0] == shape.version):
-            raise DamagedStoreError(f"{path} is damaged: its tables are not those that it was made with")
-        if is_same and closely and _words(connection) != _words(pattern):
-            raise DamagedStoreError(f"{path} is damaged: what it says of its tables is not what it was made with")
-        for table in _tables(pattern) if is_same else ():
-            any_row = f"SELECT 1 FROM {table} LIMIT 1"  # noqa: S608
-            if pattern.execute(any_row).fetchone() and not connection.execute(any_row).fetchone():
-                raise DamagedStoreError(f"{path} is damaged: the rows that it was made with have gone")
-    finally:
-        pattern.close()
-
-
-def _tables(connection: sqlite3.Connection) -> list[str]:
-    query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name"
-    return [name for (name,) in connection.execute(query)]
-
-
-def _structure(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
-    """Return what a store is made of: columns with types, defaults, NOT NULL and keys, and indexes with their columns.
-
-    Not the text of its schema: comments and white space may change from one release to the next. The CHECKs and the
-    conditions of partial indexes can't be seen so, and needn't be: one that has lost a letter can't be parsed, which SQLite
-    reports as damage by itself; or it refuses a row that is there, which `quick_check` finds; or it refuses one that we
-    write, which `store_error` looks into closely; or it takes more than it did, and what we write is right without it.
-    An index whose condition is not the one that we ask for is not used.
-    """
-    found = connection.execute("SELECT type, name, tbl_name FROM sqlite_master ORDER BY type, name").fetchall()
-    for table in _tables(connection):
-        found += connection.execute("SELECT * FROM pragma_table_xinfo(?)", (table,))
-        # What index_xinfo says of a rowid tells a table that has one from one WITHOUT ROWID.
-        found += connection.execute(
-            'SELECT i.name, i."unique", i.origin, i.partial, c.*'
-            " FROM pragma_index_list(?) i, pragma_index_xinfo(i.name) c ORDER BY i.name, c.seqno",
-            (table,),
-        )
-    return list(map(tuple, found))
-
-
-def _words(connection: sqlite3.Connection) -> list[str]:
-    """Return the text of a store's schema without its comments and white space."""
-    texts = connection.execute("SELECT coalesce(sql, '') FROM sqlite_master ORDER BY type, name")
-    return ["".join("".join(line.partition("--")[0].split()) for line in text.split("\n")) for (text,) in texts]
 
 
 def _text(raw: bytes) -> str:
@@ -231,6 +170,51 @@ def remove_if_there(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         return
+
+
+def finish_mend(path: str) -> None:
+    """Go on with a mend that was interrupted, unless another process has done so."""
+    held = lock(path)
+    try:
+        if os.path.lexists(path + MENDED):
+            put_in_place(path)
+    finally:
+        os.close(held)
+
+
+def lock(path: str) -> int:
+    """Wait until no other process mends a store of this directory; return the descriptor that holds the lock."""
+    import fcntl
+
+    held = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return held
+
+
+def put_in_place(path: str) -> str:
+    """Put a damaged store aside, as `PATH.damaged-INSTANT`, and `PATH.mended` in its place; return where the damaged one is.
+
+    The caller has the lock. It may be killed at any step, and is then called again: as long as there is a `PATH.mended`,
+    the store at the path, and what lies beside it, are the damaged one's. That file's own time makes the name, so that
+    it is the same each time.
+    """
+    import time
+
+    is_there = os.path.exists(path)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.stat(path + MENDED).st_mtime))
+    aside, number = f"{path}.damaged-{stamp}", 1
+    while os.path.exists(aside) and not (is_there and os.path.samefile(aside, path)):
+        number += 1
+        aside = f"{path}.damaged-{stamp}-{number}"
+    if is_there and not os.path.exists(aside):
+        os.link(path, aside)  # two names, so that the path is never without a store
+    for suffix in COMPANIONS:
+        if suffix == "-shm":
+            remove_if_there(path + suffix)  # holds nothing that the log doesn't
+        elif os.path.exists(path + suffix):
+            os.rename(path + suffix, aside + suffix)
+    os.replace(path + MENDED, path)
+    return aside
 
 
 def _look_at_header(path: str, shape: Shape) -> None:
@@ -305,7 +289,7 @@ def _version(connection: sqlite3.Connection, path: str, shape: Shape) -> int:
 
 
 def store_error(path: str, error: Exception, shape: Shape | None = None) -> StoreError:
-    """Return the `StoreError` that says in one line what an error of `ERRORS`, or an OSError, means for a store.
+    """Return the `StoreError` that says in one line what an error that came up in the use of a store means.
 
     SQLite refuses a statement for a typo of ours, and also where a page of the schema is damaged. So the store itself is
     looked through: it is damaged only if that finds it so, else it is a `StoreFaultError`. Without its `shape`, nobody
@@ -315,13 +299,15 @@ def store_error(path: str, error: Exception, shape: Shape | None = None) -> Stor
         return error
     if isinstance(error, OSError):
         return StoreError(f"{path}: {error.strerror or error}")
-    what = one_line(str(error))
+    what = one_line(str(error)) or type(error).__name__
     if _code(error) in _DAMAGE:
         return DamagedStoreError(f"{path} is damaged: {what}")
     if shape is None or not _is_refusal(error):
         return StoreError(f"{path}: {what}")
+    from bub_cron.store_check import look_closely
+
     try:
-        _look_closely(path, shape)
+        look_closely(path, shape)
     except DamagedStoreError as damage:
         return damage
     except ERRORS as found:  # what is asked there is right for every store that is whole
@@ -335,24 +321,11 @@ def _code(error: Exception) -> int:
 
 
 def _is_refusal(error: Exception) -> bool:
-    # The last two are Python's own, before SQLite has seen the statement.
-    kinds = (UnicodeDecodeError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
-    return _code(error) in _REFUSALS or isinstance(error, kinds)
-
-
-def _look_closely(path: str, shape: Shape) -> None:
-    connection = sqlite3.connect(uri(path, "mode=rw"), uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-    try:
-        # A damaged store is put aside as it was found, so closing it leaves the log as it is.
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
-        check_whole(connection, path, shape, closely=True)
-    finally:
-        connection.close()
-
-
-def uri(path: str, options: str) -> str:
-    """Return the URI by which SQLite opens a file with these options, which never make it."""
-    return f"file:{path.replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?{options}"
+    # The classes are those of Python's own refusals, before SQLite has seen the statement.
+    is_ours = not isinstance(error, sqlite3.Error) or isinstance(
+        error, sqlite3.ProgrammingError | sqlite3.InterfaceError
+    )
+    return is_ours or _code(error) in _REFUSALS
 
 
 class Transaction:

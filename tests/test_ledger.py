@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import version_1
 
-from bub_cron.errors import DamagedStoreError
-from bub_cron.store import Shape, open_store
-from bub_cron.trigger.ledger import SHAPE, Ledger, mend
-from bub_cron.wire import Request, iso, parse_request
+from bub_cron.trigger.ledger import Ledger
+from bub_cron.wire import Request, parse_request
 
 NOON = 1_795_608_000  # 2026-11-25T12:00:00Z
 HOUR = 3600
@@ -266,32 +263,3 @@ def test_gaps_are_noted_once_and_pruned_with_the_rest(ledger: Ledger) -> None:
         assert len(store.execute(query).fetchall()) == 2
         ledger.prune(NOON + HOUR + 1)
         assert store.execute(query).fetchall() == [(NOON + day, NOON + day + HOUR)]
-
-
-def test_a_ledger_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = str(tmp_path / "old.db")
-    store = open_store(path, Shape(SHAPE.application_id, 1, version_1.LEDGER, "DELETE"))
-    store.execute("UPDATE tick SET last_tick = ?, signature = 'x'", (NOON,))
-    store.execute("INSERT INTO reminders VALUES ('a', 'every 60', '{}', 1, 60, 'all', ?)", (NOON + 60,))
-    row = (f"a@{iso(NOON)}", "a", NOON, 1, NOON + 60, "{}", "due", None, 0, NOON, NOON, None)
-    store.execute("INSERT INTO firings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-    store.close()
-    for _ in range(2):
-        with closing(Ledger(path)) as ledger:
-            assert ledger.tick_row() == (NOON, "x", None, None)
-            assert ledger.reminders() == {"a": ("every 60", "{}", 1, 60, "all", NOON + 60)}
-            assert [firing.id for firing in ledger.due()] == [row[0]]
-            ledger.note_gap(NOON, NOON + HOUR)
-            ledger.check()
-
-
-def test_a_ledger_of_the_version_before_that_is_damaged_is_not_brought_up_to_date_but_mended(tmp_path: Path) -> None:
-    path = str(tmp_path / "old.db")
-    store = open_store(path, Shape(SHAPE.application_id, 1, version_1.LEDGER, "DELETE"))
-    store.execute("UPDATE tick SET last_tick = 'noon'")
-    store.close()
-    with pytest.raises(DamagedStoreError):
-        Ledger(path)
-    assert "was damaged" in str(mend(path, NOON))
-    with closing(Ledger(path)) as ledger:
-        assert ledger.tick_row()[0] == NOON - 60

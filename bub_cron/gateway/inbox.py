@@ -47,8 +47,9 @@ from bub_cron.states import (
     sql_list,
     worst,
 )
-from bub_cron.store import ERRORS, check_whole, open_store, store_error
-from bub_cron.wire import DEFAULT_LIFE, Request, iso, parse_instant
+from bub_cron.store import ERRORS, open_store, store_error
+from bub_cron.store_check import check_whole
+from bub_cron.wire import DEFAULT_LIFE, Request, parse_instant
 
 _MOST_IDS = 500  # in one statement
 _DAY = 86400.0
@@ -195,16 +196,12 @@ def _open(path: str) -> sqlite3.Connection:
         return _open_whole(path)
     except DamagedStoreError as damage:
         logger.error("cron.store {}", damage)
-    logger.error("cron.store {}", salvage.mend(path, iso(time.time()), _make))
+    logger.error("cron.store {}", salvage.mend(path, SHAPE, time.time()))
     return _open_whole(path)
 
 
-def _make(path: str) -> sqlite3.Connection:
-    return open_store(path, SHAPE)
-
-
 def _open_whole(path: str) -> sqlite3.Connection:
-    connection = _make(path)
+    connection = open_store(path, SHAPE)
     try:
         # A damaged store is put aside as it was found: closing it must not take the log into it.
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from bub_cron.errors import DamagedStoreError
 from bub_cron.states import ACCEPTED, DUE, MISSED, REJECTED
-from bub_cron.store import FAR, Shape, Transaction, check_whole, instant, made_anew, number, open_store, text
+from bub_cron.store import FAR, Shape, Transaction, instant, made_anew, number, open_store, text
 from bub_cron.wire import MAX_DURATION, firing_id, iso
 
 TYPE_CHECKING = False
@@ -113,10 +113,6 @@ SHAPE = Shape(
 )
 
 
-def _open(path: str) -> sqlite3.Connection:
-    return open_store(path, SHAPE)
-
-
 def mend(path: str, now: float) -> StoreError | None:
     """Put a damaged ledger aside, keep what can be read of it, and return what to say; None if it is whole by now."""
     from bub_cron import salvage
@@ -125,16 +121,7 @@ def mend(path: str, now: float) -> StoreError | None:
         # The file is to be read again, for its reminders may be among what was lost; and the minute of the mending counts.
         fresh.execute("UPDATE tick SET signature = NULL, last_tick = coalesce(last_tick, ?)", (int(now) - 60,))
 
-    return salvage.mend(path, iso(now), _open_with_its_row, finish)
-
-
-def _open_with_its_row(path: str) -> sqlite3.Connection:
-    """Open a ledger that has the tick's own row; no check of SQLite's misses that."""
-    ledger = _open(path)
-    if ledger.execute("SELECT 1 FROM tick").fetchone() is None:
-        ledger.close()
-        raise DamagedStoreError(f"{path} is damaged: the tick's own row has gone")
-    return ledger
+    return salvage.mend(path, SHAPE, now, finish)
 
 
 class Due:
@@ -192,7 +179,7 @@ class Ledger:
     def __init__(self, path: str) -> None:
         """Open or create it; `StoreError` if that can't be done (`DamagedStoreError`: `mend` it)."""
         self.path = path
-        self._db = _open(path)
+        self._db = open_store(path, SHAPE)
 
     def close(self) -> None:
         self._db.close()
@@ -337,6 +324,8 @@ class Ledger:
 
     def check(self) -> None:
         """Look through the whole store, and raise `DamagedStoreError` if anything in it is not as it was written."""
+        from bub_cron.store_check import check_whole
+
         check_whole(self._db, self.path, SHAPE)
 
     def due(self) -> list[Due]:
