@@ -80,7 +80,7 @@ lowest: $(VENV)/.ready ## Run the unit tests with the lowest versions that pypro
 	@$(LOWEST)/uv pip compile --quiet --python $(LOWEST)/python --resolution lowest-direct pyproject.toml -o build/lowest.txt
 	@$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --requirement build/lowest.txt --group dev
 	@$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --no-deps --editable .
-	@$(LOWEST)/python -m pytest -q -n 4 $(SLOW:%=--ignore=tests/test_%.py)
+	@$(LOWEST)/python -m pytest -q -n 4 $(SLOW:%=--ignore=tests/test_%.py) --ignore=tests/neighbours
 
 build/tools/bin/uv:
 	@$(BIN)/python -m venv build/tools

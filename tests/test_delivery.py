@@ -51,6 +51,22 @@ def test_what_can_not_deliver_is_refused_by_name(tmp_path: Path, channel: str) -
     in_house(tmp_path, test)
 
 
+def test_a_channel_that_can_not_be_asked_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exits(self: object) -> bool:
+        sys.exit("no")
+
+    async def test(home: House) -> None:
+        assert home.delivery.targets() == ["chat", "other"]
+        monkeypatch.setattr(type(home.other), "enabled", property(exits))
+        assert home.delivery.targets() == ["chat", "other"]
+        assert home.delivery.refusal("chat:1") is None
+        assert "not enabled" in (home.delivery.refusal("off:1") or "")
+
+    in_house(tmp_path, test)
+
+
 def test_the_message_goes_by_its_target_whatever_the_turns_session_was(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         context = {"thread_id": "7"}

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from bub import BubFramework
 from bub.channels import Channel, Interface
+from loguru import logger
 
 from bub_cron.errors import BubCronError, described
 from bub_cron.gateway import proof
@@ -66,6 +67,7 @@ class Delivery:
         self._channels = channels
         self._send_seconds = send_seconds
         self._ears = Ears()
+        self._last_enabled: list[Channel] = []
 
     def close(self) -> None:
         """Leave the process's logging as it was before the first send."""
@@ -73,9 +75,7 @@ class Delivery:
 
     def targets(self) -> list[str]:
         """Return the names of the channels that messages can be delivered to."""
-        return sorted(
-            channel.name for channel in self._channels.enabled_channels() if self._no_way(channel.name) is None
-        )
+        return sorted(channel.name for channel in self._enabled() if self._no_way(channel.name) is None)
 
     def refusal(self, to: str) -> str | None:
         """Return why nothing can be delivered to `channel:chat_id` in this gateway, None if it can."""
@@ -161,13 +161,22 @@ class Delivery:
         channel = self._channels.get_channel(name)
         return GENERAL if channel is None else facts_of(channel)
 
+    def _enabled(self) -> list[Channel]:
+        """Return the enabled channels; those that were, while one of them can't be asked."""
+        try:
+            self._last_enabled = self._channels.enabled_channels()
+        except BaseException as error:
+            # Each channel is asked by a property of its own, which may raise anything. No other one suffers for it.
+            logger.warning("cron.channels: {}", described(error))
+        return self._last_enabled
+
     def _no_way(self, name: str) -> str | None:
         channel = self._channels.get_channel(name)
         if channel is None:
             return f"this gateway has no channel {name}"
         if name == CHANNEL or isinstance(channel, Interface):
             return f"the channel {name} reaches no chat"
-        if all(channel is not enabled for enabled in self._channels.enabled_channels()):
+        if all(channel is not enabled for enabled in self._enabled()):
             return f"the channel {name} is installed but not enabled in this gateway"
         if type(channel).send is Channel.send:
             return f"the channel {name} can't send: its class has no send() of its own"
