@@ -313,7 +313,6 @@ def _utc(instant: int) -> str:
 _SENTENCES = (
     ("edited: %", "skipped", "edited"),
     ("catching up: %", "skipped", "superseded"),
-    ("% still ran", "skipped", "overlap"),
     ("already past %", "missed", "past"),
     ("% fire times passed while no tick ran", "missed", "downtime"),
     ("%", "missed", "late"),

@@ -508,7 +508,6 @@ def test_the_ledger_of_version_3_says_what_it_knows(place: Place) -> None:
         ("1,234 fire times passed while no tick ran", "missed", "downtime"),
         ("edited: its reminder was removed", "skipped", "edited"),
         ("catching up: a@x starts in its place", "skipped", "superseded"),
-        ("a@x still ran", "skipped", "overlap"),
     ],
 )
 def test_the_sentences_of_a_ledger_of_version_2(place: Place, sentence: str | None, outcome: str, reason: str) -> None:
