@@ -307,11 +307,11 @@ def test_a_gateway_that_does_not_answer(place: Place, programs: Programs, monkey
 
 
 def test_a_gateway_that_is_not_ready(place: Place, programs: Programs) -> None:
-    about = {"ready": False, "why": "no channel has started"}
-    found = the_one(examined(place, **about), "gateway")
+    why = "no channel has started"
+    found = the_one(examined(place, ready=False, why=why), "gateway")
     assert found.text.endswith("it is not ready to start any: no channel has started")
     assert "restart it" in found.remedy
-    found = the_one(examined(place, **about, since="2026-11-23T11:59:30Z"), "gateway", WARNING)
+    found = the_one(examined(place, ready=False, why=why, since="2026-11-23T11:59:30Z"), "gateway", WARNING)
     assert "it is starting" in found.text
 
 

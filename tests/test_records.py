@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from fake_gateway import Place, at, firing, insert
-from version_1 import INBOX, LEDGER
+from test_migrations import copied
 
 from bub_cron import records
 from bub_cron.errors import EX_IOERR, DamagedStoreError, StoreError
@@ -346,10 +346,10 @@ def fill_at_random(place: Place, chance: random.Random) -> list[dict[str, Any]]:
                     )
                     expected[firing_id]["outcome"] = word
         for number in range(30):
-            word, reminder = chance.choice(sorted(IN_INBOX)), chance.choice([None, "a", "z"])
-            moment = chance.randrange(NOON, NOON + 3000, 60)
-            insert(inbox, id=f"poke-{number}", reminder=reminder, state=word, accepted_at=moment)
-            expected[f"poke-{number}"] = {"reminder": reminder, "moment": moment, "outcome": word}
+            poke = {"reminder": chance.choice([None, "a", "z"]), "moment": chance.randrange(NOON, NOON + 3000, 60)}
+            word = chance.choice(sorted(IN_INBOX))
+            insert(inbox, id=f"poke-{number}", state=word, accepted_at=0, **poke)
+            expected[f"poke-{number}"] = {**poke, "outcome": word}
     rows = [{"firing_id": firing_id, **row} for firing_id, row in expected.items()]
     return sorted(rows, key=lambda row: (row["moment"], row["firing_id"]), reverse=True)
 
@@ -429,7 +429,7 @@ def test_what_it_costs_to_ask_does_not_grow_with_history(
             nonlocal steps
             steps += 1
 
-        view = real(*arguments, **how)
+        view: sqlite3.Connection = real(*arguments, **how)
         view.set_progress_handler(step, 10)  # instructions of SQLite's machine
         return view
 
@@ -437,7 +437,7 @@ def test_what_it_costs_to_ask_does_not_grow_with_history(
     few, many = Place(tmp_path / "few"), Place(tmp_path / "many")
     fill_both(few, 200)
     fill_both(many, 20_000)
-    monkeypatch.setattr(records.sqlite3, "connect", connect)
+    monkeypatch.setattr(sqlite3, "connect", connect)
     asked = []
     for place in (few, many):
         steps = 0
@@ -511,53 +511,50 @@ def test_the_ledger_of_version_3_says_what_it_knows(place: Place) -> None:
     ],
 )
 def test_the_sentences_of_a_ledger_of_version_2(place: Place, sentence: str | None, outcome: str, reason: str) -> None:
-    old_store(place.paths.ledger, LEDGER)
+    copied("ledger-2.db", Path(place.paths.state))
     with closing(sqlite3.connect(place.paths.ledger)) as store, store:
         store.execute(
-            "INSERT INTO firings VALUES (?, 'a', ?, 1, 0, '{}', 'missed', ?, 0, ?, NULL, ?)",
-            (NOON_ID, NOON, sentence, NOON, NOON + 60),
+            "INSERT INTO firings (id, reminder, fire_time, expires, content, state, reason, recorded_at, settled_at)"
+            " VALUES ('x', 'x', ?, 0, '{}', 'missed', ?, 0, ?)",
+            (NOON, sentence, NOON + 60),
         )
-    entry = one(place)
+    (entry,) = history(place.paths, reminder="x")
     assert (entry.outcome, entry.reason, entry.error, entry.finished_at) == (outcome, reason, sentence, NOON + 60)
 
 
-def old_store(path: str, schema: tuple[str, ...]) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with closing(sqlite3.connect(path)) as store, store:
-        for statement in schema:
-            store.execute(statement)
+@pytest.mark.parametrize("name", ["inbox-1.db", "inbox-2.db", "ledger-1.db", "ledger-2.db"])
+def test_an_older_store_says_the_same_before_and_after_it_is_brought_up_to_date(place: Place, name: str) -> None:
+    path = str(copied(name, Path(place.paths.state)))
+
+    def seen() -> list[Any]:
+        fields = [field for field in Record.__slots__ if field not in ("messages", "sends")]
+        rows = [{field: getattr(entry, field) for field in fields} for entry in history(place.paths)]
+        last = {reminder: entry.id for reminder, entry in last_records(place.paths).items()}
+        ids = sorted(entry.id for entry in waiting(place.paths))
+        return [
+            rows,
+            last,
+            ids,
+            counts(place.paths, 0, NOON * 2),
+            last_tick(place.paths).instant,
+            names_in_force(place.paths),
+        ]
+
+    before = seen()
+    assert len(before[0]) >= 25
+    if name.startswith("inbox"):
+        place.open_inbox().close()
+    else:
+        Ledger(path).close()
+    assert seen() == before
 
 
-def test_an_inbox_that_was_not_brought_up_to_date_yet(place: Place) -> None:
-    old_store(place.paths.inbox, INBOX)
-    record(place, NOON, state="accepted")
-    rows: tuple[tuple[Any, ...], ...] = (
-        (NOON_ID, "a", NOON_TEXT, "text", "delivered", 1, 1, "hi", None, NOON + 2),
-        ("poke-1", None, "2026-99-99T99:99:99Z", "prompt", "undelivered", 1, 2, "r", "refused", NOON + 1),
-        ("poke-2", "a", None, "prompt", "missed", 0, 0, None, "a@x still ran", NOON - 1),
-        ("poke-3", "a", None, "prompt", "unknown", 1, 0, None, "lost", NOON - 2),
-    )
+def test_an_older_inbox_with_a_label_that_is_no_instant(place: Place) -> None:
+    copied("inbox-2.db", Path(place.paths.state))
     with closing(sqlite3.connect(place.paths.inbox)) as store, store:
-        for row in rows:
-            store.execute(
-                "INSERT INTO firings (target, session, content, expires, id, reminder, fire_time, kind, state, attempts,"
-                " sends, reply, error, accepted_at) VALUES ('t:1', 't:1', '{}', 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )
-    seen = [
-        (entry.id, entry.moment, entry.outcome, entry.reason, entry.sends, entry.reply)
-        for entry in history(place.paths)
-    ]
-    assert seen == [
-        ("poke-1", NOON + 1, "undelivered", "refused", 2, "r"),
-        (NOON_ID, NOON, "delivered", None, 1, None),
-        ("poke-2", NOON - 1, "skipped", "overlap", 0, None),
-        ("poke-3", NOON - 2, "unknown", "lost_turn", 0, None),
-    ]
-    assert found(place, reminder="a", most=2) == [NOON_ID, "poke-2"]
-    assert last_records(place.paths)["a"].id == NOON_ID
-    assert counts(place.paths, NOON, NOON + 1) == {"undelivered": 1, "delivered": 1}
-    assert waiting(place.paths) == lost(place.paths, 0, NOON) == []
+        store.execute("UPDATE firings SET fire_time = '2026-99-99T99:99:99Z'")
+    entries = history(place.paths)
+    assert [entry.moment for entry in entries] == sorted((entry.accepted_at or 0 for entry in entries), reverse=True)
 
 
 # --- What a tick that was killed left half written
