@@ -100,7 +100,8 @@ def table(
     widths: list[int] | None = None,
     least: Sequence[int] | None = None,
 ) -> list[int]:
-    """Print a table to standard output. On a terminal the columns `elastic` give way, so that each row stays one line.
+    """Print a table to standard output. On a terminal the columns `elastic` give way, so that each row stays one line; a
+    last cell whose `overflow` is "fold" is not cut, and goes on below.
 
     Returns the columns' widths: given again as `widths`, they make what is printed go on below, without its head.
     `least` are widths for rows that are still to come.
@@ -117,6 +118,9 @@ def table(
     if out.is_terminal:
         _shrink(widths, [columns.index(title) for title in elastic], out.width - gaps)
     for line in (*head, *cells):
+        further = _folded(line[-1], widths[-1], out) if out.is_terminal and line[-1].overflow == "fold" else []
+        if further:
+            line[-1] = further.pop(0)
         for cell, width in zip(line, widths, strict=True):
             # What is piped on is never cut, whatever came before it.
             cell.truncate(width if out.is_terminal else max(width, cell.cell_len), overflow="ellipsis", pad=True)
@@ -124,7 +128,16 @@ def table(
         shown = Text(" " * _GAP).join(line)
         shown.rstrip()
         out.print(shown, soft_wrap=True)
+        for rest in further:
+            out.print(Text(" " * (sum(widths[:-1]) + gaps)) + rest, soft_wrap=True)
     return widths
+
+
+def _folded(cell: Text, width: int, out: Console) -> list[Text]:
+    lines = list(cell.wrap(out, width))
+    for line in lines:
+        line.rstrip()
+    return lines
 
 
 def _shrink(widths: list[int], elastic: list[int], room: int) -> None:

@@ -21,7 +21,7 @@ from bub_cron import __main__ as entry
 from bub_cron import __version__
 from bub_cron.__main__ import _path_options, main
 from bub_cron.cli import commands
-from bub_cron.states import OUTCOMES
+from bub_cron.states import OUTCOMES, REASONS
 from bub_cron.trigger.ledger import Ledger
 from bub_cron.wire import MAX_LINE
 
@@ -281,19 +281,27 @@ def test_log_merges_both_stores_and_the_inboxs_word_counts(place: Place, run: Ru
     record(place, NOON, state="accepted")
     record(place, NOON + 60, state="missed", reason="too late")
     place.fill_inbox(
-        id=NOON_ID, reminder="pills", fire_time=f"{DAY}12:00:00Z", state="delivered", reply="Grüße", attempts=1, sends=2,
-        accepted_at=NOON + 1.5, started_at=NOON + 2, finished_at=NOON + 4, tokens=7,
+        id=NOON_ID, reminder="pills", fire_time=f"{DAY}12:00:00Z", state="unknown", reply="Grüße", attempts=1,
+        reason="not_seen", error="it broke", accepted_at=NOON + 1.5, started_at=NOON + 2.0, finished_at=NOON + 4.0, tokens=7,
+        request='{"to": "telegram:1"}',
+        messages=[{}, {"kind": "copy", "to": "slack:2", "state": "unknown", "error": "it broke"}, {"kind": "alert"}],
     )  # fmt: skip
-    missed, delivered = json_lines(run("log", "--json"))
-    assert delivered == {
-        "id": NOON_ID, "reminder": "pills", "fire_time": f"{DAY}12:00:00Z", "outcome": "delivered", "attempts": 1,
-        "sends": 2, "error": None, "reply": "Grüße", "accepted_at": f"{DAY}12:00:01Z",
-        "finished_at": f"{DAY}12:00:04Z", "seconds": 2.0, "tokens": 7, "count": 1, "to": None,
+    missed, unknown = json_lines(run("log", "--json"))
+    assert unknown == {
+        "id": NOON_ID, "reminder": "pills", "fire_time": f"{DAY}12:00:00Z", "outcome": "unknown", "reason": "not_seen",
+        "attempts": 1, "sends": 2, "tokens": 7, "error": "it broke", "reply": "Grüße",
+        "messages": [
+            {"kind": "reply", "to": "telegram:1", "state": "delivered", "sends": 1, "error": None},
+            {"kind": "copy", "to": "slack:2", "state": "unknown", "sends": 1, "error": "it broke"},
+            {"kind": "alert", "to": "telegram:1", "state": "delivered", "sends": 1, "error": None},
+        ],
+        "accepted_at": f"{DAY}12:00:01Z", "finished_at": f"{DAY}12:00:04Z", "seconds": 2.0, "count": 1, "to": "telegram:1",
     }  # fmt: skip
     assert missed == {
         "id": firing("pills", DAY + "12:01:00"), "reminder": "pills", "fire_time": f"{DAY}12:01:00Z",
-        "outcome": "missed", "attempts": 0, "sends": 0, "error": "too late", "reply": None, "accepted_at": None,
-        "finished_at": f"{DAY}12:02:00Z", "seconds": None, "tokens": None, "count": 1, "to": None,
+        "outcome": "missed", "reason": "late", "attempts": 0, "sends": 0, "tokens": None, "error": "too late",
+        "reply": None, "messages": [], "accepted_at": None, "finished_at": f"{DAY}12:02:00Z", "seconds": None, "count": 1,
+        "to": missed["to"],
     }  # fmt: skip
 
 
@@ -304,7 +312,18 @@ def test_log_chooses(place: Place, run: Run) -> None:
     assert len(json_lines(run("log", "--json", "-n", "100"))) == 31
     assert {line["reminder"] for line in json_lines(run("log", "standup", "--json"))} == {"standup"}
     assert len(json_lines(run("log", "--json", "--outcome", "accepted", "-n", "100"))) == 31
-    assert json_lines(run("log", "nobody", "--json")) == []
+    assert [line["id"] for line in json_lines(run("log", "--json", "--id", NOON_ID))] == [NOON_ID]
+    assert json_lines(run("log", "--json", "--id", "nothing")) == []
+    assert run("log", "--id", "nothing\x1b").err == "no firing nothing\\u001b is recorded\n"
+
+
+def test_log_of_a_name_that_no_reminder_has_or_had_exits_with_1(place: Place, run: Run) -> None:
+    record(place, NOON, name="gone", state="missed")
+    assert (run("log", "gone").status, run("log", "gone", "--outcome", "failed").status) == (0, 0)
+    for arguments in (["nobody"], ["nobody", "--json"]):
+        assert run("log", *arguments).status == 1
+    os.unlink(place.paths.file)
+    assert run("log", "nobody").status == 0, "without a file nobody can tell"
 
 
 @pytest.mark.parametrize("word", OUTCOMES)
@@ -339,8 +358,13 @@ WHY: dict[str, tuple[str, dict[str, Any], str]] = {
         "ledger", {"state": "missed", "reason": "its grace was over before a tick ran"},
         "missed  its grace was over before a tick ran",
     ),
-    "still ran": ("inbox", {"state": "missed", "error": "pills@x still ran"}, "missed  pills@x still ran"),
+    "still ran": ("inbox", {"state": "skipped", "error": "pills@x still ran"}, "skipped  pills@x still ran"),
+    "a reason without a sentence": ("inbox", {"state": "skipped", "reason": "gate"}, "skipped  its gate said no"),
     "waits": ("inbox", {"state": "accepted", "reply": "hi"}, "accepted  waits for its turn in the gateway: hi"),
+    "a text": (
+        "inbox", {"state": "delivered", "request": '{"kind": "text", "body": "Pills!\\nNow."}'}, "delivered  Pills!",
+    ),
+    "a request that is damaged": ("inbox", {"state": "delivered", "request": "[1"}, "delivered"),
     "runs": ("inbox", {"state": "running", "attempts": 1}, "running  1  is under way"),
     "elsewhere": (
         "ledger", {"state": "accepted", "reason": None},
@@ -348,7 +372,7 @@ WHY: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "again": (
         "inbox", {"state": "retrying", "error": "boom\nmore", "attempts": 1},
-        "retrying  1  waits to be tried again: boom",
+        "retrying  1  waits to be tried again: boom more",
     ),
     "rejected": ("ledger", {"state": "rejected", "reason": "commands are not allowed"}, "rejected  commands are not allowed"),
     "failed": ("inbox", {"state": "failed", "error": "boom", "attempts": 3}, "failed  3  boom"),
@@ -397,7 +421,7 @@ def test_log_names_the_reason_in_plain_words(place: Place, run: Run, case: str) 
 )
 def test_log_of_a_reminder_without_firings_says_why(run: Run, arguments: list[str], words: str) -> None:
     result = run("log", *arguments)
-    assert (result.status, len(result.out.splitlines())) == (0, 1)
+    assert (result.status, len(result.out.splitlines())) == (int("there is no reminder" in words), 1)
     assert re.fullmatch(words, result.err.removesuffix("\n"))
 
 
@@ -425,7 +449,10 @@ def test_log_needs_no_good_file(place: Place, run: Run, text: str | None, words:
     assert len(result.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("label", ["lunch", "0001-01-01", "9999-12-31T23:59:59-12:00", "-1", "now"])
+@pytest.mark.parametrize(
+    "label",
+    ["lunch", "0001-01-01", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "-1", "now", "2026-99-99T99:99:99Z"],
+)
 def test_log_takes_any_label_for_a_fire_time(place: Place, run: Run, label: str) -> None:
     place.fill_inbox(id="poke-1", fire_time=label, accepted_at=NOON)
     assert run("log").status == 0
@@ -455,7 +482,8 @@ LOOKING: Sequence[Sequence[str]] = [
     ["log"],
     ["log", "--json"],
     ["log", "pills"],
-    ["log", "nobody"],
+    ["log", "old"],
+    ["log", "--id", "nothing"],
     ["log", "--since", "2h", "--until", "2031-01-01"],
     ["status"],
     ["status", "--json"],
@@ -589,6 +617,15 @@ def test_without_waiting_another_first_word_is_not_enough(place: Place, run: Run
 def test_a_rejection_is_told(place: Place, run: Run) -> None:
     with place.gateway(rejecting):
         assert run("fire", "pills") == (1, "", "rejected: commands are not allowed\n")
+
+
+@pytest.mark.parametrize(("reason", "status"), [("gate", 0), ("unchanged", 0), ("budget", 1), ("paused", 1)])
+def test_what_its_gate_skips_is_a_success_and_says_so(place: Place, run: Run, reason: str, status: int) -> None:
+    with place.gateway(ending(status="skipped", reason=reason)):
+        result = run("fire", "pills")
+    assert result.status == status
+    assert result.out.startswith("skipped for telegram:1 (")
+    assert result.err == f"error: {REASONS[reason]}\n"
 
 
 def test_busy_is_told_and_no_success(place: Place, run: Run) -> None:

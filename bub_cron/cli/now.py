@@ -1,6 +1,6 @@
 """The commands that run something now, through the live gateway: fire, send.
 
-Kept true here: they exit with 0 only for a last word that is good, or for `accepted` where nobody waits.
+Invariants: they exit with 0 only for a final outcome that is good or meant, or for `accepted` where nobody waits.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from bub_cron.cli.base import commands, name_argument, named, with_paths
 from bub_cron.errors import GatewayAbsentError, GatewayLeftError, UnknownReminderError
 from bub_cron.paths import Paths
 from bub_cron.reminders import load
-from bub_cron.states import ACCEPTED, FINAL, GOOD, REJECTED, RETRYING, RUNNING
+from bub_cron.states import ACCEPTED, FINAL, GOOD, REASONS, REJECTED, RETRYING, RUNNING, SKIPPED
 from bub_cron.trigger.client import PATIENCE, Connection
 from bub_cron.wire import BUSY, FIELDS, MAX_LINE, check_fields, encode, parse_duration
 
 _ENDS = FINAL | {BUSY}
+_BY_ITS_GATE = ("gate", "unchanged")
 
 
 @commands.command()
@@ -31,7 +32,8 @@ _ENDS = FINAL | {BUSY}
 def fire(paths: Paths, name: str, no_wait: bool) -> None:
     """Fire a reminder now and show what becomes of it.
 
-    Minds neither `enabled` nor `overlap`. Exits with 0 for delivered, silent and ran, 69 without a gateway, 1 otherwise.
+    Ignores `enabled` and `overlap`. Exits with 0 for delivered, silent, ran and what its gate skipped, 69 without a
+    gateway, 1 otherwise.
     """
     try:
         reminder = named(load(paths.file), name)
@@ -75,11 +77,12 @@ def _run_now(paths: Paths, request: dict[str, Any], *, wait: bool) -> int:
         click.echo(f"rejected: {terminal.clean(str(answer.get('error')))}", err=True)
         return 1
     _show_answer(answer, request)
-    return 0 if status in GOOD or (not wait and status == ACCEPTED) else 1
+    is_meant = status in GOOD or (status == SKIPPED and answer.get("reason") in _BY_ITS_GATE)
+    return 0 if is_meant or (not wait and status == ACCEPTED) else 1
 
 
 def _follow(connection: Connection, request: dict[str, Any], *, wait: bool) -> dict[str, Any]:
-    """Return the last word, or without `wait` the first one; on a terminal, show meanwhile what goes on."""
+    """Return the final answer, or without `wait` the first one; on a terminal, show meanwhile what goes on."""
     out = terminal.console(sys.stderr)
     began = time.monotonic()
     answers = connection.read_some()
@@ -103,7 +106,8 @@ def _progress(answer: dict[str, Any], seconds: float) -> str:
     state = what.get(str(answer.get("status")), "asking the gateway")
     attempts = answer.get("attempts")
     attempts = attempts if isinstance(attempts, int) else 0
-    return f"it {state}, {terminal.span(seconds)}{f' (attempt {attempts})' if attempts > 1 else ''}"
+    error = f": {terminal.first_line(str(answer['error']))}" if answer.get("error") else ""
+    return f"it {state}, {terminal.span(seconds)}{f' (attempt {attempts})' if attempts > 1 else ''}{error}"
 
 
 def _show_answer(answer: dict[str, Any], request: dict[str, Any]) -> None:
@@ -113,7 +117,8 @@ def _show_answer(answer: dict[str, Any], request: dict[str, Any]) -> None:
         words += ["in", terminal.span(answer["seconds"])]
     out = terminal.console()
     out.print(terminal.outcome(words[0]), terminal.clean(f"{' '.join(words[1:])} ({answer.get('id')})"), soft_wrap=True)
-    if "error" in answer:
-        click.echo(f"error: {terminal.clean(str(answer['error']))}", err=True)
+    why = answer.get("error") or REASONS.get(str(answer.get("reason")))
+    if why:
+        click.echo(f"error: {terminal.clean(str(why))}", err=True)
     for line in terminal.clean_lines(str(answer.get("reply", ""))):
         click.echo(line)
