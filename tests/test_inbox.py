@@ -184,6 +184,16 @@ def test_one_id_asked_for_twice_is_there_once(tmp_path: Path) -> None:
     with_inbox(tmp_path, test)
 
 
+@pytest.mark.parametrize("label", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "2026-99-99T99:99:99Z"])
+def test_a_label_that_is_no_instant_of_the_stores_is_taken_as_a_label(tmp_path: Path, label: str) -> None:
+    async def test(inbox: FakeClockInbox) -> None:
+        accepted = await inbox.accept([request(id="a", fire_time=label), request(id="b")], NOON, 9)
+        assert [found.new for found in accepted] == [True, True]
+        assert await inbox.column("a", "moment") == NOON
+
+    with_inbox(tmp_path, test)
+
+
 def test_no_more_are_taken_than_there_is_room_for_but_known_ones_are_answered(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
         await inbox.put("accepted", "known", text="hello")

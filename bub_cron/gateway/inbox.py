@@ -47,7 +47,7 @@ from bub_cron.states import (
     sql_list,
     worst,
 )
-from bub_cron.store import ERRORS, open_store, store_error
+from bub_cron.store import ERRORS, FAR, open_store, store_error
 from bub_cron.store_check import check_whole
 from bub_cron.wire import DEFAULT_LIFE, Request, parse_instant
 
@@ -265,11 +265,12 @@ def _messages(connection: sqlite3.Connection, firing_id: str) -> tuple[Message, 
 
 
 def _moment(request: Request, now: float) -> float:
-    """Return the instant that a firing is about: its fire time where the label is one, else now."""
+    """Return the instant that a firing is about: its fire time where the label is one that the store takes, else now."""
     try:
-        return parse_instant(request.fire_time) if request.fire_time else now
+        moment = parse_instant(request.fire_time) if request.fire_time else now
     except ValueError:
         return now
+    return moment if 0 <= moment <= FAR else now
 
 
 # --- Accepting

@@ -7,7 +7,7 @@ so a gateway that is killed at any moment goes on from the rows alone.
 from __future__ import annotations
 
 from bub_cron.states import FIRING_MOVES, MESSAGE_KINDS, MESSAGE_MOVES, OPEN, all_states, sql_list
-from bub_cron.store import Shape, instant, number, text
+from bub_cron.store import FAR, Shape, instant, number, text
 
 _FIRINGS = f"""
 CREATE TABLE firings (
@@ -63,12 +63,12 @@ _FROM_2 = (
     "DROP TABLE told",
     _FIRINGS,
     _MESSAGES,
-    """
+    f"""
     INSERT INTO firings (seq, id, reminder, fire_time, moment, request, expires, state, reason, error, attempts, tokens,
                          reply, not_before, accepted_at, started_at, finished_at)
     SELECT seq, id, reminder, fire_time,
-           coalesce(CASE WHEN fire_time GLOB '????-??-??T??:??:??Z' THEN CAST(strftime('%s', fire_time) AS REAL) END,
-                    accepted_at),
+           coalesce(CASE WHEN fire_time GLOB '????-??-??T??:??:??Z' AND strftime('%s', fire_time) + 0 BETWEEN 0 AND {FAR}
+                         THEN CAST(strftime('%s', fire_time) AS REAL) END, accepted_at),
            content, expires,
            CASE WHEN state = 'missed' AND error LIKE '% still ran' THEN 'skipped' ELSE state END,
            CASE state WHEN 'missed' THEN iif(error LIKE '% still ran', 'overlap', 'late')
