@@ -1,7 +1,7 @@
 """How cost grows: with the reminders in the file, the firings of one minute, the rows of history, the waiting firings.
 
 Each at three sizes, the smallest first. CPU is of the whole process; seconds are the clock's. A value is the median of
-`repeats`, where it says nothing else.
+`repeats`, where it says nothing else. What the commands cost that look at history is in log_history.py.
 """
 
 from __future__ import annotations
@@ -94,8 +94,6 @@ def _history(count: int, repeats: int) -> Row:
         place.tick()
         fill(place, count)
         idle = median(place.idle_tick().cpu for _ in range(repeats * 4))
-        log = [run([str(SCRIPTS / "bub-cron"), "log"], place.environment).cpu for _ in range(repeats)]
-        listing = [run([str(SCRIPTS / "bub-cron"), "list"], place.environment).cpu for _ in range(repeats)]
         with Gateway(place, INSTANT) as gateway:
             settle()
             one = [
@@ -105,8 +103,6 @@ def _history(count: int, repeats: int) -> Row:
         return {
             "": f"{count:,}",
             "CPU of an idle tick": _ms(idle),
-            "CPU of `bub-cron log` (20 rows)": _ms(median(log)),
-            "CPU of `bub-cron list`": _ms(median(listing)),
             "a firing in an idle gateway, to its final outcome": _ms(median(one), 1),
             "size of both stores": _mib(place.paths.inbox, place.paths.ledger),
         }
