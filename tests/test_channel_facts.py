@@ -12,7 +12,7 @@ from bub.channels.telegram import TelegramChannel
 from neighbours.rigs import channel_class
 
 from bub_cron.channel_facts import CONTEXT_KEYS, PLACES, ignored_context, is_place
-from bub_cron.gateway.channels import GENERAL, KNOWN, facts_of, sender_of
+from bub_cron.gateway.channels import GENERAL, KNOWN, discord, facts_of, qq, sender_of, slack
 from bub_cron.gateway.channels.facts import Facts, without_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -90,3 +90,10 @@ def test_what_a_channel_ignores_is_sorted_and_nothing_is_said_of_unknown_ones() 
 @pytest.mark.parametrize("text", ["hello", "", "{broken", "a: 1"])
 def test_what_is_no_json_goes_as_it_is(text: str) -> None:
     assert without_json(text) == text
+
+
+def test_a_chat_id_is_taken_as_the_channel_spells_it() -> None:
+    assert (slack.FACTS.chat_id("C1"), slack.FACTS.chat_id("C1:1712.34")) == ("C1", "C1")
+    assert discord.FACTS.bad_chat_id("42") is None
+    assert "'general'" in (discord.FACTS.bad_chat_id("general") or "")
+    assert [qq.FACTS.bad_chat_id(to) is None for to in ("c2c:U", "group:G", "U", "c2c:")] == [True, True, False, False]

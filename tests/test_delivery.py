@@ -412,15 +412,17 @@ def test_a_warning_about_the_very_error_that_was_raised_takes_nothing_from_its_p
     in_house(tmp_path, test)
 
 
-@pytest.mark.parametrize("handling", [True, False])
-def test_a_warning_about_an_earlier_try_takes_the_proof_from_the_last_one(tmp_path: Path, handling: bool) -> None:
+@pytest.mark.parametrize("how", ["handling", "afterwards", "within"])
+def test_a_warning_about_an_earlier_try_takes_the_proof_from_the_last_one(tmp_path: Path, how: str) -> None:
     async def tries_twice() -> None:
         try:
             fail(httpx.ReadTimeout("it may have arrived"))
         except httpx.ReadTimeout:
-            if handling:
+            if how != "afterwards":
                 logger.warning("chat.send: trying again")
-        if not handling:
+            if how == "within":
+                fail(httpx.ConnectError("gone"))
+        if how == "afterwards":
             logger.warning("chat.send: trying again")
         raise httpx.ConnectError("gone")
 

@@ -120,7 +120,6 @@ class Delivery:
             # Not asyncio.timeout: a send() that swallows its cancellation must not hold us.
             done, _ = await asyncio.wait({task}, timeout=self._send_seconds)
         finally:
-            watch.end()
             task.cancel()
             task.add_done_callback(look)
         if not done:

@@ -55,7 +55,7 @@ def refusal(error: BaseException) -> Refusal | None:
         found = [refusal(leaf) for leaf in error.exceptions]
         proven = [one for one in found if one is not None]
         return _all_of(proven) if len(proven) == len(found) else None
-    for one in _chain(error):
+    for one in causes(error):
         if isinstance(one, BaseExceptionGroup):
             return refusal(one)
         names = _names(one)
@@ -78,7 +78,7 @@ def _all_of(refusals: list[Refusal]) -> Refusal:
     )
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and the causes that it names, outermost first."""
     one: BaseException | None = error
     for _ in range(_LONGEST_CHAIN):

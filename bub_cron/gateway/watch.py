@@ -24,6 +24,7 @@ from loguru import logger
 
 from bub_cron.errors import one_line
 from bub_cron.gateway.channels.facts import Facts
+from bub_cron.gateway.proof import causes
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -42,31 +43,27 @@ class Heard(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """What is heard during one send, from `begin` in the task that sends to `end`."""
+    """What is heard during one send, from `begin` in the task that sends. Who looks once it is over."""
 
     facts: Facts
     heard: list[Heard] = field(default_factory=list)
-    over: bool = False
 
     def begin(self) -> None:
         """Hear what the current task, and whatever it starts from now on, logs."""
         _WATCH.set(self)
 
-    def end(self) -> None:
-        """Hear no more, whatever is still at work."""
-        self.over = True
-
     def doubt(self, error: BaseException | None = None) -> str | None:
         """Return what was logged that speaks against what the send came to, None if nothing does.
 
-        What was logged while the very `error` was handled that the send raised says no more than the error itself.
+        What was logged while the very `error` was handled that the send raised, or its cause, says no more than the error
+        itself.
         """
-        own = {id(one) for one in _with_causes(error)}
+        own = set() if error is None else {id(one) for one in causes(error)}
         return next((heard.text for heard in self.heard if id(heard.handled) not in own), None)
 
     def hear(self, source: str, level: int, text: str) -> None:
         """Take a line that was logged in the sending task."""
-        if self.over or len(self.heard) >= _MOST_HEARD or _is_of(source, _NOT_HEARD):
+        if len(self.heard) >= _MOST_HEARD or _is_of(source, _NOT_HEARD):
             return
         if level >= _WARNING:
             counts = not _is_of(source, self.facts.chatter)
@@ -155,11 +152,3 @@ def _install_factory() -> Callable[[], None]:
 
 def _is_of(source: str, names: tuple[str, ...]) -> bool:
     return any(source == name or source.startswith(f"{name}.") for name in names)
-
-
-def _with_causes(error: BaseException | None) -> list[BaseException]:
-    found: list[BaseException] = []
-    while error is not None and len(found) < 10:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
