@@ -33,6 +33,8 @@ _ATTEMPT_DELAYS = (30.0, 120.0)  # after the first and the second failed attempt
 _SEND_DELAYS = (30.0, 30.0, 120.0)  # after a refused send; then
 _LATER_DELAY = 300.0
 _SENDS_AT_LEAST = 3
+_CROWD_SECONDS = 0.001  # between two starts, while more than a few firings are to be started
+_FEW = 16
 _SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
 _USER_WAIT = 600.0  # seconds that a firing waits for a user's turn
 _SEND_STOP_WAIT = 4.0  # seconds that a send in flight gets when the gateway stops
@@ -121,12 +123,16 @@ class Runner:
             self._pump = asyncio.create_task(self._start_queued(), name="bub-cron queue")
 
     async def _start_queued(self) -> None:
-        """Set firings off in the order in which they came, one in each round of the event loop."""
+        """Set firings off in the order in which they came, one in each round of the event loop.
+
+        While thousands wait, the loop sleeps in between: else it would spin, and the store's thread, and with it every
+        caller whose request is to be accepted, would wait for the interpreter.
+        """
         while self._queue:
             firing_id, firing = next(iter(self._queue.items()))
             del self._queue[firing_id]
             self._drives[firing_id] = asyncio.create_task(self._drive(firing), name=f"bub-cron {firing_id}")
-            await asyncio.sleep(0)
+            await asyncio.sleep(0 if len(self._queue) < _FEW else _CROWD_SECONDS)
 
     def final(self, firing_id: str) -> asyncio.Future[Firing] | None:
         """Return the future of a firing's final outcome, one for all who wait for it; None if the firing isn't in hand.
