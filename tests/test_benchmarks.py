@@ -20,6 +20,7 @@ SMALL = {
     "due_tick": ("--pairs", "1"),
     "edited_file": ("--pairs", "1", "--reminders", "20"),
     "burst": ("--pairs", "1", "--held-pairs", "0", "--firings", "20"),
+    "ping_in_burst": ("--pairs", "1", "--firings", "20", "--idle-seconds", "0.1"),
     "which_due": ("--pairs", "1", "--reminders", "20", "--asked", "1"),
     "turn_start": ("--pairs", "1"),
     "thousand_firings": ("--pairs", "1", "--hook-pairs", "0", "--firings", "4"),

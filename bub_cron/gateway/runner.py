@@ -37,7 +37,8 @@ from bub_cron.gateway.turns import GatewayStopsError, Turns
 from bub_cron.states import DELIVERED, RUNNING, SENDING
 from bub_cron.wire import DEFAULT_LIFE, Request
 
-_START_SECONDS = 0.001  # between the starts of two firings that came together
+_FEW = 16
+_CROWD_SECONDS = 0.001  # between two starts, while more than a few firings are to be started
 _USER_WAIT = 600.0  # seconds that a firing waits for a user's turn
 _SEND_STOP_WAIT = 4.0  # seconds that a send in flight gets when the gateway stops
 _STOP_FOLLOWS_SECONDS = 60.0  # between the unbinding of the router and our own stop; more than Bub's channels take
@@ -137,10 +138,10 @@ class Runner:
             asyncio.get_running_loop().call_soon(self._start_next)
 
     def _start_next(self) -> None:
-        """Start one firing, and a millisecond later the next.
+        """Start one firing, and then the next; while a crowd waits, a millisecond later.
 
-        Not one in each round of the event loop: while thousands wait, that would keep it spinning, and the store's thread,
-        and with it every caller, would wait for the interpreter.
+        One in each round of the event loop would keep it spinning while thousands wait, and the store's thread, and with it
+        every caller, would wait for the interpreter.
         """
         if not self._queue:
             return
@@ -149,7 +150,7 @@ class Runner:
         hand.task.add_done_callback(lambda _: self._let_go(hand))
         self._queue.popleft()
         if self._queue:
-            asyncio.get_running_loop().call_later(_START_SECONDS, self._start_next)
+            asyncio.get_running_loop().call_later(_CROWD_SECONDS if len(self._queue) > _FEW else 0, self._start_next)
 
     def _let_go(self, hand: Hand) -> None:
         self._hands.pop(hand.firing.id, None)
