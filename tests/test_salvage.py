@@ -25,6 +25,8 @@ from loguru import logger
 from bub_cron import records, salvage
 from bub_cron.errors import DamagedStoreError, StoreError
 from bub_cron.gateway import inbox as inbox_module
+from bub_cron.gateway import inbox_schema
+from bub_cron.gateway.settling import recover
 from bub_cron.store import Shape, open_store
 from bub_cron.trigger import ledger as ledger_module
 
@@ -36,7 +38,7 @@ MINUTE = 60
 LATER = NOON + 161 * MINUTE  # the first tick after the damage
 PAGE = 4096
 REMINDERS = "abc"
-SHAPES = {"ledger": ledger_module.SHAPE, "inbox": inbox_module.SHAPE}
+SHAPES = {"ledger": ledger_module.SHAPE, "inbox": inbox_schema.SHAPE}
 REFUSALS = ("is not a store of bub-cron", "was written by a newer bub-cron")
 LEDGER_ROWS = "SELECT id, reminder, fire_time, expires, content, state, reason, submitted_at FROM firings ORDER BY id"
 INBOX_ROWS = (
@@ -106,9 +108,8 @@ def filled_inbox() -> Iterator[bytes]:
         async with open_inbox(path) as inbox:
             for number in range(400):
                 await inbox.take_in(request(id=f"f{number:03}", text=f"hello {number} " + "x" * 40), INBOX_NOON)
-            for number in range(300):
-                await inbox.begin_send(f"f{number:03}", INBOX_NOON)
-                await inbox.finish(f"f{number:03}", "delivered", None, INBOX_NOON + 1)
+            done = "UPDATE firings SET state = 'delivered', finished_at = ? WHERE id < 'f300'"
+            await inbox.sql(done, INBOX_NOON + 1)
 
     with tempfile.TemporaryDirectory() as home:
         run(fill(Path(home)))
@@ -232,9 +233,9 @@ def test_a_row_that_the_new_store_does_not_take_costs_no_other(tmp_path: Path, f
     with closing(sqlite3.connect(path, isolation_level=None)) as store:
         store.execute("PRAGMA ignore_check_constraints = 1")
         store.execute("UPDATE firings SET state = 'flying' WHERE id = 'f007'")
-        store.execute("UPDATE firings SET content = x'7bff' WHERE id = 'f009'")
+        store.execute("UPDATE firings SET request = x'7bff' WHERE id = 'f009'")
     before = rows_of(path)
-    assert "398 rows" in str(salvage.mend(str(path), inbox_module.SHAPE, 0))
+    assert "398 rows" in str(salvage.mend(str(path), inbox_schema.SHAPE, 0))
     assert rows_of(path) == {firing: row for firing, row in before.items() if firing not in ("f007", "f009")}
 
 
@@ -245,7 +246,7 @@ def test_a_row_whose_number_was_damaged_takes_no_other_ones_place(tmp_path: Path
     there = filled_inbox.index(b"f200")
     start = filled_inbox.rindex(bytes([0x80 | 201 >> 7, 201 & 0x7F]), there - 40, there)
     path.write_bytes(filled_inbox[:start] + b"\x80\x01" + filled_inbox[start + 2 :])
-    salvage.mend(str(path), inbox_module.SHAPE, 0)
+    salvage.mend(str(path), inbox_schema.SHAPE, 0)
     assert rows_of(path)["f000"] == before["f000"]
     assert len(rows_of(path)) >= 399
 
@@ -483,7 +484,7 @@ def damaged_inbox(directory: Path, content: bytes) -> list[str]:
 def opened(path: Path) -> None:
     """Open a store as a gateway's start, or a tick that looks through it, does."""
     if path.name == "inbox.db":
-        inbox_module.open_inbox(str(path)).close()
+        inbox_module._open(str(path)).close()
         return
     try:
         with closing(ledger_module.Ledger(str(path))) as ledger:
@@ -594,8 +595,7 @@ def opened_again(directory: Path) -> list[str]:
 
     async def main() -> list[str]:
         async with open_inbox(directory) as inbox:
-            found = await inbox.recover(INBOX_NOON + 60, lambda _: 30.0)
-            await inbox.notices()
+            found = await recover(inbox, INBOX_NOON + 60)
             await works(inbox)
             return [firing.id for firing in found]
 
@@ -605,9 +605,8 @@ def opened_again(directory: Path) -> list[str]:
 
 async def works(inbox: FakeClockInbox) -> None:
     """Take one firing through it."""
-    await inbox.take_in(request(id="afterwards"), INBOX_NOON)
-    await inbox.begin_send("afterwards", INBOX_NOON)
-    firing, _ = await inbox.finish("afterwards", "delivered", None, INBOX_NOON)
+    firing = await inbox.put("sending", "afterwards", text="hello")
+    firing = await inbox.move_message(firing, firing.messages[0], "deliver", INBOX_NOON)
     assert firing.state == "delivered"
 
 
@@ -651,7 +650,7 @@ def test_an_inbox_that_is_damaged_while_it_is_open_is_mended(
                 for firing in before:
                     await inbox.get(firing)
             await works(inbox)
-            return [firing.id for firing in await inbox.recover(INBOX_NOON, lambda _: 30.0)]
+            return [firing.id for firing in await recover(inbox, INBOX_NOON)]
 
     found = run(main())
     assert len(asides(path)) == 1
@@ -662,8 +661,8 @@ def test_an_inbox_that_is_damaged_while_it_is_open_is_mended(
 @pytest.mark.parametrize(
     "spoilt",
     [
-        'content = \'{"body": "hel\'',
-        "content = CAST(x'7bff' AS TEXT)",
+        'request = \'{"body": "hel\'',
+        "request = CAST(x'7bff' AS TEXT)",
         "reply = CAST(x'ff' AS TEXT)",
         "not_before = 'soon', state = 'retrying'",
     ],

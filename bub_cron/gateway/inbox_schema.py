@@ -77,7 +77,7 @@ _FROM_2 = (
                       WHEN 'failed' THEN 'attempts' END,
            error, attempts, tokens, iif(kind = 'text', NULL, reply), not_before, accepted_at, started_at, finished_at
     FROM former ORDER BY seq
-    """,
+    """,  # noqa: S608 - a constant of ours
     """
     INSERT INTO messages (firing, number, kind, "to", until, state, sends, error, not_before, finished_at)
     SELECT id, 1, 'reply', target, expires,
