@@ -41,9 +41,7 @@ REMINDERS = "abc"
 SHAPES = {"ledger": ledger_module.SHAPE, "inbox": inbox_schema.SHAPE}
 REFUSALS = ("is not a store of bub-cron", "was written by a newer bub-cron")
 LEDGER_ROWS = "SELECT id, reminder, fire_time, expires, content, state, reason, submitted_at FROM firings ORDER BY id"
-INBOX_ROWS = (
-    "SELECT id, target, kind, content, seq, state, attempts, sends, sending, reply, error FROM firings ORDER BY id"
-)
+INBOX_ROWS = "SELECT id, moment, expires, request, seq, state, attempts, reason, reply, error FROM firings ORDER BY id"
 
 
 # --- Two stores as they are after some hours of work
