@@ -84,13 +84,17 @@ def text(column: str) -> str:
     return f"CHECK (typeof({column}) IN ('text', 'null'))"
 
 
-def made_anew(table: str, create: str) -> tuple[str, ...]:
-    """Return the statements of a migration that make a table anew, with the same columns, and keep its rows."""
+def made_anew(table: str, create: str, columns: str = "", values: str = "*") -> tuple[str, ...]:
+    """Return the statements of a migration that make a table anew, by `create`, and keep its rows.
+
+    `columns` are those of the new table that get a value, all if not given; `values` are expressions over the old ones.
+    """
+    into = columns and f"({columns})"
     return (
         f"CREATE TEMP TABLE former AS SELECT * FROM {table}",  # noqa: S608
         f"DROP TABLE {table}",
         create,
-        f"INSERT INTO {table} SELECT * FROM former",  # noqa: S608
+        f"INSERT INTO {table} {into} SELECT {values} FROM former",  # noqa: S608
         "DROP TABLE former",
     )
 

@@ -93,4 +93,4 @@ def test_two_alike_are_told_at_the_second() -> None:
 
 def test_a_notice_has_its_place() -> None:
     found = reminders.suspicions(parse(HEAD + "  a:\n    every: 1m\n    prompt: hi\n"), NOW)
-    assert found == [Notice(4, 3, "a runs a model 1,440 times a day")]
+    assert found == [Notice(4, 3, "a runs a model 1,440 times a day", "f")]

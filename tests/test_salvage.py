@@ -70,9 +70,10 @@ def place(tmp_path: Path, ledger: tuple[bytes, dict[str, Row]]) -> Place:
     made = Place(tmp_path / "bub")
     write_reminders(made)
     put_ledger(made, ledger[0])
-    # The file's signature holds its inode: what the ledger knows must be this very file.
+    # The files' signature holds their inodes: what the ledger knows must be this very file.
     with closing(sqlite3.connect(made.paths.ledger)) as store:
-        store.execute("UPDATE tick SET signature = ?", (signature(made),))
+        store.execute("UPDATE tick SET signature = ?, file = ?", (signature(made), made.paths.file))
+        store.execute("UPDATE reminders SET file = ?", (made.paths.file,))
         store.commit()
     return made
 
@@ -380,7 +381,7 @@ SPOILT = {
     "a next fire time of long ago": "UPDATE reminders SET next_at = -(1 << 62)",
     "a grace that is text": "UPDATE reminders SET grace = 'long'",
     "said at, as text": "UPDATE tick SET said_at = 'noon', trouble = 'x'",
-    "its last status, as text": "UPDATE tick SET faults = 'x', status = 'x'",
+    "its last status, as text": "INSERT INTO files VALUES ('/x', 'x', 'x')",
 }
 
 

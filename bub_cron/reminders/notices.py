@@ -31,8 +31,11 @@ def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
         messages = [*_both_days(reminder), *_often(reminder, now), *_past(reminder, now)]
         messages += meetings[reminder.schedule]
         if twin is not reminder:
-            messages.append(f"has the schedule, target and message of {twin.name} on line {twin.line}: both will fire")
-        notices += [Notice(reminder.line, reminder.column, f"{reminder.name} {message}") for message in messages]
+            place = f"on line {twin.line}" if twin.file == reminder.file else f"in {twin.file}"
+            messages.append(f"has the schedule, target and message of {twin.name} {place}: both will fire")
+        notices += [
+            Notice(reminder.line, reminder.column, f"{reminder.name} {message}", reminder.file) for message in messages
+        ]
     return notices
 
 

@@ -16,7 +16,8 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
 
     `schedule_text` is the schedule as written (`0 9 * * mon-fri`, `30m`, the dates of an `at` joined by ", ");
     `kind` is `prompt`, `text` or `command` and `body` the message; `grace` and `timeout` are seconds; `timezone` is
-    where its times are read, "UTC" for an `every` without one; `line` and `column` are those of its name, from 1.
+    where its times are read, "UTC" for an `every` without one; `file` is the path of the file that holds it, `line` and
+    `column` are those of its name there, from 1.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     reply: str = wire.DEFAULT_REPLY
     quiet: bool = False
     model: str | None = None
+    file: str = ""
 
     def content(self) -> dict[str, object]:
         """Return the fields of a request on the socket that make this reminder what it is: no id, no time."""
@@ -60,3 +62,4 @@ class Notice(NamedTuple):
     line: int
     column: int
     message: str
+    file: str = ""

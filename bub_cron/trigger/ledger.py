@@ -43,50 +43,68 @@ if TYPE_CHECKING:
     from bub_cron.errors import StoreError
 
 APPLICATION_ID = 0x62634C64  # "bcLd"
-VERSION = 2
+VERSION = 3
 ROWS_EACH = 1000  # fire times of one reminder, recorded at once, that get a row each
-# The checks say what a whole row is: a damaged store's rows come over only if they pass.
+# The checks say what a whole row is: a damaged store's rows come over only if they pass. The statements have no comments:
+# SQLite keeps their text, and salvage.py needs all of it in the store's first page.
+# Instants are seconds since the epoch.
+
+# A time without ticks: the last tick before it, the first one after.
 _GAPS = f"""
 CREATE TABLE gaps (
-    began       INTEGER PRIMARY KEY {instant("began")}, -- the last tick before it
-    ended       INTEGER NOT NULL {instant("ended")}     -- the first tick after it
+    began       INTEGER PRIMARY KEY {instant("began")},
+    ended       INTEGER NOT NULL {instant("ended")}
 )
 """
+# The tick's own row: the signature of the files as they were last read, the path of the reminders file that was last
+# taken over, what the last tick had to say, and when that was last printed.
 _TICK = f"""
 CREATE TABLE tick (
     one         INTEGER PRIMARY KEY CHECK (one = 1),
-    last_tick   INTEGER {instant("last_tick")}, -- instants are seconds since the epoch
-    signature   TEXT,       -- of the reminders file as it was last read
-    faults      TEXT,       -- of that file, NULL if it was good
-    status      INTEGER {number("status", 255)}, -- the exit status that these faults have
-    trouble     TEXT,       -- what the last tick had to say
-    said_at     INTEGER {instant("said_at")} -- when that was last printed
+    last_tick   INTEGER {instant("last_tick")},
+    signature   TEXT,
+    file        TEXT,
+    trouble     TEXT,
+    said_at     INTEGER {instant("said_at")}
 )
 """
+# The files that are at fault, each with the exit status that its faults have; their last good versions are in force.
+_FILES = f"""
+CREATE TABLE files (
+    path        TEXT PRIMARY KEY {text("path")},
+    faults      TEXT NOT NULL {text("faults")},
+    status      INTEGER NOT NULL {number("status", 255)}
+) WITHOUT ROWID
+"""
+# The last good files: `schedule` as schedule.encode() writes it; `content` is JSON, the request's fields but for id,
+# fire_time and expires; `grace` is seconds; `next_at` is the first fire time that is not yet recorded.
 _REMINDERS = f"""
 CREATE TABLE reminders (
     name        TEXT PRIMARY KEY {text("name")},
-    schedule    TEXT NOT NULL {text("schedule")},      -- as schedule.encode() writes it
-    content     TEXT NOT NULL {text("content")},      -- JSON: the request's fields but for id, fire_time, expires
+    file        TEXT NOT NULL {text("file")},
+    schedule    TEXT NOT NULL {text("schedule")},
+    content     TEXT NOT NULL {text("content")},
     enabled     INTEGER NOT NULL CHECK (enabled IN (0, 1)),
-    grace       INTEGER NOT NULL {number("grace", MAX_DURATION)}, -- seconds
+    grace       INTEGER NOT NULL {number("grace", MAX_DURATION)},
     catch_up    TEXT NOT NULL CHECK (catch_up IN ('latest', 'all')),
-    next_at     INTEGER {instant("next_at")} -- the first fire time that is not yet recorded
+    next_at     INTEGER {instant("next_at")}
 ) WITHOUT ROWID
 """
+# `count` fire times share a row, of which `fire_time` is the last; `edited`: its reminder is gone, disabled or rescheduled;
+# `submitted_at` is when its line may first have been written.
 _FIRINGS = f"""
 CREATE TABLE firings (
     id           TEXT PRIMARY KEY {text("id")},
     reminder     TEXT NOT NULL {text("reminder")},
     fire_time    INTEGER NOT NULL {instant("fire_time")},
-    count        INTEGER NOT NULL DEFAULT 1,    -- fire times that share the row; fire_time is the last of them
+    count        INTEGER NOT NULL DEFAULT 1,
     expires      INTEGER NOT NULL {number("expires", FAR + MAX_DURATION)},
     content      TEXT NOT NULL {text("content")},
     state        TEXT NOT NULL CHECK (state IN ('due', 'accepted', 'missed', 'rejected')),
     reason       TEXT,
-    edited       INTEGER NOT NULL DEFAULT 0 CHECK (edited IN (0, 1)), -- its reminder is gone, disabled or rescheduled
+    edited       INTEGER NOT NULL DEFAULT 0 CHECK (edited IN (0, 1)),
     recorded_at  INTEGER NOT NULL {instant("recorded_at")},
-    submitted_at INTEGER {instant("submitted_at")}, -- when its line may first have been written
+    submitted_at INTEGER {instant("submitted_at")},
     settled_at   INTEGER {instant("settled_at")},
     CHECK (state <> 'due' OR id = reminder || '@' || strftime('%Y-%m-%dT%H:%M:%SZ', fire_time, 'unixepoch'))
 )
@@ -97,14 +115,17 @@ _INDEXES = (
     "CREATE INDEX firings_reminder ON firings (reminder, fire_time)",
     "CREATE INDEX firings_time ON firings (fire_time)",
 )
-SCHEMA = (_TICK, _REMINDERS, _FIRINGS, _GAPS, *_INDEXES, "INSERT INTO tick (one) VALUES (1)")
+SCHEMA = (_TICK, _FILES, _REMINDERS, _FIRINGS, _GAPS, *_INDEXES, "INSERT INTO tick (one) VALUES (1)")
 _MIGRATIONS = {
-    # Version 1 had no checks, and no gaps.
-    1: (
-        *made_anew("tick", _TICK),
-        *made_anew("reminders", _REMINDERS),
+    # Version 1 had no checks, which migration 2 adds, and no gaps.
+    1: (_GAPS,),
+    # Version 2 knew one file. Without a signature, the next tick reads them all.
+    2: (
+        *made_anew("tick", _TICK, "one, last_tick, trouble, said_at", "one, last_tick, trouble, said_at"),
+        *made_anew("reminders", _REMINDERS, "", "name, '', schedule, content, enabled, grace, catch_up, next_at"),
         *made_anew("firings", _FIRINGS),
-        _GAPS,
+        *made_anew("gaps", _GAPS),
+        _FILES,
         *_INDEXES,
     ),
 }
@@ -207,14 +228,12 @@ class Ledger:
 
     # --- The tick's own row
 
-    def tick_row(self) -> tuple[int | None, str | None, str | None, int | None]:
-        """Return (the last tick's instant, the file's signature, its faults, the faults' exit status)."""
-        row = self._db.execute("SELECT last_tick, signature, faults, status FROM tick").fetchone()
-        if row is None or not (
-            _is_instant(row[0] or 0) and _is_text(row[1] or "") and _is_text(row[2] or "") and _is_instant(row[3] or 0)
-        ):
+    def tick_row(self) -> tuple[int | None, str | None, str | None]:
+        """Return (the last tick's instant, the files' signature, the reminders file that was last taken over)."""
+        row = self._db.execute("SELECT last_tick, signature, file FROM tick").fetchone()
+        if row is None or not (_is_instant(row[0] or 0) and _is_text(row[1] or "") and _is_text(row[2] or "")):
             raise self._damaged("its tick", row)
-        found: tuple[int | None, str | None, str | None, int | None] = row
+        found: tuple[int | None, str | None, str | None] = row
         return found
 
     def set_last_tick(self, now: int) -> None:
@@ -224,8 +243,26 @@ class Ledger:
         """Note that no tick ran in at least one whole minute between these two."""
         self._db.execute("REPLACE INTO gaps (began, ended) VALUES (?, ?)", (began, ended))
 
-    def set_file(self, signature: str, faults: str | None, status: int | None) -> None:
-        self._db.execute("UPDATE tick SET signature = ?, faults = ?, status = ?", (signature, faults, status))
+    # --- The files
+
+    def set_files(self, signature: str, faulty: Iterable[tuple[str, str, int]], file: str | None = None) -> None:
+        """Note that the files were read: their signature, and (path, faults, exit status) of each that is at fault.
+
+        `file` is the reminders file that was taken over, if one was.
+        """
+        self._db.execute("UPDATE tick SET signature = ?, file = coalesce(?, file)", (signature, file))
+        self._db.execute("DELETE FROM files")
+        self._db.executemany("INSERT INTO files (path, faults, status) VALUES (?, ?, ?)", faulty)
+
+    def faulty_files(self) -> list[tuple[str, int, bool]]:
+        """Return (faults, their exit status, whether an older version is in force) of each file that is at fault."""
+        rows = self._db.execute(
+            "SELECT faults, status, EXISTS (SELECT 1 FROM reminders r WHERE r.file = f.path"
+            " OR r.file > f.path || '/' AND r.file < f.path || '0') FROM files f ORDER BY path"
+        ).fetchall()
+        if not all(_is_text(faults) and _is_instant(status) for faults, status, _ in rows):
+            raise self._damaged("a faulty file", rows[0])
+        return [(faults, status, bool(older)) for faults, status, older in rows]
 
     def is_news(self, trouble: str, now: int) -> bool:
         """Tell whether a tick's trouble ("" for none) is to be printed: one with something new, or last printed an hour ago.
@@ -247,13 +284,21 @@ class Ledger:
     # --- Reminders: the last good file
 
     def reminders(self) -> dict[str, tuple[str, str, int, int, str, int | None]]:
-        """Return name -> (schedule, content, enabled, grace, catch_up, next_at) of the last good file."""
+        """Return name -> (schedule, content, enabled, grace, catch_up, next_at) of the last good files."""
         rows = self._db.execute("SELECT name, schedule, content, enabled, grace, catch_up, next_at FROM reminders")
         return {row[0]: row[1:] for row in map(self._sound_reminder, rows)}
 
-    def put_reminders(self, rows: Iterable[tuple[str, str, str, int, int, str, int | None]]) -> None:
-        """Store reminders: (name, schedule, content, enabled, grace, catch_up, next_at)."""
-        self._db.executemany("REPLACE INTO reminders VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    def files_of_reminders(self) -> dict[str, str]:
+        """Return name -> path of the file that holds it."""
+        return dict(self._db.execute("SELECT name, file FROM reminders"))
+
+    def put_reminders(self, file: str, rows: Iterable[tuple[str, str, str, int, int, str, int | None]]) -> None:
+        """Store reminders of a file: (name, schedule, content, enabled, grace, catch_up, next_at)."""
+        self._db.executemany(
+            "REPLACE INTO reminders (file, name, schedule, content, enabled, grace, catch_up, next_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((file, *row) for row in rows),
+        )
 
     def drop_reminders(self, names: Iterable[str]) -> None:
         self._db.executemany("DELETE FROM reminders WHERE name = ?", ((name,) for name in names))

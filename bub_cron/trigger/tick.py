@@ -16,7 +16,8 @@ import os
 import sys
 
 from bub_cron import __version__, errors
-from bub_cron.errors import BubCronError, GatewayAbsentError, StoreError
+from bub_cron.errors import GatewayAbsentError, StoreError
+from bub_cron.paths import drop_ins
 from bub_cron.store import ERRORS, store_error
 from bub_cron.trigger.ledger import Ledger
 
@@ -127,7 +128,7 @@ def _tell_systemd(text: str) -> None:
 
 
 def _tick(ledger: Ledger, paths: Paths, now: int) -> list[Trouble]:
-    troubles = _read_file(ledger, paths.file, now)
+    troubles = _read_files(ledger, paths.file, now)
     with ledger.transaction():
         troubles += _record(ledger, now)
     if ledger.any_due():
@@ -154,42 +155,47 @@ def _look_through_daily(ledger: Ledger, last_tick: int, now: int) -> None:
 
 
 def signature(path: str) -> str:
-    """Return what changes whenever the file, what its path leads to, or the machine's zone changes."""
+    """Return what changes whenever the file, a drop-in, what their paths lead to, or the machine's zone changes."""
     try:
-        found = os.stat(path)
+        files = [path, *drop_ins(path)]
+        listed = ""
     except OSError as error:
-        seen = f"error {error.errno}"
-    else:
-        seen = f"{found.st_mtime_ns} {found.st_ctime_ns} {found.st_size} {found.st_ino} {found.st_dev}"
+        files = [path]
+        listed = str(error)
     try:
         zone = os.readlink("/etc/localtime")
     except OSError:
         zone = ""
     # The version, too: what another one wrote of the file may read differently.
-    return f"{__version__}\n{os.fsencode(path)!r}\n{seen}\n{os.environ.get('TZ', '')}\n{zone}"
+    return "\n".join([__version__, os.environ.get("TZ", ""), zone, listed, *map(_seen_of, files)])
 
 
-def _read_file(ledger: Ledger, path: str, now: int) -> list[Trouble]:
-    last_tick, known, faults, status = ledger.tick_row()
-    present = signature(path)
-    if present != known:
+def _seen_of(path: str) -> str:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        return f"{os.fsencode(path)!r} {error.__class__.__name__}"
+    return (
+        f"{os.fsencode(path)!r} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_size} {found.st_ino} {found.st_dev}"
+    )
+
+
+def _read_files(ledger: Ledger, path: str, now: int) -> list[Trouble]:
+    _, known, _ = ledger.tick_row()
+    troubles = []
+    if signature(path) != known:
         from bub_cron.trigger import load
 
-        try:
-            load.take_in(ledger, path, present, last_tick, now)
-            faults = None
-        except BubCronError as error:
-            # The last good file stays in force.
-            faults, status = str(error), error.exit_status
-            # One that could not be read is tried again each time: mending its mode doesn't change what is seen of it.
-            known = "" if isinstance(error, errors.FileUnreadableError) else present
-            with ledger.transaction():
-                ledger.set_file(known, faults, status)
-    if faults is None:
-        return []
-    if ledger.reminders():
-        faults += "\nuntil that is mended, the last good version stays in force"
-    return [Trouble(status or errors.EX_DATAERR, faults)]
+        if former := load.take_in(ledger, path, now):
+            text = (
+                f"this state directory belonged to {former}; {path} has taken it over, and only its reminders are in"
+                " force now: give each reminders file a state directory of its own (BUB_CRON_STATE)"
+            )
+            troubles.append(Trouble(errors.EX_DATAERR, text))
+    for faults, status, older in ledger.faulty_files():
+        note = "\nuntil that is fixed, the last good version stays in force" if older else ""
+        troubles.append(Trouble(status, faults + note))
+    return troubles
 
 
 # --- What is due
