@@ -316,8 +316,8 @@ def test_of_two_ticks_the_one_that_read_an_older_version_does_not_put_it_back(
     place.write(file("old"), NOON - 29)
     read = taking.read_files
 
-    def slowly(path: str) -> object:
-        files = read(path)
+    def slowly(path: str, machine_zone: Callable[[], str]) -> object:
+        files = read(path, machine_zone)
         monkeypatch.setattr(taking, "read_files", read)
         place.write(file("newer"), NOON - 28)
         assert place.tick(NOON - 28) == (0, "")  # another tick, meanwhile
@@ -334,8 +334,8 @@ def test_files_that_change_all_the_while_are_left_for_the_next_tick(
     begin(place)
     read = taking.read_files
 
-    def changing(path: str) -> object:
-        files = read(path)
+    def changing(path: str, machine_zone: Callable[[], str]) -> object:
+        files = read(path, machine_zone)
         place.write(file("a", f"x{os.urandom(2).hex()}"), NOON - 28)
         return files
 

@@ -32,7 +32,6 @@ from bub_cron.paths import Paths
 from bub_cron.programs import decoded, first_line, output, run_by
 from bub_cron.reminders import Reminder, load, suspicions
 from bub_cron.schedule import machine_zone
-from bub_cron.trigger.tick import CLOCK_BACK_SECONDS
 from bub_cron.trigger.units import USER
 from bub_cron.wire import COMMAND, PROTOCOL, split_to
 
@@ -198,7 +197,7 @@ def _clock(status: Status) -> Finding:
     if last is None or last <= status.now + LATE_SECONDS:
         return Finding("clock", OK, f"{local(status.now)} here")
     behind = last - status.now
-    then = "the next tick counts on from now" if behind > CLOCK_BACK_SECONDS else "nothing fires until it has caught up"
+    then = "the next tick counts on from now"
     text = f"it is {local(status.now)} here, {behind:,} s before the last tick, at {local(last)}: {then}"
     return Finding("clock", BROKEN, text, "timedatectl    # is the time right, and synchronized?")
 

@@ -247,5 +247,6 @@ def _build(name: Node, plan: Schedule, plan_text: str, kind: str, values: _Value
         body=values[kind],
         line=name.line,
         column=name.column,
+        machine_zone="timezone" not in values,
         **{**fallbacks, **given},
     )

@@ -23,15 +23,15 @@ from bub_cron.reminders.source import INVISIBLE, MAX_BYTES, decode, read
 _READS = 5  # of a file that changes all the while
 
 
-def load_file(path: str) -> list[Reminder]:
-    """Read the reminders of one file, in its order.
+def load_file(path: str, machine_zone: Callable[[], str] = schedule.machine_zone) -> list[Reminder]:
+    """Read the reminders of one file, in its order; `machine_zone` tells the zone of those that name none.
 
     Raises FileMissingError, FileUnreadableError (also for what is no regular file, or never holds still) or
     FileFaultsError.
     """
     for _ in range(_READS):
         source, before = _read(path)
-        reminders, faults = _parse_or_faults(source, path)
+        reminders, faults = _parse_or_faults(source, path, machine_zone)
         if _seen(path) == before:
             if faults is not None:
                 raise faults
@@ -76,9 +76,11 @@ def _refuse_what_others_write(path: str, descriptor: int, found: os.stat_result)
         raise FileUnreadableError(f"{path} may be written by others ({mode}), so it isn't believed: chmod go-w {path}")
 
 
-def _parse_or_faults(source: bytes, path: str) -> tuple[list[Reminder], FileFaultsError | None]:
+def _parse_or_faults(
+    source: bytes, path: str, machine_zone: Callable[[], str]
+) -> tuple[list[Reminder], FileFaultsError | None]:
     try:
-        return parse(source, path), None
+        return parse(source, path, machine_zone=machine_zone), None
     except FileFaultsError as error:
         return [], error
 

@@ -8,9 +8,10 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from bub_cron import schedule
 from bub_cron.errors import (
     BubCronError,
     Fault,
@@ -55,8 +56,10 @@ def load(path: str) -> list[Reminder]:
     return reminders
 
 
-def read_files(path: str) -> list[ReminderFile]:
+def read_files(path: str, machine_zone: Callable[[], str] = schedule.machine_zone) -> list[ReminderFile]:
     """Read a file and its drop-ins, each by itself; FileMissingError if there is neither.
+
+    `machine_zone` tells the zone of the reminders that name none.
 
     What is missing is left out, so the first one need not be the file itself. Names that are repeated from file to file
     are not looked for: see `repeated_names`.
@@ -64,7 +67,7 @@ def read_files(path: str) -> list[ReminderFile]:
     files: list[ReminderFile] = []
     missing = None
     try:
-        files.append(_read(path))
+        files.append(_read(path, machine_zone))
     except FileMissingError as error:
         missing = error
     try:
@@ -75,7 +78,7 @@ def read_files(path: str) -> list[ReminderFile]:
         return [*files, ReminderFile(directory, [], unreadable)]
     for drop_in in others:
         try:
-            files.append(_read(drop_in))
+            files.append(_read(drop_in, machine_zone))
         except FileMissingError:
             if drop_in in drop_ins(path):  # a link to nowhere; else it was removed just now
                 files.append(ReminderFile(drop_in, [], FileUnreadableError(f"{drop_in} leads to nothing")))
@@ -84,9 +87,9 @@ def read_files(path: str) -> list[ReminderFile]:
     return files
 
 
-def _read(path: str) -> ReminderFile:
+def _read(path: str, machine_zone: Callable[[], str]) -> ReminderFile:
     try:
-        return ReminderFile(path, load_file(path), None)
+        return ReminderFile(path, load_file(path, machine_zone), None)
     except (FileFaultsError, FileUnreadableError) as error:
         return ReminderFile(path, [], error)
 

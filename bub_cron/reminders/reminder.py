@@ -17,7 +17,7 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     `schedule_text` is the schedule as written (`0 9 * * mon-fri`, `30m`, the dates of an `at` joined by ", ");
     `kind` is `prompt`, `text` or `command` and `body` the message; `grace` and `timeout` are seconds; `timezone` is
     where its times are read, "UTC" for an `every` without one; `file` is the path of the file that holds it, `line` and
-    `column` are those of its name there, from 1.
+    `column` are those of its name there, from 1; `machine_zone` tells that its zone is the machine's, for want of another.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     quiet: bool = False
     model: str | None = None
     file: str = ""
+    machine_zone: bool = False
 
     def content(self) -> dict[str, object]:
         """Return the fields of a request on the socket that make this reminder what it is: no id, no time."""

@@ -7,7 +7,16 @@ A tick decodes what its store holds and walks: that takes `kinds` and `zones`, w
 texts or writes for people is loaded when it is first asked for.
 """
 
-from bub_cron.schedule.kinds import Schedule, decode, encode, fire_times, next_fire_time, parse_every
+from bub_cron.schedule.kinds import (
+    Schedule,
+    count_fire_times,
+    decode,
+    encode,
+    fire_times,
+    latest_fire_times,
+    next_fire_time,
+    parse_every,
+)
 from bub_cron.schedule.zones import require_zone
 
 TYPE_CHECKING = False
@@ -19,8 +28,8 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "Schedule", "decode", "describe", "encode", "fire_times", "machine_zone", "next_fire_time", "parse_at", "parse_cron",
-    "parse_every", "require_zone",
+    "Schedule", "count_fire_times", "decode", "describe", "encode", "fire_times", "latest_fire_times", "machine_zone",
+    "next_fire_time", "parse_at", "parse_cron", "parse_every", "require_zone",
 ]
 # fmt: on
 _LATER = {"parse_cron": "crons", "parse_at": "dates", "machine_zone": "machine", "describe": "phrases"}

@@ -80,6 +80,32 @@ class Schedule:
         """Yield the fire times in (after, until], which is not empty and within FIRST and LAST."""
         raise NotImplementedError
 
+    def count(self, after: int, until: int) -> int:
+        """Count the fire times in (after, until], which is not empty and within FIRST and LAST.
+
+        A kind that can fire more often than daily counts by arithmetic: decades of minutes are too many to walk through.
+        """
+        return sum(1 for _ in self.between(after, until))
+
+
+def count_fire_times(schedule: Schedule, after: int, until: int) -> int:
+    """Count the fire times in (after, until]; for most kinds without walking through them."""
+    after, until = max(after, FIRST), min(until, LAST)
+    return schedule.count(after, until) if after < until else 0
+
+
+def latest_fire_times(schedule: Schedule, after: int, until: int, most: int) -> list[int]:
+    """Return the last fire times in (after, until], ascending, at most so many."""
+    after, until = max(after, FIRST), min(until, LAST)
+    span = HOUR
+    begin = until
+    while begin > after:
+        begin = max(after, until - span)
+        if begin == after or schedule.count(begin, until) >= most:
+            break
+        span *= 2
+    return list(schedule.between(begin, until))[-most:] if begin < until else []
+
 
 def fire_times(schedule: Schedule, after: int, until: int) -> Iterator[int]:
     """Yield all fire times in (after, until], ascending and unique, as they are asked for.
@@ -169,6 +195,9 @@ class Every(Schedule):
     def between(self, after: int, until: int) -> Iterator[int]:
         return iter(range((after // self.seconds + 1) * self.seconds, until + 1, self.seconds))
 
+    def count(self, after: int, until: int) -> int:
+        return until // self.seconds - after // self.seconds
+
 
 class At(Schedule):
     """Instants, ascending. The zone is what they are shown in."""
@@ -228,6 +257,30 @@ class Cron(Schedule):
                 new = max(new, start + 1)
             for local in self._matches(max(start, new) + offset, min(stop, until + 1) + offset):
                 yield local - offset
+
+    def count(self, after: int, until: int) -> int:
+        """Count as `_walk` does, but whole days at once."""
+        new, found = after + 1, 0
+        for start, stop, offset, before in load_zone(self.zone).stretches(after - REACH, until):
+            shift = 0 if self.follows else offset - before
+            if -LIMIT <= shift < 0:
+                new = max(new, start - shift)
+            elif 0 < shift < LIMIT and after < start and self._skips(start + before, start + offset):
+                found += 1
+                new = max(new, start + 1)
+            found += self._count_matches(max(start, new) + offset, min(stop, until + 1) + offset)
+        return found
+
+    def _count_matches(self, begin: int, end: int) -> int:
+        """Count what `_matches` yields."""
+        first, last = -(-begin // DAY), end // DAY  # the whole days
+        if first >= last:
+            return sum(1 for _ in self._matches(begin, end))
+        days = sum(1 for _ in self._matching_days(first, last - 1))
+        found = days * self.minutes.bit_count() * self.hours.bit_count()
+        for low, high in ((begin, first * DAY), (last * DAY, end)):
+            found += sum(1 for _ in self._matches(low, high))
+        return found
 
     def _skips(self, begin: int, end: int) -> bool:
         return next(self._matches(begin, end), None) is not None
