@@ -112,6 +112,10 @@ class DamagedStoreError(StoreError):
     """A store that SQLite can't read any more as what it was; `salvage.mend` puts it aside."""
 
 
+class StoreFaultError(StoreError):
+    """A statement of ours that SQLite refuses on a store that is whole: a fault of bub-cron. Trying again won't help."""
+
+
 class GatewayAbsentError(BubCronError):
     """Nobody answers on the socket, or it stopped answering before everything asked was answered."""
 

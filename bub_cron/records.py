@@ -13,11 +13,11 @@ import shutil
 import sqlite3
 import tempfile
 from contextlib import contextmanager
-from urllib.parse import quote
 
 from bub_cron.errors import DamagedStoreError, StoreError
 from bub_cron.states import BAD, MISSED
-from bub_cron.store import ERRORS, FAR, store_error
+from bub_cron.store import ERRORS, FAR, MENDED, store_error
+from bub_cron.store_check import uri
 from bub_cron.wire import iso
 
 TYPE_CHECKING = False
@@ -193,6 +193,8 @@ def check(path: str) -> None:
 
 def known_to_inbox(path: str, ids: Iterable[str]) -> set[str] | None:
     """Return which of the ids the inbox at `path` has; None if it can't be read, so that nobody knows."""
+    if os.path.lexists(path + MENDED):
+        return None  # a mend was interrupted: the next gateway finishes it
     try:
         inbox = sqlite3.connect(_read_only(path, wal=True), uri=True, timeout=_BUSY_SECONDS)
     except ERRORS:
@@ -287,6 +289,4 @@ def _read_only(path: str, *, wal: bool) -> str:
     A reader of a WAL store would make its -wal and -shm files if they weren't there. They aren't when no gateway has the
     store open; then nobody writes, and it can be read as immutable.
     """
-    return (
-        f"file:{quote(os.fsencode(path))}?mode=ro{'&immutable=1' if wal and not os.path.exists(f'{path}-wal') else ''}"
-    )
+    return uri(path, "mode=ro&immutable=1" if wal and not os.path.exists(f"{path}-wal") else "mode=ro")

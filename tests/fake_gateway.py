@@ -235,13 +235,7 @@ class Place:
 
     def open_inbox(self) -> sqlite3.Connection:
         """Open the gateway's store, as its gateway would."""
-        return open_store(
-            self.paths.inbox,
-            application_id=inbox.APPLICATION_ID,
-            version=inbox.VERSION,
-            schema=inbox.SCHEMA,
-            journal="WAL",
-        )
+        return open_store(self.paths.inbox, inbox.SHAPE)
 
     def fill_inbox(self, **columns: Any) -> None:
         """Put a firing into the gateway's store, which is closed again afterwards."""

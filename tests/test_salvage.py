@@ -775,7 +775,7 @@ def foreign(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    inbox_module.Inbox(str(path), most_open=1)._open().close()
+    inbox_module.open_inbox(str(path)).close()
     with closing(sqlite3.connect(path)) as store:
         store.execute("PRAGMA user_version = 99")
 
@@ -804,7 +804,7 @@ def test_what_is_counted_is_what_is_there(tmp_path: Path, filled_inbox: tuple[by
     with closing(sqlite3.connect(old, isolation_level=None)) as store:
         store.execute("PRAGMA ignore_check_constraints = 1")
         store.execute("UPDATE firings SET state = 'flying' WHERE id = 'f007'")
-    fresh = inbox_module.Inbox(str(new), most_open=1)._open()
+    fresh = inbox_module.open_inbox(str(new))
     with closing(fresh):
         fresh.execute("BEGIN")
         kept = salvage.keep_what_can_be_read(str(old), fresh)

@@ -16,66 +16,51 @@ An idle tick loads this module and pays for what it imports.
 from sqlite3 import Row
 
 from bub_cron.errors import DamagedStoreError
-from bub_cron.store import FAR, Transaction, check_whole, open_store
+from bub_cron.store import FAR, Shape, Transaction, open_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bub_cron.errors import StoreError
 
-APPLICATION_ID = 0x62634C64  # "bcLd"
-VERSION = 3
 
+class _Shape(Shape):
+    """The ledger's; its statements are loaded when they are asked for."""
 
-class _Schema:
-    """The statements that make a ledger, and those that bring one up to date; loaded when they are asked for."""
+    __slots__ = ()
 
-    def __iter__(self) -> "Iterator[str]":
+    def __init__(self) -> None:
+        self.application_id = 0x62634C64  # "bcLd"
+        self.version = 3
+        self.journal = "DELETE"
+
+    @property
+    def schema(self) -> "tuple[str, ...]":  # type: ignore[override]
         from bub_cron.trigger import schema
 
-        return iter(schema.SCHEMA)
+        return schema.SCHEMA
 
-    def __getitem__(self, version: int) -> "tuple[str, ...]":
+    @property
+    def migrations(self) -> "Mapping[int, tuple[str, ...]]":  # type: ignore[override]
         from bub_cron.trigger import schema
 
-        return schema.MIGRATIONS[version]
+        return schema.MIGRATIONS
 
 
-_SCHEMA = _Schema()
-
-
-def _open(path: str) -> "sqlite3.Connection":
-    return open_store(
-        path,
-        application_id=APPLICATION_ID,
-        version=VERSION,
-        schema=_SCHEMA,  # type: ignore[arg-type]
-        journal="DELETE",
-        migrations=_SCHEMA,  # type: ignore[arg-type]
-    )
+SHAPE = _Shape()
 
 
 def mend(path: str, now: float) -> "StoreError | None":
     """Put a damaged ledger aside, keep what can be read of it, and return what to say; None if it is whole by now."""
     from bub_cron import salvage
-    from bub_cron.wire import iso
 
     def finish(fresh: "sqlite3.Connection") -> None:
         # The files are to be read again, for reminders may be among what was lost; and the minute of the mending counts.
         fresh.execute("UPDATE tick SET signature = NULL, last_tick = coalesce(last_tick, ?)", (int(now) - 60,))
 
-    return salvage.mend(path, iso(now), _open_with_its_row, finish)
-
-
-def _open_with_its_row(path: str) -> "sqlite3.Connection":
-    """Open a ledger that has the tick's own row; no check of SQLite's misses that."""
-    ledger = _open(path)
-    if ledger.execute("SELECT 1 FROM tick").fetchone() is None:
-        ledger.close()
-        raise DamagedStoreError(f"{path} is damaged: the tick's own row has gone")
-    return ledger
+    return salvage.mend(path, SHAPE, now, finish)
 
 
 def is_instant(value: object) -> bool:
@@ -90,8 +75,7 @@ class Ledger:
     def __init__(self, path: str) -> None:
         """Open or create it; `StoreError` if that can't be done (`DamagedStoreError`: `mend` it)."""
         self.path = path
-        self.db = _open(path)
-        self.db.row_factory = Row
+        self.db = open_store(path, SHAPE)
 
     def close(self) -> None:
         self.db.close()
@@ -108,7 +92,9 @@ class Ledger:
 
     def check(self) -> None:
         """Look through the whole store, and raise `DamagedStoreError` if anything in it is not as it was written."""
-        check_whole(self.db, self.path, tuple(_SCHEMA))
+        from bub_cron.store_check import check_whole
+
+        check_whole(self.db, self.path, SHAPE)
 
     # --- The tick's own row
 

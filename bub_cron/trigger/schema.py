@@ -2,7 +2,6 @@
 
 Invariants:
 - The checks say what a whole row is: a damaged store's rows come over only if they pass.
-- The statements have no comments: SQLite keeps their text, and salvage.py needs all of it in the store's first page.
 
 Instants are seconds since the epoch. Loaded only where a ledger is made, migrated or checked.
 """
@@ -10,6 +9,8 @@ Instants are seconds since the epoch. Loaded only where a ledger is made, migrat
 from bub_cron.states import FINAL, LEDGER_MOVES, all_states, sql_list
 from bub_cron.store import FAR, instant, made_anew, number, text
 from bub_cron.wire import MAX_DURATION
+
+# The statements have no comments, for SQLite keeps their text.
 
 # A time without ticks: the last tick before it, the first one after.
 _GAPS = f"""

@@ -15,7 +15,7 @@ from bub_cron import __version__, errors
 from bub_cron.errors import StoreError
 from bub_cron.paths import drop_ins
 from bub_cron.store import ERRORS, store_error
-from bub_cron.trigger.ledger import Ledger
+from bub_cron.trigger.ledger import SHAPE, Ledger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(paths: "Paths", now: float, out: "TextIO | None" = None) -> int:
     try:
         return _run(paths, now, out)
     except (*ERRORS, StoreError) as error:
-        broken = store_error(paths.ledger, error)
+        broken = store_error(paths.ledger, error, SHAPE)
     from bub_cron.trigger.telling import say, tell_systemd
 
     if isinstance(broken, errors.DamagedStoreError):
@@ -51,7 +51,7 @@ def run(paths: "Paths", now: float, out: "TextIO | None" = None) -> int:
                 say(out, str(told))
             status = _run(paths, now, out)  # what is due is due all the same
         except (*ERRORS, StoreError) as error:
-            broken = store_error(paths.ledger, error)
+            broken = store_error(paths.ledger, error, SHAPE)
         else:
             if told is None:
                 return status
