@@ -1,6 +1,6 @@
 """The tree of a file -> its reminders.
 
-Kept true here: every value is judged, whatever else is wrong, and each thing that is wrong is reported once, at its
+Invariants: every value is judged, whatever else is wrong, and each thing that is wrong is reported once, at its
 place. A reminder comes out only if nothing about it was.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from bub_cron import schedule, wire
@@ -23,6 +23,10 @@ MAX_REQUEST = wire.MAX_LINE - 1024  # bytes; the rest is for the id and the time
 DEFAULT_GRACE = 3600  # seconds
 DEFAULT_AT_GRACE = 86400
 TOP_KEYS = ("defaults", "reminders")
+
+# What other programs call a key of ours, where the nearest spelling would be another one's.
+_ELSEWHERE = {"time": "at or cron", "when": "at or cron", "date": "at", "schedule": "cron, every or at"}
+_ELSEWHERE |= {"interval": "every", "message": "text or prompt", "msg": "text or prompt", "tz": "timezone"}
 
 # `H` makes a schedule depend on its reminder's name. The letter alone counts: thu, march and @hourly are common to all.
 _HASHED = re.compile(r"(?<![A-Za-z@])H(?![A-Za-z])", re.IGNORECASE)
@@ -44,6 +48,7 @@ class Judge:
         self._asked_machine = False
         self._machines: str | None = None
         self._parse_cron = cache(schedule.parse_cron)  # of 10,000 reminders most share a few
+        self._default_places: dict[str, tuple[int, int]] = {}
         self._readers = {**READERS, "context": self._context}
 
     def file(self, root: Node) -> list[Reminder]:
@@ -52,7 +57,9 @@ class Judge:
         entries = self._entries(root, TOP_KEYS)
         defaults: _Values = {}
         if "defaults" in entries and self._is_group(entries["defaults"][1], "defaults", "a group of keys"):
-            defaults = self._values(self._entries(entries["defaults"][1], DEFAULT_KEYS))
+            given = self._entries(entries["defaults"][1], DEFAULT_KEYS)
+            defaults = self._values(given)
+            self._default_places = _places(given)
         if "reminders" not in entries:
             if not self._is_cut:
                 self._faults.add(root, "reminders is missing; write reminders:, and under it each reminder by its name")
@@ -130,7 +137,7 @@ class Judge:
     def _reminder(self, name: Node, node: Node, defaults: _Values) -> Reminder | None:
         """Return the reminder, or None when something it can't do without is wrong."""
         shown_name = shown(name.text)
-        is_named = self._value(name, shown_name, _NAME)
+        is_named = self._value(name, shown_name, _name)
         if not self._is_group(node, shown_name, "a group of keys", at=name):
             return None
         entries = self._entries(node, REMINDER_KEYS)
@@ -145,7 +152,7 @@ class Judge:
         plan = plans.get(when)
         if not is_named or plan is None or not what or "to" not in values or None in values.values():
             return None
-        reminder = _build(name, plan, _written(entries[when][1]), what, values)
+        reminder = _build(name, plan, entries, when, what, values, self._default_places)
         self._check_size(reminder, entries[what][1])
         return reminder
 
@@ -198,7 +205,18 @@ class Judge:
             self._faults.add(message, what)
 
 
-_NAME = partial(text, wire.REQUEST_FIELDS["reminder"])
+def _name(node: Node) -> str:
+    try:
+        name = text(wire.REQUEST_FIELDS["reminder"], node)
+    except ValueError as error:
+        if node.kind == SCALAR and node.text and not wire.is_name(node.text):
+            raise ValueError(f"{error}; a name is no title, the chat gets the message alone") from error
+        raise
+    if name[0] in "-.":
+        raise ValueError("must begin with a letter, a digit or _")
+    return name
+
+
 _CONTEXT = "words, each with a text"
 _DATE = "a date and time such as 2026-12-01 08:30"
 
@@ -209,6 +227,8 @@ def _unknown(key: str, known: tuple[str, ...]) -> str:
     if key in REMINDER_KEYS:
         where = "under defaults or to a reminder" if key in DEFAULT_KEYS else "to a reminder"
         return f"{key} belongs {where}, not here"
+    if known is not TOP_KEYS and key.lower() in _ELSEWHERE:
+        return f"unknown key {shown(key)}; write {_ELSEWHERE[key.lower()]}"
     where = "; a reminder goes under reminders:, indented" if known is TOP_KEYS else f"; known are {', '.join(known)}"
     return f"unknown key {shown(key)}{nearest(key, known) or where}"
 
@@ -229,7 +249,19 @@ def _written(node: Node) -> str:
     return ", ".join(item.text for item in node.items) if node.kind == LIST else node.text
 
 
-def _build(name: Node, plan: Schedule, plan_text: str, kind: str, values: _Values) -> Reminder:
+def _places(entries: _Entries) -> dict[str, tuple[int, int]]:
+    return {key: (value.line, value.column) for key, (_, value) in entries.items()}
+
+
+def _build(
+    name: Node,
+    plan: Schedule,
+    entries: _Entries,
+    when: str,
+    kind: str,
+    values: _Values,
+    default_places: dict[str, tuple[int, int]],
+) -> Reminder:
     """Fill in the defaults that depend on other keys; every value was checked by its reader."""
     fallbacks = {
         "session": values["to"],
@@ -242,10 +274,12 @@ def _build(name: Node, plan: Schedule, plan_text: str, kind: str, values: _Value
     return Reminder(
         name=name.text,
         schedule=plan,
-        schedule_text=plan_text,
+        schedule_text=_written(entries[when][1]),
         kind=kind,
         body=values[kind],
         line=name.line,
         column=name.column,
+        places={**default_places, **_places(entries)},
+        cut=entries[kind][1].cut,
         **{**fallbacks, **given},
     )

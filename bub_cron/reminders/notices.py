@@ -1,6 +1,6 @@
 """What is legal in a file but may not be meant.
 
-Kept true here: a notice says only what the schedule's own fire times bear out.
+Invariants: a notice says only what the schedule's own fire times bear out.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 from bub_cron import schedule, wire
+from bub_cron.reminders.faults import in_quotes, shown
 from bub_cron.reminders.reminder import Notice, Reminder
 from bub_cron.schedule import Schedule
 
 _DAY = 86400
 _MANY = 1000  # runs of a model a day
+_SHORT_GRACE = 60  # seconds: a tick comes each minute
+
+_Doubt = tuple[str, str]  # the key that it is about, "" for none, and a sentence about the reminder without its name
 
 
 def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
@@ -28,12 +32,36 @@ def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
         twin = first_of.setdefault((reminder.schedule, reminder.to, reminder.kind, reminder.body), reminder)
         if reminder.schedule not in meetings:
             meetings[reminder.schedule] = list(_clock_changes(reminder, changes(reminder.timezone)))
-        messages = [*_both_days(reminder), *_often(reminder, now), *_past(reminder, now)]
-        messages += meetings[reminder.schedule]
+        when = reminder.schedule.kind
+        told = [*_both_days(reminder), *_often(reminder, now), *_past(reminder, now), *meetings[reminder.schedule]]
+        told += schedule.cron_doubts(reminder.schedule_text, reminder.schedule) if when == "cron" else ()
+        doubts: list[_Doubt] = [(when, sentence) for sentence in told] + [*_cut(reminder), *_short_grace(reminder)]
         if twin is not reminder:
-            messages.append(f"has the schedule, target and message of {twin.name} on line {twin.line}: both will fire")
-        notices += [Notice(reminder.line, reminder.column, f"{reminder.name} {message}") for message in messages]
+            doubts.append((
+                "",
+                f"has the schedule, target and message of {twin.name} on line {twin.line}: both will fire",
+            ))
+        if doubt := schedule.zone_doubt(reminder.timezone):
+            doubts.append(("timezone", f"has a fixed zone: {doubt}"))
+        for key, sentence in doubts:
+            line, column = reminder.places.get(key, (reminder.line, reminder.column))
+            notices.append(Notice(line, column, f"{reminder.name} {sentence}"))
     return notices
+
+
+def _cut(reminder: Reminder) -> Iterator[_Doubt]:
+    """Tell of a message that ends where YAML sees a comment. Who means one puts a space behind the #."""
+    if len(reminder.cut) > 1 and not reminder.cut[1].isspace():
+        whole = in_quotes(f"{reminder.body} {reminder.cut}")
+        yield (
+            reminder.kind,
+            f"ends before {shown(reminder.cut)}, which YAML takes for a comment; put the {reminder.kind} in quotes{whole}",
+        )
+
+
+def _short_grace(reminder: Reminder) -> Iterator[_Doubt]:
+    if reminder.grace < _SHORT_GRACE:
+        yield "grace", f"is missed if the tick comes more than {reminder.grace} s late; write a grace of 1m or more"
 
 
 def _both_days(reminder: Reminder) -> Iterator[str]:
@@ -43,7 +71,15 @@ def _both_days(reminder: Reminder) -> Iterator[str]:
 
 
 def _often(reminder: Reminder, now: int) -> Iterator[str]:
-    """Count the day that begins with the next fire time and the one after it: `now` may lie within a `* * * * mon`."""
+    """Tell how often a model is run, or how often a reminder for one hour fires in it.
+
+    The day that begins with the next fire time is counted, and the one after it: `now` may lie within a `* * * * mon`.
+    """
+    minute, hour = [*reminder.schedule_text.split(), "", ""][:2]
+    if reminder.schedule.kind == "cron" and minute in {"*", "*/1"} and hour.isdigit():
+        what = "runs a model" if reminder.kind == wire.PROMPT else "fires"
+        yield f"{what} 60 times, each minute from {int(hour):02}:00 to {int(hour):02}:59; for once write 0 {hour} ..."
+        return
     counts, after = [0], now
     for _ in range(2 if reminder.kind == wire.PROMPT else 0):
         first = schedule.next_fire_time(reminder.schedule, after)

@@ -1,6 +1,6 @@
 """A node -> the value of a reminder's key.
 
-Kept true here: a reader returns the value or raises ValueError with half a sentence that reads on after the key (or
+Invariants: a reader returns the value or raises ValueError with half a sentence that reads on after the key (or
 ScheduleError, a whole one). What the socket takes, too, is judged by the socket's own checkers (`wire.FIELDS`).
 """
 
@@ -20,7 +20,8 @@ def scalar(right: str, node: Node) -> str:
     if node.kind != SCALAR:
         raise ValueError(f"must be {right}, not {node.kind}")
     if node.plain and not node.text:
-        raise ValueError("is empty")
+        cut = f", for YAML takes {shown(node.cut)} for a comment; put it in quotes{in_quotes(node.cut)}"
+        raise ValueError(f"is empty{cut if node.cut else ''}")
     return node.text
 
 
@@ -65,6 +66,12 @@ def _boolean(node: Node) -> bool:
     raise ValueError(f"must be true or false{'' if node.plain else ' without quotes'}, not {surprise or 'text'}")
 
 
+def _cron(node: Node) -> str:
+    if node.kind == LIST:
+        raise ValueError("takes one text, not a list; make two reminders of them")
+    return scalar("text", node)
+
+
 def _at(node: Node) -> list[Node]:
     """Return the nodes of an `at`; they are read once the zone is known."""
     items = node.items if node.kind == LIST else [node]
@@ -79,7 +86,7 @@ def _shared(key: str) -> Callable[[Node], str]:
 
 SCHEDULES = ("cron", "every", "at")
 READERS: Mapping[str, Callable[[Node], object]] = {
-    "cron": partial(scalar, "text"),
+    "cron": _cron,
     "every": lambda node: schedule.parse_every(_duration(node, "{0}m for minutes, {0}h for hours")),
     "at": _at,
     wire.PROMPT: _prompt,

@@ -1,6 +1,6 @@
 """Written dates and times -> instants.
 
-Kept true here: one value is one instant on a whole minute of its own clock, or a fault that names the value.
+Invariants: one value is one instant on a whole minute of its own clock, or a fault that names the value.
 """
 
 import re
@@ -14,7 +14,10 @@ from bub_cron.schedule.zones import DAY, Zone, load_zone
 _MAX_VALUES = 10_000
 _TWO = "([0-9]{2})"
 _DATE = f"([0-9]{{4}})-{_TWO}-{_TWO}"
-_DATE_TIME = re.compile(f"{_DATE}[T ]{_TWO}:{_TWO}(?::{_TWO})? ?(Z|[+-][0-9]{{2}}:[0-5][0-9])?")
+_DATE_TIME = re.compile(
+    f"{_DATE}[T ]([0-9]{{1,2}}):{_TWO}(?::{_TWO}(?:[.]0+)?)? ?(?:(Z)|([+-][0-9]{{2}}):?([0-5][0-9]))?"
+)
+_TIME = re.compile(f"([0-9]{{1,2}}):{_TWO}(?::{_TWO})?")
 
 
 def parse_at(values: Sequence[str], zone: str) -> Schedule:
@@ -45,8 +48,14 @@ def _instant(value: str, name: str, zone: Zone) -> int:
     if match is None:
         if re.fullmatch(_DATE, text):
             raise ScheduleError(f"at: {shown} is a date without a time; add one, as in {text} 08:30")
+        if time := _TIME.fullmatch(text):
+            raise ScheduleError(
+                f"at: {shown} is a time without a date; for each day write cron:"
+                f' "{int(time[2])} {int(time[1])} * * *", for one day as 2026-12-01 {text[:5]}'
+            )
         raise ScheduleError(f"at: {shown} is not a date and time; write it as 2026-12-01 08:30")
-    *parts, offset = match.groups()
+    *parts, utc, hours, minutes = match.groups()
+    offset = "Z" if utc else f"{hours}:{minutes}" if hours else None
     year, month, day, hour, minute, second = [int(part or 0) for part in parts]
     try:
         written = datetime.fromisoformat(f"1970-01-01T00:00{offset or 'Z'}").tzinfo
