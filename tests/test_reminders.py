@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bub_cron import reminders, wire
 from bub_cron.errors import FileFaultsError, FileMissingError, FileUnreadableError, ScheduleError
 from bub_cron.reminders import Reminder, source, values
-from bub_cron.schedule import parse_at, parse_cron, parse_every
+from bub_cron.schedule import fire_times, parse_at, parse_cron, parse_every
 
 HEAD = "defaults:\n  to: telegram:1\nreminders:\n"  # three lines
 BODY = "  a:\n    every: 30m\n    text: hi\n"
@@ -286,8 +286,8 @@ def test_a_machine_without_a_zone_is_reported_once() -> None:
         ("", "1:1: reminders is missing; write reminders:, and under it each reminder by its name"),
         ("# nothing\n", "1:1: reminders is missing; write reminders:, and under it each reminder by its name"),
         ("---\n", "1:1: reminders is missing; write reminders:, and under it each reminder by its name"),
-        ("- a\n", "1:1: the file must be a group of keys (defaults, reminders), not a list"),
-        ("hello\n", "1:1: the file must be a group of keys (defaults, reminders), not text"),
+        ("- a\n", "1:1: the file must be a group of keys (defaults, calendars, reminders), not a list"),
+        ("hello\n", "1:1: the file must be a group of keys (defaults, calendars, reminders), not text"),
         ("\ndefaults:\n", "2:1: reminders is missing; write reminders:, and under it each reminder by its name"),
         ("reminders: {}\nremnders: {}\n", "2:1: unknown key 'remnders', did you mean 'reminders'?"),
         ("reminders: {}\nstandup: {}\n", "2:1: unknown key 'standup'; a reminder goes under reminders:, indented"),
@@ -343,12 +343,12 @@ def test_a_file_of_millions_of_values_is_given_up() -> None:
         (HEAD + "  a: hello\n", "4:3: 'a' must be a group of keys, not text"),
         (HEAD + "  a: [x]\n", "4:3: 'a' must be a group of keys, not a list"),
         (HEAD + "  a:\n    every: 30m\n", "4:3: 'a' has no message; give it one of prompt, text or command"),
-        (HEAD + "  a:\n    text: hi\n", "4:3: 'a' has no schedule; give it one of cron, every or at"),
+        (HEAD + "  a:\n    text: hi\n", "4:3: 'a' has no schedule; give it one of cron, every, at or rrule"),
         ("reminders:\n" + BODY, "2:3: 'a' has no target; write to: telegram:123456789 (channel:chat_id), here or under defaults"),
         (HEAD + BODY + "    prompt: hi\n", "7:5: 'a' has two messages, text and prompt; keep one"),
         (HEAD + BODY + '    cron: "0 9 * * *"\n', "7:5: 'a' has two schedules, every and cron; keep one"),
         (HEAD + BODY + "    every: 1h\n", "7:5: 'every' stands here twice, also on line 5; keep one"),
-        (HEAD + BODY + "    on: UTC\n", "7:5: unknown key 'on', did you mean 'cron'?"),
+        (HEAD + BODY + "    on: UTC\n", "7:5: unknown key 'on', did you mean 'only'?"),
         (HEAD + BODY + "    atempts: 3\n", "7:5: unknown key 'atempts', did you mean 'attempts'?"),
         (HEAD + BODY + "    zzz: UTC\n", f"7:5: unknown key 'zzz'; known are {', '.join(values.REMINDER_KEYS)}"),
         ("defaults:\n  every: 30m\nreminders:\n", "2:3: every belongs to a reminder, not here"),
@@ -363,7 +363,7 @@ def test_a_fault_of_keys(text: str, expected: str) -> None:
 
 def test_an_empty_reminder_lacks_everything() -> None:
     assert faults("reminders:\n  a:\n") == [
-        "2:3: 'a' has no schedule; give it one of cron, every or at",
+        "2:3: 'a' has no schedule; give it one of cron, every, at or rrule",
         "2:3: 'a' has no message; give it one of prompt, text or command",
         "2:3: 'a' has no target; write to: telegram:123456789 (channel:chat_id), here or under defaults",
     ]
@@ -828,7 +828,7 @@ def test_a_refusal_names_what_helps(line: str, words: str) -> None:
 )
 def test_an_at_is_taken_as_others_write_it(at: str) -> None:
     reminder = one(HEAD + f"  a:\n    at: {at}\n    text: hi\n    timezone: UTC\n")
-    assert reminder.schedule == parse_at(["2031-12-01 08:30"], "UTC")
+    assert list(fire_times(reminder.schedule, 0, 4_000_000_000)) == [1953880200]
 
 
 def test_a_name_is_no_title() -> None:

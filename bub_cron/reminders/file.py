@@ -95,7 +95,7 @@ def _identity(found: os.stat_result) -> tuple[int, ...]:
 def parse(source: bytes, path: str, *, machine_zone: Callable[[], str] = schedule.machine_zone) -> list[Reminder]:
     """Return the reminders in the bytes of a file, in its order; raise FileFaultsError with all of its faults.
 
-    `path` is for the faults' text alone. `machine_zone` is asked at most once, and only if a reminder needs it.
+    `path` is for the faults' text, and what a calendar reads stands beside it. `machine_zone` is asked at most once, and only if a reminder needs it.
     """
     faults = Faults()
     reminders: list[Reminder] = []
@@ -104,7 +104,7 @@ def parse(source: bytes, path: str, *, machine_zone: Callable[[], str] = schedul
         text = decode(source, faults)
         if not faults.found:
             root, is_cut = read(text, faults)
-            reminders = Judge(faults, machine_zone, is_cut).file(root)
+            reminders = Judge(faults, machine_zone, is_cut, os.path.dirname(path)).file(root)
     except EnoughError:
         pass  # the last fault says so
     if faults.found:
