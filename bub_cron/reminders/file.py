@@ -99,7 +99,8 @@ def _identity(found: os.stat_result) -> tuple[int, ...]:
 def parse(source: bytes, path: str, *, machine_zone: Callable[[], str] = schedule.machine_zone) -> list[Reminder]:
     """Return the reminders in the bytes of a file, in its order; raise FileFaultsError with all of its faults.
 
-    `path` is for the faults' text, and what each reminder has for its file. `machine_zone` is asked at most once, and only if a reminder needs it.
+    `path` is for the faults' text and each reminder's `file`, and what a calendar reads stands beside it. `machine_zone` is
+    asked at most once, and only if a reminder needs it.
     """
     faults = Faults()
     reminders: list[Reminder] = []
@@ -108,7 +109,8 @@ def parse(source: bytes, path: str, *, machine_zone: Callable[[], str] = schedul
         text = decode(source, faults)
         if not faults.found:
             root, is_cut = read(text, faults)
-            reminders = [one._replace(file=path) for one in Judge(faults, machine_zone, is_cut).file(root)]
+            judge = Judge(faults, machine_zone, is_cut, os.path.dirname(path))
+            reminders = [one._replace(file=path) for one in judge.file(root)]
     except EnoughError:
         pass  # the last fault says so
     if faults.found:

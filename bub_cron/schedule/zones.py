@@ -196,9 +196,9 @@ def load_zone(name: str) -> Zone:
 
 
 def _unknown(name: str) -> ScheduleError:
-    from bub_cron.schedule.hints import nearest_zones
+    from bub_cron.schedule.hints import zone_hint
 
-    return ScheduleError(f"{name[:40]!r} is not a time zone known here; {nearest_zones(name)}")
+    return ScheduleError(f"{name[:40]!r} is not a time zone known here; {zone_hint(name, NO_ZONES)}")
 
 
 def require_zone(name: str) -> str:

@@ -349,9 +349,11 @@ def _is_below(file: str, path: str) -> bool:
 
 
 def decode_zone(encoded: str) -> str:
-    """Return the zone of an encoded schedule, which is its last word; UTC where it has none."""
-    rest = encoded.partition(" ")[2]
-    return rest.rpartition(" ")[2] if " " in rest else "UTC"
+    """Return the zone of an encoded schedule, without loading it; UTC where it has none."""
+    words = encoded.split(" ")
+    if words[0] == "limited":
+        return words[1]
+    return words[-1] if len(words) > 2 else "UTC"
 
 
 def in_zone(encoded: str, old: str, new: str) -> str:
