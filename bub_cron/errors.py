@@ -78,6 +78,24 @@ class FileMissingError(BubCronError):
     exit_status = EX_NOINPUT
 
 
+class FaultyFilesError(BubCronError):
+    """Several reminders files that can't be used: `errors` has a `FileFaultsError` or `FileUnreadableError` for each."""
+
+    exit_status = EX_DATAERR
+
+    def __init__(self, errors: list[BubCronError]) -> None:
+        self.errors = errors
+        super().__init__(errors)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.errors))
+
+
+def each_of(error: BubCronError) -> list[BubCronError]:
+    """Return the errors that an error stands for: those of a `FaultyFilesError`, or itself alone."""
+    return error.errors if isinstance(error, FaultyFilesError) else [error]
+
+
 class FileExistsAlreadyError(BubCronError):
     """`init` found a file where it would have written one; nothing was touched."""
 

@@ -7,7 +7,9 @@ Invariants:
 Beside store.py, since a tick that has nothing to do needs none of it.
 """
 
+import os
 import sqlite3
+from urllib.parse import quote
 
 from bub_cron.errors import DamagedStoreError
 
@@ -32,7 +34,7 @@ def look_closely(path: str, shape: "Shape") -> None:
 
 def uri(path: str, options: str) -> str:
     """Return the URI by which SQLite opens a file with these options, which never make it."""
-    return f"file:{path.replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?{options}"
+    return f"file:{quote(os.fsencode(path))}?{options}"
 
 
 def check_whole(connection: sqlite3.Connection, path: str, shape: "Shape", *, closely: bool = False) -> None:

@@ -41,14 +41,14 @@ NO_REPLY = "<no_reply/>"
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _ID_CHARACTERS = _NAME_CHARACTERS | frozenset(":@+/~")
 _RESERVED_CONTEXT = frozenset({"channel", "chat_id", "model"})
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+_UNITS = (("w", 604800), ("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _ONE_DAY = 86400
 MAX_DURATION = 366 * _ONE_DAY
 _LAST_INSTANT = 253402300799  # the last second of the year 9999
 
 
 def parse_duration(text: str) -> int:
-    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `1d` or `1h30m`; ValueError says what is wrong."""
+    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `1d`, `2w` or `1h30m`; ValueError says what is wrong."""
     wrong = f"{text[:40]!r} is not a duration; write it like 90s, 15m, 2h, 1d or 1h30m"
     units = dict(_UNITS)
     order = [unit for unit, _ in _UNITS]

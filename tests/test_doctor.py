@@ -87,7 +87,7 @@ def test_a_missing_file(place: Place, programs: Programs) -> None:
 def test_a_file_with_faults(place: Place, programs: Programs) -> None:
     place.write("reminders: {a: {every: 1m, to: 't:1', timezone: Europe/Berlyn, text: x}}", NOON)
     found = the_one(examined(place), "file")
-    assert "has 1 fault; the last good version stays in force" in found.text
+    assert "has 1 fault; its last good version stays in force" in found.text
     assert found.remedy.startswith("bub-cron check ")
 
 
@@ -107,15 +107,13 @@ def test_an_unknown_zone_of_the_machine(place: Place, programs: Programs, monkey
     assert "timedatectl" in the_one(examined(place), "zone").remedy
 
 
-@pytest.mark.parametrize(
-    ("ahead", "then"), [(7200, "nothing fires until it has caught up"), (4 * 3600, "the next tick counts on from now")]
-)
-def test_a_clock_behind_the_ledger(place: Place, programs: Programs, ahead: int, then: str) -> None:
+@pytest.mark.parametrize("ahead", [7200, 4 * 3600])
+def test_a_clock_behind_the_ledger(place: Place, programs: Programs, ahead: int) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.set_last_tick(NOON + ahead)
+        ledger.set_last_tick(NOON + ahead, NOON + ahead)
     found = the_one(examined(place), "clock")
     assert f"{ahead:,} s before the last tick" in found.text
-    assert then in found.text
+    assert "the next tick counts on from now" in found.text
 
 
 # --- The stores and their disk
@@ -522,7 +520,7 @@ def run(place: Place) -> tuple[int, str]:
 
 def test_the_command_exits_with_1_for_a_broken_link_alone(place: Place, programs: Programs, tmp_path: Path) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.set_last_tick(int(time.time()))
+        ledger.set_last_tick(int(time.time()), int(time.time()))
     with place.gateway(answering()):
         code, out = run(place)
         assert code == 0, out

@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import ledger_kit
 import pytest
 from fake_gateway import Place, at, firing, insert
 from test_migrations import copied
@@ -37,6 +38,7 @@ from bub_cron.records import (
     waiting,
 )
 from bub_cron.states import BAD, IN_INBOX, OUTCOMES
+from bub_cron.trigger import firings
 from bub_cron.trigger.ledger import Ledger
 from bub_cron.wire import firing_id as firing_id_of
 from bub_cron.wire import iso
@@ -54,10 +56,14 @@ def place(tmp_path: Path) -> Place:
 
 def record(place: Place, *fire_times: int, reminder: str = "a", state: str | None = None) -> None:
     """Put firings into the ledger; settled, if a state is given, a minute later."""
-    with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.record(reminder, fire_times, content='{"text": "from the ledger"}', grace=3600, now=fire_times[0])
-        if state is not None:
-            ledger.settle([(found.id, state, "the reason") for found in ledger.due()], fire_times[0] + 60)
+    ledger_kit.record(
+        place.paths.ledger,
+        *fire_times,
+        name=reminder,
+        content='{"text": "from the ledger"}',
+        state=state,
+        error="the reason",
+    )
 
 
 def found(place: Place, **how: Any) -> list[str]:
@@ -95,7 +101,7 @@ def test_counts_are_of_fire_times_between_two_instants_by_the_word_that_counts(p
     record(place, NOON - 60, NOON, NOON + 60, state="accepted")
     place.fill_inbox(id=NOON_ID, reminder="a", fire_time=NOON_TEXT, state="delivered", accepted_at=NOON)
     with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
-        ledger.record("b", range(NOON, NOON + 1500), content="{}", grace=0, now=NOON + 9000)
+        firings.record_crowd(ledger, "b", NOON, NOON + 1499, 1500, "{}", NOON + 9000)
     assert counts(place.paths, NOON, NOON + 59) == {"delivered": 1}
     assert counts(place.paths, NOON - 60, NOON + 2000) == {"accepted": 2, "delivered": 1, "missed": 1500}
 
@@ -123,9 +129,10 @@ def test_what_a_gateway_accepted_and_its_inbox_does_not_have_is_lost(place: Plac
 
 def test_the_last_tick_and_what_it_said(place: Place) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
-        ledger.set_last_tick(NOON)
+        ledger.set_last_tick(NOON, NOON)
         ledger.is_news("no gateway", NOON)
-        ledger.put_reminders([(name, "s", "{}", 1, 60, "latest", None) for name in ("b", "a")])
+        for name in ("b", "a"):
+            ledger_kit.put(ledger, name=name)
     assert (last_tick(place.paths).instant, last_tick(place.paths).trouble) == (NOON, "no gateway")
     assert names_in_force(place.paths) == ["a", "b"]
 
@@ -234,6 +241,15 @@ def test_the_inbox_alone(place: Place) -> None:
     assert entry.seconds == 2.25
 
 
+def test_what_the_inbox_has_pruned_is_what_it_was(place: Place) -> None:
+    record(place, NOON, state="accepted")
+    with closing(Ledger(place.paths.ledger)) as ledger:
+        firings.keep_outcomes(ledger, [(NOON_ID, "delivered")])
+    assert one(place).outcome == "delivered"
+    assert counts(place.paths, 0, NOON) == {"delivered": 1}
+    assert not_final(place.paths) == []
+
+
 @pytest.mark.parametrize("state", [None, "accepted", "missed", "rejected"])
 @pytest.mark.parametrize("word", ["accepted", "running", "delivered", "unknown"])
 def test_where_both_have_a_word_the_inboxs_counts(place: Place, state: str | None, word: str) -> None:
@@ -318,7 +334,7 @@ def test_each_reminders_last(place: Place) -> None:
 
 def test_a_crowd_is_one_record_with_its_count(place: Place) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.record("a", range(NOON, NOON + 1002 * 60, 60), content="{}", grace=60, now=NOON + 70_000)
+        firings.record_crowd(ledger, "a", NOON, NOON + 60, 2, "{}", NOON + 70_000)
     crowd = history(place.paths)[-1]
     assert (crowd.count, crowd.fire_time) == (2, f"{DAY}12:01:00Z")
 

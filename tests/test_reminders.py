@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bub_cron import reminders, wire
 from bub_cron.errors import FileFaultsError, FileMissingError, FileUnreadableError, ScheduleError
 from bub_cron.reminders import Reminder, source, values
-from bub_cron.schedule import parse_at, parse_cron, parse_every
+from bub_cron.schedule import fire_times, parse_at, parse_cron, parse_every
 
 HEAD = "defaults:\n  to: telegram:1\nreminders:\n"  # three lines
 BODY = "  a:\n    every: 30m\n    text: hi\n"
@@ -92,7 +92,7 @@ reminders:
       thread_id: "12"
       note: ""
 """
-    assert one(text) == Reminder(
+    assert one(text)._replace(places={}) == Reminder(
         name="a.B-1_",
         schedule=parse_cron("0 9 * * mon-fri", "Europe/Berlin", "a.B-1_"),
         schedule_text="0 9 * * mon-fri",
@@ -113,11 +113,12 @@ reminders:
         context={"thread_id": "12", "note": ""},
         line=2,
         column=3,
+        file="f",
     )
 
 
 def test_what_is_not_written_has_the_defaults_of_the_contract() -> None:
-    assert one("reminders:\n  a:\n    cron: 0 9 * * 1\n    text: hi\n    to: x:1\n") == Reminder(
+    assert one("reminders:\n  a:\n    cron: 0 9 * * 1\n    text: hi\n    to: x:1\n")._replace(places={}) == Reminder(
         name="a",
         schedule=parse_cron("0 9 * * 1", "UTC", "a"),
         schedule_text="0 9 * * 1",
@@ -138,6 +139,7 @@ def test_what_is_not_written_has_the_defaults_of_the_contract() -> None:
         context={},
         line=2,
         column=3,
+        file="f",
     )
 
 
@@ -286,8 +288,8 @@ def test_a_machine_without_a_zone_is_reported_once() -> None:
         ("", "1:1: reminders is missing; write reminders:, and under it each reminder by its name"),
         ("# nothing\n", "1:1: reminders is missing; write reminders:, and under it each reminder by its name"),
         ("---\n", "1:1: reminders is missing; write reminders:, and under it each reminder by its name"),
-        ("- a\n", "1:1: the file must be a group of keys (defaults, reminders), not a list"),
-        ("hello\n", "1:1: the file must be a group of keys (defaults, reminders), not text"),
+        ("- a\n", "1:1: the file must be a group of keys (defaults, calendars, reminders), not a list"),
+        ("hello\n", "1:1: the file must be a group of keys (defaults, calendars, reminders), not text"),
         ("\ndefaults:\n", "2:1: reminders is missing; write reminders:, and under it each reminder by its name"),
         ("reminders: {}\nremnders: {}\n", "2:1: unknown key 'remnders', did you mean 'reminders'?"),
         ("reminders: {}\nstandup: {}\n", "2:1: unknown key 'standup'; a reminder goes under reminders:, indented"),
@@ -332,23 +334,23 @@ def test_a_file_of_millions_of_values_is_given_up() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (HEAD + "  a b:\n    every: 30m\n    text: hi\n", "4:3: 'a b' must be a name: letters, digits, - _ . only, at most 64"),
-        (HEAD + f"  {'a' * 65}:\n    every: 30m\n    text: hi\n", f"4:3: '{'a' * 40}...' must be a name: letters, digits, - _ . only, at most 64"),
+        (HEAD + "  a b:\n    every: 30m\n    text: hi\n", "4:3: 'a b' must be a name: letters, digits, - _ . only, at most 64; a name is no title, the chat gets the message alone"),
+        (HEAD + f"  {'a' * 65}:\n    every: 30m\n    text: hi\n", f"4:3: '{'a' * 40}...' must be a name: letters, digits, - _ . only, at most 64; a name is no title, the chat gets the message alone"),
         (HEAD + BODY.replace("a:", "yes:"), "4:3: 'yes' must be text, but YAML reads 'yes' as true; put it in quotes: \"yes\""),
         (HEAD + BODY.replace("a:", "1:"), "4:3: '1' must be text, but YAML reads '1' as a number; put it in quotes: \"1\""),
         (HEAD + BODY.replace("a:", "2026-12-01:"), "4:3: '2026-12-01' must be text, but YAML reads '2026-12-01' as a date; put it in quotes: \"2026-12-01\""),
-        (HEAD + BODY.replace("a:", "~:"), "4:3: '~' must be a name: letters, digits, - _ . only, at most 64"),
+        (HEAD + BODY.replace("a:", "~:"), "4:3: '~' must be a name: letters, digits, - _ . only, at most 64; a name is no title, the chat gets the message alone"),
         (HEAD + "  ? [a]\n  : b\n", "4:5: a key must be a word, not a list"),
         (HEAD + BODY + BODY, "7:3: 'a' stands here twice, also on line 4; keep one"),
         (HEAD + "  a: hello\n", "4:3: 'a' must be a group of keys, not text"),
         (HEAD + "  a: [x]\n", "4:3: 'a' must be a group of keys, not a list"),
         (HEAD + "  a:\n    every: 30m\n", "4:3: 'a' has no message; give it one of prompt, text or command"),
-        (HEAD + "  a:\n    text: hi\n", "4:3: 'a' has no schedule; give it one of cron, every or at"),
+        (HEAD + "  a:\n    text: hi\n", "4:3: 'a' has no schedule; give it one of cron, every, at or rrule"),
         ("reminders:\n" + BODY, "2:3: 'a' has no target; write to: telegram:123456789 (channel:chat_id), here or under defaults"),
         (HEAD + BODY + "    prompt: hi\n", "7:5: 'a' has two messages, text and prompt; keep one"),
         (HEAD + BODY + '    cron: "0 9 * * *"\n', "7:5: 'a' has two schedules, every and cron; keep one"),
         (HEAD + BODY + "    every: 1h\n", "7:5: 'every' stands here twice, also on line 5; keep one"),
-        (HEAD + BODY + "    on: UTC\n", "7:5: unknown key 'on', did you mean 'cron'?"),
+        (HEAD + BODY + "    on: UTC\n", "7:5: unknown key 'on', did you mean 'only'?"),
         (HEAD + BODY + "    atempts: 3\n", "7:5: unknown key 'atempts', did you mean 'attempts'?"),
         (HEAD + BODY + "    zzz: UTC\n", f"7:5: unknown key 'zzz'; known are {', '.join(values.REMINDER_KEYS)}"),
         ("defaults:\n  every: 30m\nreminders:\n", "2:3: every belongs to a reminder, not here"),
@@ -363,7 +365,7 @@ def test_a_fault_of_keys(text: str, expected: str) -> None:
 
 def test_an_empty_reminder_lacks_everything() -> None:
     assert faults("reminders:\n  a:\n") == [
-        "2:3: 'a' has no schedule; give it one of cron, every or at",
+        "2:3: 'a' has no schedule; give it one of cron, every, at or rrule",
         "2:3: 'a' has no message; give it one of prompt, text or command",
         "2:3: 'a' has no target; write to: telegram:123456789 (channel:chat_id), here or under defaults",
     ]
@@ -779,3 +781,97 @@ def test_a_file_that_never_holds_still_is_not_believed(tmp_path: Path, monkeypat
     with pytest.raises(FileUnreadableError, match=r"r\.yaml is being written"):
         reminders.load(str(path))
     assert len(seen) == 5
+
+
+# --- Refusals that name what helps
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('cron: "@every 15m"', "write every: 15m"),
+        ('cron: "CRON_TZ=Europe/Berlin 0 9 * * 1"', 'write timezone: Europe/Berlin and cron: "0 9 * * 1"'),
+        ('cron: "TZ=UTC 0 9 * * 1"', 'write timezone: UTC and cron: "0 9 * * 1"'),
+        ("cron: schedule(0 9 * * 1)", 'write cron: "0 9 * * 1"'),
+        ("cron: cron(0 9 ? * MON *)", 'write cron: "0 9 * * mon"'),
+        ("cron: rate(5 minutes)", "write every: 5m"),
+        ('cron: "0 0 9 * * 1"', "not 6; write 0 9 * * 1"),
+        ('cron: "0 0 9 ? * 2"', "not 6; write 0 9 * * 1"),  # Quartz counts from Sunday, 1
+        ('cron: "0 9 ? * 2-6 *"', "not 6; write 0 9 * * 1-5"),  # AWS does, too
+        ('cron: "0 0 9 ? * MON 2027"', "not 7; write 0 9 * * mon"),
+        ('cron: "0 9 * * 1 2027"', "not 6; write 0 9 * * 1"),
+        ('cron: "*/5 0 9 * * 1"', "no seconds, no year), not 6"),
+        ('cron: ["0 9 * * *", "0 21 * * *"]', "takes one text, not a list; make two reminders of them"),
+        ('cron: "0 9 * * tue/2"', "is not every 2nd tue; for every other week write every: 2w with start:"),
+        ('cron: "0 9 * * tue/2"', "list them, as in tue,thu,sat"),
+        ('cron: "0 9 * * mon/1"', "mon,tue,wed,thu,fri,sat"),
+        ('cron: "0 9 * * 7/2"', "is not every 2nd sun"),
+        ('cron: "0 9 * * Mon-Sun"', "runs backwards"),
+        ('cron: "0 9 L/2 * *"', "'l' is not a number from 1 to 31"),
+        ("at: 07:00:00", 'for each day write cron: "0 7 * * *"'),
+        ("time: 07:00", "unknown key 'time'; write at or cron"),
+        ("schedule: 0 9 * * *", "unknown key 'schedule'; write cron, every or at"),
+        ("text: #standup in 5", "YAML takes '#standup in 5' for a comment; put it in quotes: \"#standup in 5\""),
+    ],
+)
+def test_a_refusal_names_what_helps(line: str, words: str) -> None:
+    assert words in fault_in(line)[0]
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "2031-12-01T08:30:00.000Z",
+        "2031-12-01 09:30:00+0100",
+        "2031-12-01T03:30-0500",
+        "2031-12-01 8:30",
+        "2031-12-01T08:30Z",
+    ],
+)
+def test_an_at_is_taken_as_others_write_it(at: str) -> None:
+    reminder = one(HEAD + f"  a:\n    at: {at}\n    text: hi\n    timezone: UTC\n")
+    assert list(fire_times(reminder.schedule, 0, 4_000_000_000)) == [1953880200]
+
+
+def test_a_name_is_no_title() -> None:
+    (fault,) = faults(HEAD + BODY.replace("a:", "Müll:"))
+    assert fault == (
+        "4:3: 'Müll' must be a name: letters, digits, - _ . only, at most 64; a name is no title, the chat gets the message"
+        " alone"
+    )
+
+
+@pytest.mark.parametrize("name", ["-a", ".a"])
+def test_a_name_begins_with_a_letter_a_digit_or_an_underscore(name: str) -> None:
+    assert faults(HEAD + BODY.replace("a:", f"{name}:")) == [f"4:3: '{name}' must begin with a letter, a digit or _"]
+
+
+@pytest.mark.usefixtures("both_loaders")
+def test_surrogate_pairs_of_json_are_taken() -> None:
+    pill = "pills \\ud83d\\uDC8A"
+    assert one(HEAD + f'  a:\n    every: 30m\n    text: "{pill} now"\n').body == "pills \U0001f48a now"
+    # Elsewhere a backslash is a backslash.
+    assert one(HEAD + f"  a:\n    every: 30m\n    text: '{pill} \\uD83D\\uDC8a'\n").body == f"{pill} \\uD83D\\uDC8a"
+    assert faults(HEAD + '  a:\n    every: 30m\n    text: "half \\ud83d"\n') != []
+
+
+@pytest.mark.usefixtures("both_loaders")
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        ('    cron\uff1a "0 9 * * *"\n    text: hi\n', "5:9"),
+        ('    text: hi\n    cron\uff1a "0 9 * * *"\n', "6:9"),
+        ("    to: x:1\n    cron \uff1a 0 9 * * *\n    text: hi\n", "6:10"),
+    ],
+)
+def test_a_full_width_colon_is_named_where_it_stands(lines: str, place: str) -> None:
+    found = faults(HEAD + "  a:\n" + lines)
+    assert found[0].startswith(f"{place}: this colon is a full-width one")
+    assert "write cron: with a plain colon" in found[0]
+
+
+def test_a_full_width_colon_in_a_text_is_text() -> None:
+    assert (
+        one(HEAD + "  a:\n    every: 30m\n    text: \u63d0\u9192\uff1a9\uff1a00\n").body
+        == "\u63d0\u9192\uff1a9\uff1a00"
+    )

@@ -25,7 +25,16 @@ def uncommented(starter: str) -> str:
 
 def test_the_starters_examples_are_valid_and_show_every_key() -> None:
     found = parse(uncommented(reminders.STARTER))
-    assert [one.name for one in found] == ["hello", "standup", "dentist", "inbox", "backup"]
+    assert [one.name for one in found] == [
+        "hello",
+        "standup",
+        "dentist",
+        "bins",
+        "invoices",
+        "lunch",
+        "inbox",
+        "backup",
+    ]
     text = uncommented(reminders.STARTER)
     shown = {key for key in values.REMINDER_KEYS if re.search(rf"(?m)^ +{key}:", text)}
     assert set(values.REMINDER_KEYS) - shown <= {"model", "context"}
@@ -69,6 +78,7 @@ def accepts(schema: Any, value: Any, root: Any) -> bool:
         ),
         "propertyNames": lambda inner: not is_dict or all(sub(inner, key) for key in value),
         "oneOf": lambda several: sum(sub(inner, value) for inner in several) == 1,
+        "anyOf": lambda several: any(sub(inner, value) for inner in several),
         "allOf": lambda several: all(sub(inner, value) for inner in several),
         "if": lambda _: True,
         "else": lambda inner: condition or sub(inner, value),
@@ -83,7 +93,16 @@ def as_editor_reads(text: str) -> Any:
     return yaml.load(re.sub(r"(\d{4}-\d\d-\d\d[^,\]\n]*)", r'"\1"', text), Loader=yaml.SafeLoader)
 
 
+CALENDARS = (
+    "calendars:\n  vac: {dates: [2026-12-24..2027-01-02, 2027-05-14]}\n  work: {weekdays: mon-fri, except: vac}\n"
+)
 GOOD = [
+    CALENDARS + HEAD + BODY + "    only: work\n    except: [vac]\n",
+    "calendars: {de: {country: DE, subdivision: BE}}\n" + HEAD + BODY + "    only: de\n",
+    HEAD + "  a:\n    every: 2w\n    start: 2026-12-01 19:00\n    until: 2027-12-31\n    times: 5\n    text: hi\n",
+    HEAD
+    + "  a:\n    rrule: FREQ=MONTHLY;BYDAY=-1FR\n    start: 2026-12-01 8:30\n    until: 2027-12-31 12:00\n    text: hi\n",
+    HEAD + "  a:\n    at: 2026-12-01T08:30:00.000+0100\n    text: hi\n",
     reminders.STARTER,
     uncommented(reminders.STARTER).replace("  # or", " #"),
     "reminders:\n",
@@ -94,6 +113,16 @@ GOOD = [
     HEAD + "  a:\n    cron: ' @Daily '\n    prompt: hi\n    attempts: 100\n    model: m\n    timezone: UTC\n",
 ]
 BAD = [
+    "calendars: {a: {}}\n" + HEAD + BODY,
+    "calendars: {a: {other: x}}\n" + HEAD + BODY,
+    "calendars: {a: {dates: [24.12.2026]}}\n" + HEAD + BODY,
+    "calendars: {a: {subdivision: BE}}\n" + HEAD + BODY,
+    "calendars: {a b: {weekdays: mon}}\n" + HEAD + BODY,
+    *(
+        HEAD + BODY + f"    {line}\n"
+        for line in ("start: 2026-12-01", "until: x", "times: 0", "times: 10001", "only: []")
+    ),
+    HEAD + BODY.replace("a:", "-a:"),
     "{}\n",
     "reminders: []\n",
     "reminders: {}\nother: {}\n",

@@ -29,6 +29,7 @@ from bub_cron.gateway import inbox_schema
 from bub_cron.gateway.settling import recover
 from bub_cron.store import Shape, open_store
 from bub_cron.trigger import ledger as ledger_module
+from bub_cron.trigger.tick import signature
 
 type Row = tuple[Any, ...]
 type Damage = Callable[[bytes], bytes]
@@ -77,14 +78,16 @@ def filled_ledger() -> Iterator[bytes]:
 
 @pytest.fixture
 def place(tmp_path: Path, filled_ledger: bytes) -> Place:
-    from bub_cron.trigger.tick import signature
 
     made = Place(tmp_path / "bub")
     write_reminders(made)
     put(Path(made.paths.ledger), filled_ledger)
-    # The file's signature holds its inode: what the ledger knows must be this very file.
+    # The files' signature holds their inodes: what the ledger knows must be this very file.
     with closing(sqlite3.connect(made.paths.ledger)) as store:
-        store.execute("UPDATE tick SET signature = ?", (signature(made.paths.file),))
+        [(tz, zone_files)] = store.execute("SELECT tz, zone_files FROM tick")
+        found = signature(made.paths.file, tz, zone_files.splitlines())
+        store.execute("UPDATE tick SET signature = ?, file = ?", (found, made.paths.file))
+        store.execute("UPDATE reminders SET file = ?", (made.paths.file,))
         store.commit()
     return made
 
@@ -346,7 +349,7 @@ SPOILT = {
     "a schedule that is no JSON": "UPDATE reminders SET schedule = '{\"ev'",
     "a next fire time of long ago": "UPDATE reminders SET next_at = -(1 << 62)",
     "said at, as text": "UPDATE tick SET said_at = 'noon', trouble = 'x'",
-    "its last status, as text": "UPDATE tick SET faults = 'x', status = 'x'",
+    "its last status, as text": "INSERT INTO files VALUES ('/x', 'x', 'x')",
 }
 
 

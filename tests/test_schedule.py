@@ -745,7 +745,6 @@ def test_at_agrees_with_zoneinfo(place: tuple[str, str], minutes: int) -> None:
         (["2026-02-30 08:30"], "does not exist"),
         (["2026-12-01 24:00"], "does not exist"),
         (["2026-12-01 08:30+24:00"], "does not exist"),
-        (["2026-12-01 8:30"], "write it as 2026-12-01 08:30"),
         (["01.12.2026 08:30"], "write it as 2026-12-01 08:30"),
         (["tomorrow"], "write it as 2026-12-01 08:30"),
         (["2026-12-01 08:30" + " " * 100], "write it as 2026-12-01 08:30"),
@@ -797,7 +796,15 @@ def test_the_encoded_form_is_stable() -> None:
     assert encode(cron("0 9 15 * 5#2", "Europe/Berlin")) == "cron fixed either 1 200 8000 1ffe 80000000 Europe/Berlin"
     assert encode(cron("* * * * *")) == "cron follows both fffffffffffffff ffffff fffffffe 1ffe 1f7df7df7df UTC"
     assert encode(parse_every(1800)) == "every 1800"
-    assert encode(parse_at(["2026-12-01 08:30"], "Europe/Berlin")) == "at 1796110200 Europe/Berlin"
+    assert encode(parse_at(["2026-12-01 08:30"], "Europe/Berlin")) == "at 2026-12-01T08:30 Europe/Berlin"
+    assert encode(parse_at(["2026-12-01T08:30+01:00"], "Europe/Berlin")) == "at 2026-12-01T07:30Z Europe/Berlin"
+
+
+def test_what_earlier_versions_stored_is_decoded() -> None:
+    """They wrote the instants of an `at`, not what the user had written."""
+    old = decode("at 1796110200,1796113800 Europe/Berlin")
+    assert encode(old) == "at 1796110200,1796113800 Europe/Berlin"
+    assert times(old, "2026-01-01T00:00Z", "2027-01-01T00:00Z") == ["2026-12-01T07:30:00Z", "2026-12-01T08:30:00Z"]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,20 @@ def test_a_known_zone_is_returned(name: str) -> None:
         ("europe/berlin", "did you mean Europe/Berlin?"),
         ("Berlin", "did you mean Europe/Berlin?"),
         ("New York", "did you mean America/New_York?"),
+        # Offsets, abbreviations and Windows' names are never guessed from their spelling.
+        ("GMT+8", "Etc/GMT-8 is 8 hours ahead of UTC all year"),
+        ("UTC+8", "such as Europe/Berlin, for its zone follows the changes of its clock; Etc/GMT-8"),
+        ("utc-1", "Etc/GMT+1 is 1 hour behind UTC"),
+        ("+05:30", "no zone is named by that offset; write the name of a city there"),
+        ("GMT+15", "no zone is named by that offset"),
+        ("UTC+0", "did you mean UTC?"),
+        ("Z", "did you mean UTC?"),
+        ("AEST", "abbreviations are not taken, for several zones may share one; write the name of a city"),
+        ("JST", "abbreviations are not taken"),
+        ("cest", "abbreviations are not taken"),
+        ("Pacific Standard Time", "that is Windows' name for America/Los_Angeles"),
+        ("w. europe standard time", "that is Windows' name for Europe/Berlin"),
+        ("Wonderland Standard Time", "Windows' names are not taken; write the name of a city there"),
         ("", "write an IANA name"),
         ("Europe", "not a time zone"),
         ("Europe/", "not a time zone"),
@@ -56,6 +70,15 @@ def test_an_unknown_zone_is_refused(name: str, words: str) -> None:
         parse_cron("0 9 * * *", name, "x")
     with pytest.raises(ScheduleError):
         parse_at(["2026-12-01 08:30"], name)
+
+
+@pytest.mark.parametrize("name", ["GMT+8", "AEST", "JST", "CEST", "Z", "Pacific Standard Time", "UTC+5:30"])
+def test_no_zone_is_offered_that_is_hours_away(name: str) -> None:
+    """The nearest spelling was: Etc/GMT+8, EST, MST, NZ, US/Tahiti."""
+    with pytest.raises(ScheduleError) as caught:
+        require_zone(name)
+    for wrong in ("Etc/GMT+8", "EST ", " MST", "HST", "NZ", "Tahiti"):
+        assert wrong not in str(caught.value).replace(f"'{name}'", "")
 
 
 def machine(root: Path, link: str = "", line: str = "") -> str:

@@ -1,21 +1,31 @@
 """What is legal in a file but may not be meant.
 
-Kept true here: a notice says only what the schedule's own fire times bear out.
+Invariants: a notice says only what the schedule's own fire times bear out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from bub_cron import channel_facts, schedule, wire
+from bub_cron.errors import ScheduleError
+from bub_cron.reminders.faults import in_quotes, shown
 from bub_cron.reminders.reminder import Notice, Reminder
 from bub_cron.schedule import Schedule
 
+if TYPE_CHECKING:
+    from bub_cron.schedule import Calendar
+
 _DAY = 86400
 _MANY = 1000  # runs of a model a day
+_SHORT_GRACE = 60  # seconds: a tick comes each minute
+
+_Doubt = tuple[str, str]  # the key that it is about, "" for none, and a sentence about the reminder without its name
 
 
 def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
@@ -28,12 +38,68 @@ def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
         twin = first_of.setdefault((reminder.schedule, reminder.to, reminder.kind, reminder.body), reminder)
         if reminder.schedule not in meetings:
             meetings[reminder.schedule] = list(_clock_changes(reminder, changes(reminder.timezone)))
-        messages = [*_both_days(reminder), *_often(reminder, now), *_past(reminder, now), *_context(reminder)]
-        messages += meetings[reminder.schedule]
+        when = reminder.schedule.kind
+        told = [*_both_days(reminder), *_often(reminder, now), *_past(reminder, now), *meetings[reminder.schedule]]
+        told += schedule.cron_doubts(reminder.schedule_text, reminder.schedule) if when == "cron" else ()
+        doubts: list[_Doubt] = [(when, sentence) for sentence in told] + [*_cut(reminder), *_short_grace(reminder)]
+        doubts += [("context", sentence) for sentence in _context(reminder)]
         if twin is not reminder:
-            messages.append(f"has the schedule, target and message of {twin.name} on line {twin.line}: both will fire")
-        notices += [Notice(reminder.line, reminder.column, f"{reminder.name} {message}") for message in messages]
-    return notices
+            place = f"on line {twin.line}" if twin.file == reminder.file else f"in {twin.file}"
+            doubts.append(("", f"has the schedule, target and message of {twin.name} {place}: both will fire"))
+        if doubt := schedule.zone_doubt(reminder.timezone):
+            doubts.append(("timezone", f"has a fixed zone: {doubt}"))
+        doubts += _days_without_start(reminder, now)
+        for key, sentence in doubts:
+            line, column = reminder.places.get(key, (reminder.line, reminder.column))
+            notices.append(Notice(line, column, f"{reminder.name} {sentence}", reminder.file))
+    return [*notices, *_empty_calendars(reminders, now)]
+
+
+def _days_without_start(reminder: Reminder, now: int) -> Iterator[_Doubt]:
+    if reminder.schedule.kind == "every" and re.fullmatch("(?:[0-9]+[wd])+", reminder.schedule_text):
+        first = None if "start" in reminder.places else schedule.next_fire_time(reminder.schedule, now)
+        if first is not None:
+            when = datetime.fromtimestamp(first, ZoneInfo(reminder.timezone))
+            yield (
+                "every",
+                f"has no start, so it counts from 1970-01-01 00:00 UTC and next fires {when:%a %Y-%m-%d %H:%M}"
+                f" {reminder.timezone}; write start: with its first date and time",
+            )
+
+
+def _empty_calendars(reminders: list[Reminder], now: int) -> Iterator[Notice]:
+    """Tell of calendars in use that name no day in the next year, once each."""
+    told: set[Calendar] = set()
+    today = now // _DAY
+    for reminder in (one for one in reminders if one.enabled):
+        for key, calendar in schedule.calendars_of(reminder.schedule):
+            if calendar in told:
+                continue
+            told.add(calendar)
+            try:
+                is_empty = not any(calendar.has(day) for day in range(today, today + 366))
+            except ScheduleError as error:
+                what = f"can't be read: {error}"
+            else:
+                what = "names no day in the next year" if is_empty else ""
+            if what:
+                line, column = reminder.places.get(key, (reminder.line, reminder.column))
+                yield Notice(line, column, f"the calendar {calendar.name} {what}", reminder.file)
+
+
+def _cut(reminder: Reminder) -> Iterator[_Doubt]:
+    """Tell of a message that ends where YAML sees a comment. Who means one puts a space behind the #."""
+    if len(reminder.cut) > 1 and not reminder.cut[1].isspace():
+        whole = in_quotes(f"{reminder.body} {reminder.cut}")
+        yield (
+            reminder.kind,
+            f"ends before {shown(reminder.cut)}, which YAML takes for a comment; put the {reminder.kind} in quotes{whole}",
+        )
+
+
+def _short_grace(reminder: Reminder) -> Iterator[_Doubt]:
+    if reminder.grace < _SHORT_GRACE:
+        yield "grace", f"is missed if the tick comes more than {reminder.grace} s late; write a grace of 1m or more"
 
 
 def _both_days(reminder: Reminder) -> Iterator[str]:
@@ -43,7 +109,15 @@ def _both_days(reminder: Reminder) -> Iterator[str]:
 
 
 def _often(reminder: Reminder, now: int) -> Iterator[str]:
-    """Count the day that begins with the next fire time and the one after it: `now` may lie within a `* * * * mon`."""
+    """Tell how often a model is run, or how often a reminder for one hour fires in it.
+
+    The day that begins with the next fire time is counted, and the one after it: `now` may lie within a `* * * * mon`.
+    """
+    minute, hour = [*reminder.schedule_text.split(), "", ""][:2]
+    if reminder.schedule.kind == "cron" and minute in {"*", "*/1"} and hour.isdigit():
+        what = "runs a model" if reminder.kind == wire.PROMPT else "fires"
+        yield f"{what} 60 times, each minute from {int(hour):02}:00 to {int(hour):02}:59; for once write 0 {hour} ..."
+        return
     counts, after = [0], now
     for _ in range(2 if reminder.kind == wire.PROMPT else 0):
         first = schedule.next_fire_time(reminder.schedule, after)
@@ -55,8 +129,9 @@ def _often(reminder: Reminder, now: int) -> Iterator[str]:
 
 
 def _past(reminder: Reminder, now: int) -> Iterator[str]:
-    if reminder.schedule.kind == "at" and schedule.next_fire_time(reminder.schedule, now) is None:
-        yield f"is past: {reminder.schedule_text} will not come again"
+    if schedule.next_fire_time(reminder.schedule, now) is None:
+        at = reminder.schedule.kind == "at"
+        yield f"is past: {reminder.schedule_text} will not come again" if at else "has ended: no fire time is left"
 
 
 def _context(reminder: Reminder) -> Iterator[str]:
@@ -104,20 +179,26 @@ def _clock_changes(reminder: Reminder, changes: list[_Change]) -> Iterator[str]:
         time = next(schedule.fire_times(wall, low - 1, high - 1), None)
         if time is not None and is_skipped not in told:
             told.add(is_skipped)
-            message = (_skipped if is_skipped else _repeated)(reminder.schedule, time, instant, after)
+            plan = schedule.unlimited(reminder.schedule)
+            message = (_skipped if is_skipped else _repeated)(plan, time, instant, after)
             yield f"meets a change of clocks: in {reminder.timezone}, {message}"
 
 
 def _as_wall(reminder: Reminder) -> Schedule | None:
-    """Read a schedule as if in UTC, so that its fire times are wall-clock times; None if clock changes leave it alone."""
-    text = reminder.schedule_text
-    if reminder.schedule.kind == "cron":
-        # One that follows the clock (schedule's rule 1) is meant to skip and repeat.
-        follows = text.strip().lower() == "@hourly" or any(field.startswith("*") for field in text.split()[:2])
-        return None if follows else schedule.parse_cron(text, "UTC", reminder.name)
-    # Without the dates that have an offset of their own: no clock moves those.
-    local = [date for date in text.split(", ") if "Z" not in date and "+" not in date and date.count("-") == 2]
-    return schedule.parse_at(local, "UTC") if local and reminder.schedule.kind == "at" else None
+    """Read a schedule as if in UTC, so that its fire times are wall-clock times; None if clock changes leave it alone.
+
+    One that follows the clock (schedule's rule 1) is meant to skip and repeat.
+    """
+    words = schedule.encode(schedule.unlimited(reminder.schedule)).split(" ")
+    if words[0] == "every" or words[:2] == ["cron", "follows"]:
+        return None
+    if words[0] == "at":
+        # Without the dates that have an offset of their own: no clock moves those.
+        local = [date for date in words[1].split(",") if not date.endswith("Z")]
+        words = ["at", ",".join(local)] if local else []
+    else:
+        del words[-1]
+    return schedule.decode(" ".join([*words, "UTC"])) if words else None
 
 
 def _skipped(plan: Schedule, time: int, instant: int, after: int) -> str:

@@ -1,10 +1,11 @@
 """What one entry of the file is: `Reminder`; and `Notice`, a doubt about one.
 
-Kept true here: a `Reminder` was checked in full, so a gateway takes its `content`.
+Invariants: a `Reminder` was checked in full, so a gateway takes its `content`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from bub_cron import wire
@@ -16,7 +17,9 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
 
     `schedule_text` is the schedule as written (`0 9 * * mon-fri`, `30m`, the dates of an `at` joined by ", ");
     `kind` is `prompt`, `text` or `command` and `body` the message; `grace` and `timeout` are seconds; `timezone` is
-    where its times are read, "UTC" for an `every` without one; `line` and `column` are those of its name, from 1.
+    where its times are read, "UTC" for an `every` without one; `file` is the path of the file that holds it, `line` and
+    `column` are those of its name there, from 1, and `places` those of the values given for it, by key; `machine_zone`
+    tells that its zone is the machine's, for want of another; `cut` is what YAML took for a comment behind the message.
     """
 
     name: str
@@ -40,6 +43,10 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     quiet: bool = False
     delivery: str = wire.DEFAULT_DELIVERY
     model: str | None = None
+    file: str = ""
+    machine_zone: bool = False
+    places: Mapping[str, tuple[int, int]] = {}  # never changed
+    cut: str = ""
 
     def content(self) -> dict[str, object]:
         """Return the fields of a request on the socket that make this reminder what it is: no id, no time."""
@@ -58,8 +65,9 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
 
 
 class Notice(NamedTuple):
-    """Something legal but suspicious, at the name of the reminder that it is about."""
+    """Something legal but suspicious, at the value that it is about, or at the reminder's name."""
 
     line: int
     column: int
     message: str
+    file: str = ""

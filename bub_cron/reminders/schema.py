@@ -1,6 +1,6 @@
 """The file's JSON Schema, for editors.
 
-Kept true here: what `parse` takes, the schema takes, and it describes every key.
+Invariants: what `parse` takes, the schema takes, and it describes every key.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _message(description: str, pattern: str = r"\S") -> _Schema:
 
 
 def _duration(description: str) -> _Schema:
-    return _text(description, r"^(?=.)([0-9]{1,9}d)?([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?$")
+    return _text(description, r"^(?=.)([0-9]{1,9}w)?([0-9]{1,9}d)?([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?$")
 
 
 def _choice(description: str, *choices: object) -> _Schema:
@@ -30,7 +30,27 @@ def _choice(description: str, *choices: object) -> _Schema:
 
 _AT = {
     "type": "string",
-    "pattern": r"^ *[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:00)? ?(Z|[+-][0-9]{2}:[0-9]{2})? *$",
+    "pattern": r"^ *[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{1,2}:[0-9]{2}(:00([.]0+)?)? ?(Z|[+-][0-9]{2}:?[0-9]{2})? *$",
+}
+_LOCAL = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{1,2}:[0-9]{2}(:00([.]0+)?)?"
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+
+
+def _one_or_more(description: str, item: _Schema) -> _Schema:
+    return {"description": description, "oneOf": [item, {"type": "array", "minItems": 1, "items": item}]}
+
+
+_CALENDAR_NAME: _Schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+_CALENDAR: dict[str, _Schema] = {
+    "dates": _one_or_more(
+        "Days such as 2026-12-24, and ranges such as 2026-12-24..2027-01-02.",
+        {"type": "string", "pattern": f"^ *{_DAY} *([.]{{2}} *{_DAY} *)?$"},
+    ),
+    "weekdays": _text("Weekdays as in a cron, such as mon-fri."),
+    "country": _text("The holidays of a country: its two letters, in quotes for NO."),
+    "subdivision": _text("A part of the country that has holidays of its own."),
+    "ics": _text("An iCalendar file beside this one: the days of its all-day events."),
+    "except": _one_or_more("Calendars whose days are taken away.", _CALENDAR_NAME),
 }
 
 _KEYS: dict[str, _Schema] = {
@@ -40,11 +60,28 @@ _KEYS: dict[str, _Schema] = {
         r"^\s*(@[A-Za-z]+|\S+(\s+\S+){4})\s*$",
         1000,
     ),
-    "every": _duration("A distance in whole minutes, such as 30m or 2h, counted from the Unix epoch in UTC."),
-    "at": {
-        "description": "A local date and time such as 2026-12-01 08:30, or a list of them.",
-        "oneOf": [_AT, {"type": "array", "minItems": 1, "items": _AT}],
+    "every": _duration(
+        "A distance: 30m or 2h of elapsed time, 1d or 2w on the wall clock. It counts from start, else from the Unix epoch in"
+        " UTC."
+    ),
+    "at": _one_or_more("A local date and time such as 2026-12-01 08:30, or a list of them.", _AT),
+    "rrule": _text("A rule of RFC 5545, such as FREQ=MONTHLY;BYDAY=-1FR. It counts from start.", r"^\s*\S+\s*$", 1000),
+    "start": _text(
+        "A local date and time, not before which it fires, and from which it counts.", f"^ *{_LOCAL} *$", 64
+    ),
+    "until": _text(
+        "A local date, that day included, or a date and time, after which it doesn't fire.",
+        f"^ *({_DAY}|{_LOCAL}) *$",
+        64,
+    ),
+    "times": {
+        "description": "How many fire times it has in all, from start on.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 10_000,
     },
+    "only": _one_or_more("Calendars, one or a list: it fires only on their days.", _CALENDAR_NAME),
+    "except": _one_or_more("Calendars, one or a list: it doesn't fire on their days.", _CALENDAR_NAME),
     "prompt": _message("What a turn of the agent is run with; its reply goes to the chat.", r"^\s*[^,\s]"),
     "text": _message("Sent word for word: no model, no tokens."),
     "command": _message("A Bub command; runs only if the gateway allows commands."),
@@ -86,7 +123,7 @@ _KEYS: dict[str, _Schema] = {
 def json_schema() -> dict[str, object]:
     """Return the schema; see `bub_cron.reminders.json_schema`."""
     reminder = {
-        "description": "One reminder: one of cron, every, at; one of prompt, text, command; and to.",
+        "description": "One reminder: one of cron, every, at, rrule; one of prompt, text, command; and to.",
         "type": "object",
         "properties": {key: _KEYS[key] for key in REMINDER_KEYS},
         "additionalProperties": False,
@@ -103,10 +140,23 @@ def json_schema() -> dict[str, object]:
                 "properties": {key: _KEYS[key] for key in DEFAULT_KEYS},
                 "additionalProperties": False,
             },
+            "calendars": {
+                "description": "Sets of days by their names, for only and except.",
+                "type": ["object", "null"],
+                "patternProperties": {
+                    "^[A-Za-z0-9._-]{1,64}$": {
+                        "type": "object",
+                        "properties": _CALENDAR,
+                        "additionalProperties": False,
+                        "anyOf": [{"required": [key]} for key in ("dates", "weekdays", "country", "ics")],
+                    }
+                },
+                "additionalProperties": False,
+            },
             "reminders": {
                 "description": "Each reminder by its name: letters, digits, -, _ and ., at most 64.",
                 "type": ["object", "null"],
-                "patternProperties": {"^[A-Za-z0-9._-]{1,64}$": {"$ref": "#/$defs/reminder"}},
+                "patternProperties": {"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$": {"$ref": "#/$defs/reminder"}},
                 "additionalProperties": False,
             },
         },

@@ -1,6 +1,6 @@
 """Bytes -> a tree of nodes, each with its place. The only module that imports yaml.
 
-Kept true here:
+Invariants:
 - YAML decides nothing: a node keeps its text as written and says what YAML 1.1 would make of it. Aliases, anchors and
   tags are faults.
 - Depth and number of values are bounded, and nothing recurses: libyaml's own composer dies of 100,000 brackets.
@@ -30,6 +30,15 @@ LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # marks inside of the file, which nobody sees and which YAML takes here and not there.
 INVISIBLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
+# A character beyond U+FFFF as JSON writes it, in two escapes. libyaml refuses each of them.
+_PAIR = re.compile(r"(?<!\\)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
+_SHIFT = 8  # takes an escape of a pair to one of the private use area, which is as long and which libyaml takes
+_SHIFTED = re.compile("([\ue000-\ue3ff])([\ue400-\ue7ff])")
+_SHIFTED_ESCAPE = re.compile(r"\\u(e[0-7][0-9a-f]{2})", re.IGNORECASE)
+
+_COMMENT = re.compile(r"[ \t]+(#.*)")  # behind a value
+_WIDE_COLON = re.compile(r"^[ \t]*([a-z_]+)[ \t]*\uff1a", re.MULTILINE)
+
 SCALAR, LIST, MAP, BROKEN = "text", "a list", "a group of keys", "broken"
 
 _RESOLVER = Resolver()
@@ -39,11 +48,11 @@ _TYPES = {"int": "a number", "float": "a number", "timestamp": "a date", "null":
 class Node:
     """A value of the file and where it stands, from 1.
 
-    `plain` says that it was written without quotes. `items` are a list's values, or a mapping's keys and values in turn.
+    `plain` says that it was written without quotes, and `cut` is what YAML took for a comment behind it. `items` are a list's values, or a mapping's keys and values in turn.
     A `BROKEN` one has had its fault already.
     """
 
-    __slots__ = ("column", "items", "kind", "line", "plain", "text")
+    __slots__ = ("column", "cut", "items", "kind", "line", "plain", "text")
 
     def __init__(self, kind: str, line: int, column: int, text: str = "", plain: bool = False) -> None:
         self.kind = kind
@@ -51,6 +60,7 @@ class Node:
         self.column = column
         self.text = text
         self.plain = plain
+        self.cut = ""
         self.items: list[Node] = []
 
     def pairs(self) -> Iterator[tuple[Node, Node]]:
@@ -94,10 +104,11 @@ def read(text: str, faults: Faults) -> tuple[Node, bool]:
         line, column = _position(text[: match.start()])
         faults.add_at(line, column, f"there is an invisible control character here, U+{ord(match[0]):04X}; remove it")
     text = INVISIBLE.sub("_", text)
+    text, pairs = _PAIR.subn(lambda pair: f"\\u{_shifted(pair[1], _SHIFT)}\\u{_shifted(pair[2], _SHIFT)}", text)
     budget = MAX_REREAD
     while True:
-        composer = _Composer()
-        fault, is_slip = composer.compose(text)
+        composer = _Composer(text, pairs > 0)
+        fault, is_slip = composer.compose()
         budget -= len(text)
         if fault is None:
             break
@@ -124,6 +135,23 @@ def _drop_last_entry(root: Node) -> None:
         last.kind = BROKEN
 
 
+def _shifted(digits: str, distance: int) -> str:
+    """Add to the first two of four hexadecimal digits; the result has the case of the first."""
+    head = f"{int(digits[:2], 16) + distance:02x}"
+    return (head.upper() if digits[0].isupper() else head) + digits[2:]
+
+
+def _unshifted(value: str, in_double_quotes: bool) -> str:
+    """Undo the shift of escapes: to the character that a pair stands for, or to what was written if it is no escape."""
+    if not in_double_quotes:
+        return _SHIFTED_ESCAPE.sub(lambda escape: f"\\u{_shifted(escape[1], -_SHIFT)}", value)
+
+    def character(pair: re.Match[str]) -> str:
+        return chr(0x10000 + (ord(pair[1]) - 0xE000 << 10) + ord(pair[2]) - 0xE400)
+
+    return _SHIFTED.sub(character, value)
+
+
 def _position(before: str) -> tuple[int, int]:
     """Return line and column, from 1, of what comes after `before`; lines end where YAML says that they do."""
     lines = re.split("\r\n|[\n\r\x85\u2028\u2029]", before)
@@ -140,16 +168,18 @@ class _StopError(Exception):
 class _Composer:
     """Put a parser's events together to one tree; note what YAML offers and this file doesn't."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str, has_pairs: bool) -> None:
         self.faults: list[Fault] = []
+        self._text = text
+        self._has_pairs = has_pairs
         self.root: Node | None = None
         self._stack: list[Node] = []
         self._count = 0
 
-    def compose(self, text: str) -> tuple[Fault | None, bool]:
+    def compose(self) -> tuple[Fault | None, bool]:
         """Fill `root` and `faults`; return the fault that ended it, if any, and whether it is a slip to be mended."""
         try:
-            for event in yaml.parse(text, Loader=LOADER):
+            for event in yaml.parse(self._text, Loader=LOADER):
                 self._take(event)
         except _StopError as stop:
             return stop.fault, False
@@ -159,7 +189,7 @@ class _Composer:
             if mark is None or start is None:
                 return Fault(1, 1, f"this can't be read as YAML: {error}"), False
             places = (start.line, start.column), (mark.line, mark.column)
-            return syntax.explain(str(error.context), str(error.problem), *places, text.splitlines())
+            return syntax.explain(str(error.context), str(error.problem), *places, self._text.splitlines())
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             # PyYAML lets some of its own conversions through: a tag with bad %-escapes, "\UFFFFFFFF" without libyaml.
             return Fault(1, 1, f"this can't be read as YAML: {error}"), False
@@ -170,7 +200,7 @@ class _Composer:
     def _take(self, event: Any) -> None:
         kind = type(event)
         if kind is yaml.ScalarEvent:
-            self._add(event, SCALAR, event.value, event.implicit[0])
+            self._add_scalar(event)
         elif kind is yaml.MappingStartEvent:
             self._open(event, MAP)
         elif kind is yaml.SequenceStartEvent:
@@ -190,6 +220,23 @@ class _Composer:
         self._stack.append(self._add(event, kind))
         if len(self._stack) > MAX_DEPTH:
             raise _StopError(_fault(event, f"this is nested more than {MAX_DEPTH} levels deep"))
+
+    def _add_scalar(self, event: Any) -> None:
+        plain = event.implicit[0]
+        value = _unshifted(event.value, event.style == '"') if self._has_pairs else event.value
+        node = self._add(event, SCALAR, value, plain)
+        if plain:
+            comment = _COMMENT.match(self._text, event.end_mark.index)
+            if comment is not None:
+                node.cut = comment[1].rstrip()
+            if "\uff1a" in value:
+                self._note_wide_colon(event.start_mark.index, event.end_mark.index)
+
+    def _note_wide_colon(self, begin: int, end: int) -> None:
+        """Report a key with a full-width colon: YAML takes its line for more of the text that stands above it."""
+        key = _WIDE_COLON.search(self._text, self._text.find("\n", begin, end) + 1 or end, end)
+        if key is not None:
+            self.faults.append(Fault(*_position(self._text[: key.end() - 1]), syntax.WIDE_COLON.format(key[1])))
 
     def _add(self, event: Any, kind: str, text: str = "", plain: bool = False) -> Node:
         node = Node(kind, event.start_mark.line + 1, event.start_mark.column + 1, text, plain)

@@ -1,6 +1,6 @@
 """What `bub-cron init` writes.
 
-Kept true here: it is valid as it stands, also with every example switched on, and fires nothing before it is edited.
+Invariants: it is valid as it stands, also with every example switched on, and fires nothing before it is edited.
 """
 
 STARTER = """\
@@ -15,6 +15,12 @@ STARTER = """\
 defaults:
   to: telegram:123456789  # channel:chat_id; put your own here
   # timezone: Europe/Berlin  # an IANA name; without it, the machine's zone
+
+# Sets of days, for `only` and `except`.
+calendars:
+  # holidays: {country: DE, subdivision: BE}
+  # vacation: {dates: [2036-12-24..2037-01-02]}
+  # workdays: {weekdays: mon-fri, except: [holidays, vacation]}
 
 reminders:
   hello:
@@ -33,6 +39,27 @@ reminders:
   # dentist:
   #   at: 2036-12-01 08:30
   #   text: Dentist at 10:00.
+
+# Days and weeks count on the wall clock, from `start` on.
+  # bins:
+  #   every: 2w
+  #   start: 2036-12-01 19:00
+  #   until: 2037-12-31
+  #   text: Paper bin.
+
+# What no cron can say: the last weekday of the month, five times.
+  # invoices:
+  #   rrule: FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1
+  #   start: 2036-12-01 16:00
+  #   times: 5
+  #   prompt: Which invoices are open?
+
+# On some days only, of the calendars above.
+  # lunch:
+  #   cron: "30 11 * * *"
+  #   only: workdays
+  #   except: [vacation]
+  #   text: Lunch.
 
 # At a steady distance. With `quiet` the model may answer <no_reply/>, and nothing is sent.
   # inbox:

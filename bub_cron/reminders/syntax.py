@@ -1,6 +1,6 @@
 """What a YAML parser stumbles over -> a fault in the user's words; and the slips that quotes would mend.
 
-Kept true here: a line is mended only where its meaning is plain, a value that lacks its quotes. Nothing else is guessed.
+Invariants: a line is mended only where its meaning is plain, a value that lacks its quotes. Nothing else is guessed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from bub_cron.reminders.faults import in_quotes, shown
 Mark = tuple[int, int]  # line and column, from 0, as the parser counts
 
 _VALUE = re.compile(r"(\s*(?:- +)*(?:(?:[\w.-]+|\"[^\"]*\"|'[^']*'):[ \t]+)?)(\S.*)")
+WIDE_COLON = (
+    "this colon is a full-width one (\uff1a), which YAML doesn't take; write {}: with a plain colon and a space"
+)
+_WIDE_KEY = re.compile("[ \\t-]*([a-z_]+)[ \\t]*\uff1a")
 _CLOSERS = {"[": "]", "{": "}"}
 _INDICATORS = "*&@`%!|>,"
 
@@ -22,6 +26,9 @@ def explain(context: str, problem: str, start: Mark, mark: Mark, lines: list[str
 
     `context` and `problem` are the parser's own words, `start` and `mark` their places.
     """
+    for number in range(min(start[0], max(mark[0] - 1, 0)), min(mark[0] + 1, len(lines))):
+        if key := _WIDE_KEY.match(lines[number]):
+            return _fault((number, key.end() - 1), WIDE_COLON.format(key[1])), False
     place, message = _whole(context, problem, start, mark, lines)
     if message:
         return _fault(place, message), False

@@ -1,6 +1,6 @@
 """A node -> the value of a reminder's key.
 
-Kept true here: a reader returns the value or raises ValueError with half a sentence that reads on after the key (or
+Invariants: a reader returns the value or raises ValueError with half a sentence that reads on after the key (or
 ScheduleError, a whole one). What the socket takes, too, is judged by the socket's own checkers (`wire.FIELDS`).
 """
 
@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 from bub_cron import schedule, wire
 from bub_cron.reminders.faults import in_quotes, shown
 from bub_cron.reminders.source import LIST, SCALAR, Node
+from bub_cron.schedule import Schedule
 
 
 def scalar(right: str, node: Node) -> str:
@@ -20,7 +22,8 @@ def scalar(right: str, node: Node) -> str:
     if node.kind != SCALAR:
         raise ValueError(f"must be {right}, not {node.kind}")
     if node.plain and not node.text:
-        raise ValueError("is empty")
+        cut = f", for YAML takes {shown(node.cut)} for a comment; put it in quotes{in_quotes(node.cut)}"
+        raise ValueError(f"is empty{cut if node.cut else ''}")
     return node.text
 
 
@@ -65,6 +68,12 @@ def _boolean(node: Node) -> bool:
     raise ValueError(f"must be true or false{'' if node.plain else ' without quotes'}, not {surprise or 'text'}")
 
 
+def _cron(node: Node) -> str:
+    if node.kind == LIST:
+        raise ValueError("takes one text, not a list; make two reminders of them")
+    return scalar("text", node)
+
+
 def _at(node: Node) -> list[Node]:
     """Return the nodes of an `at`; they are read once the zone is known."""
     items = node.items if node.kind == LIST else [node]
@@ -77,11 +86,44 @@ def _shared(key: str) -> Callable[[Node], str]:
     return partial(text, wire.FIELDS[key])
 
 
-SCHEDULES = ("cron", "every", "at")
+class Period(NamedTuple):
+    """An `every`, and whether it is written in whole days or weeks, which count on the wall clock."""
+
+    every: Schedule
+    in_days: bool
+
+
+def _every(node: Node) -> Period:
+    seconds = _duration(node, "{0}m for minutes, {0}h for hours")
+    units = {character for character in node.text if character.isalpha()}
+    if units & {"w", "d"} and units - {"w", "d"}:
+        raise ValueError("mixes days, which count on the wall clock, with hours, which don't; write 36h or 2d")
+    return Period(schedule.parse_every(seconds), units <= {"w", "d"})
+
+
+def _times(node: Node) -> int:
+    value = scalar("a whole number", node)
+    if not node.plain or not re.fullmatch("[1-9][0-9]{0,8}", value) or int(value) > schedule.MAX_TIMES:
+        raise ValueError(f"must be a whole number from 1 to {schedule.MAX_TIMES:,}, without quotes")
+    return int(value)
+
+
+def _dated(right: str, node: Node) -> Node:
+    """Return the node of a `start` or `until`; it is read once the zone is known."""
+    scalar(right, node)
+    return node
+
+
+SCHEDULES = ("cron", "every", "at", "rrule")
+LIMITS = ("start", "until", "times", "only", "except")
 READERS: Mapping[str, Callable[[Node], object]] = {
-    "cron": partial(scalar, "text"),
-    "every": lambda node: schedule.parse_every(_duration(node, "{0}m for minutes, {0}h for hours")),
+    "cron": _cron,
+    "every": _every,
     "at": _at,
+    "rrule": partial(scalar, "text"),
+    "start": partial(_dated, "a date and time such as 2026-12-01 08:30"),
+    "until": partial(_dated, "a date such as 2026-12-31"),
+    "times": _times,
     wire.PROMPT: _prompt,
     wire.TEXT: _shared(wire.TEXT),
     wire.COMMAND: _shared(wire.COMMAND),
@@ -99,7 +141,7 @@ READERS: Mapping[str, Callable[[Node], object]] = {
     "quiet": _boolean,
     "model": _shared("model"),
 }
-"""All but `context`, which may have a fault for each of its entries."""
+"""All but those that `entries` reads: `context`, which may have a fault for each of its entries, and calendars."""
 
-REMINDER_KEYS = (*READERS, "context")
+REMINDER_KEYS = (*SCHEDULES, *LIMITS, *(key for key in READERS if key not in SCHEDULES + LIMITS), "context")
 DEFAULT_KEYS = tuple(key for key in REMINDER_KEYS if key not in SCHEDULES + wire.MESSAGES)

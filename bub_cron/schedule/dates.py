@@ -1,20 +1,23 @@
 """Written dates and times -> instants.
 
-Kept true here: one value is one instant on a whole minute of its own clock, or a fault that names the value.
+Invariants: one value is one instant on a whole minute of its own clock, or a fault that names the value.
 """
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from bub_cron.errors import ScheduleError
-from bub_cron.schedule.kinds import LIMIT, At, Schedule
-from bub_cron.schedule.zones import DAY, Zone, load_zone
+from bub_cron.schedule.kinds import LIMIT, At, Schedule, first_showing, local_seconds
+from bub_cron.schedule.zones import Zone, load_zone
 
 _MAX_VALUES = 10_000
 _TWO = "([0-9]{2})"
 _DATE = f"([0-9]{{4}})-{_TWO}-{_TWO}"
-_DATE_TIME = re.compile(f"{_DATE}[T ]{_TWO}:{_TWO}(?::{_TWO})? ?(Z|[+-][0-9]{{2}}:[0-5][0-9])?")
+_DATE_TIME = re.compile(
+    f"{_DATE}[T ]([0-9]{{1,2}}):{_TWO}(?::{_TWO}(?:[.]0+)?)? ?(?:(Z)|([+-][0-9]{{2}}):?([0-5][0-9]))?"
+)
+_TIME = re.compile(f"([0-9]{{1,2}}):{_TWO}(?::{_TWO})?")
 
 
 def parse_at(values: Sequence[str], zone: str) -> Schedule:
@@ -23,7 +26,7 @@ def parse_at(values: Sequence[str], zone: str) -> Schedule:
     A local time that the clock skips stands for the instant of the jump if that is shorter than 3 h; one that the clock
     shows twice for the first of the two. Raises ScheduleError, which names the value.
     """
-    found = load_zone(zone)
+    load_zone(zone)
     if isinstance(values, str):
         values = [values]
     if not isinstance(values, (list, tuple)):
@@ -33,41 +36,85 @@ def parse_at(values: Sequence[str], zone: str) -> Schedule:
         raise ScheduleError("at: the list is empty; write at least one date and time, as in 2026-12-01 08:30")
     if len(values) > _MAX_VALUES:
         raise ScheduleError(f"at: at most {_MAX_VALUES} values are possible in one list")
-    return At(tuple(sorted({_instant(value, zone, found) for value in values})), zone)
+    return At(tuple(sorted({_stored("at", value, zone) for value in values})), zone)
 
 
-def _instant(value: str, name: str, zone: Zone) -> int:
+def parse_start(value: str, zone: str) -> str:
+    """Read a `start`, a date and time local to `zone`, and return it as it is stored. Raises ScheduleError."""
+    return _local("start", value, zone)
+
+
+def parse_until(value: str, zone: str) -> str:
+    """Read an `until`, a local date (that day included) or a date and time, and return it as it is stored.
+
+    Raises ScheduleError.
+    """
+    return parse_day("until", value) if re.fullmatch(_DATE, value.strip(" ")) else _local("until", value, zone)
+
+
+def parse_day(key: str, value: str) -> str:
+    """Read a date such as 2026-12-24. Raises ScheduleError, which begins with `key`."""
+    text = value.strip(" ") if len(value) <= 64 else ""
+    if not re.fullmatch(_DATE, text):
+        raise ScheduleError(f"{key}: {value[:40]!r} is not a date; write it as 2026-12-24")
+    try:
+        day = datetime.fromisoformat(text)
+    except ValueError as fault:
+        raise ScheduleError(f"{key}: {text!r} does not exist: {fault}") from fault
+    if not 1970 <= day.year <= 9998:
+        raise ScheduleError(f"{key}: {text!r} is out of range; write a year from 1970 to 9998")
+    return text
+
+
+def _local(key: str, value: str, zone: str) -> str:
+    stored = _stored(key, value, zone)
+    if stored.endswith("Z"):
+        raise ScheduleError(
+            f"{key}: {value[:40]!r} has an offset; write it as the clock in {zone} shows it, without one"
+        )
+    return stored
+
+
+def _stored(key: str, value: str, zone: str) -> str:
+    """Return a date-time as `2026-12-01T08:30`, in UTC and with a Z if it has an offset of its own."""
     if not isinstance(value, str):
-        raise ScheduleError("at: a date and time in quotes is needed, as in '2026-12-01 08:30'")
+        raise ScheduleError(f"{key}: a date and time in quotes is needed, as in '2026-12-01 08:30'")
     shown = repr(value[:40])
     text = value.strip(" ") if len(value) <= 64 else ""
     match = _DATE_TIME.fullmatch(text)
     if match is None:
-        if re.fullmatch(_DATE, text):
-            raise ScheduleError(f"at: {shown} is a date without a time; add one, as in {text} 08:30")
-        raise ScheduleError(f"at: {shown} is not a date and time; write it as 2026-12-01 08:30")
-    *parts, offset = match.groups()
+        raise ScheduleError(f"{key}: {shown} {_why_not(text)}")
+    *parts, utc, hours, minutes = match.groups()
+    offset = "Z" if utc else f"{hours}:{minutes}" if hours else None
     year, month, day, hour, minute, second = [int(part or 0) for part in parts]
     try:
         written = datetime.fromisoformat(f"1970-01-01T00:00{offset or 'Z'}").tzinfo
         at = datetime(year, month, day, hour, minute, second, tzinfo=written)
     except ValueError as fault:
-        raise ScheduleError(f"at: {shown} does not exist: {fault}") from fault
+        raise ScheduleError(f"{key}: {shown} does not exist: {fault}") from fault
     if second:
-        raise ScheduleError(f"at: {shown} can't be met: reminders fire on whole minutes, leave the seconds out")
+        raise ScheduleError(f"{key}: {shown} can't be met: reminders fire on whole minutes, leave the seconds out")
     if not 1970 <= year <= 9998:
-        raise ScheduleError(f"at: {shown} is out of range; write a year from 1970 to 9998")
-    instant = int(at.timestamp()) if offset else _first_showing(zone, int(at.timestamp()))
-    if instant is None:
-        raise ScheduleError(f"at: {shown} does not exist in {name}: the clock jumps over it; write another time")
-    return instant
+        raise ScheduleError(f"{key}: {shown} is out of range; write a year from 1970 to 9998")
+    if offset:
+        return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M}Z"
+    stored = f"{at:%Y-%m-%dT%H:%M}"
+    if not _exists(load_zone(zone), local_seconds(stored)):
+        raise ScheduleError(f"{key}: {shown} does not exist in {zone}: the clock jumps over it; write another time")
+    return stored
 
 
-def _first_showing(zone: Zone, local: int) -> int | None:
-    """The first instant at which the wall clock shows `local`, or that of a jump over it by less than 3 h, or None."""
-    for start, stop, offset, before in zone.stretches(local - 2 * DAY, local + 2 * DAY):
-        if start + before <= local < start + offset:
-            return start if offset - before < LIMIT else None
-        if start + offset <= local < stop + offset:
-            return local - offset
-    return None
+def _why_not(text: str) -> str:
+    if re.fullmatch(_DATE, text):
+        return f"is a date without a time; add one, as in {text} 08:30"
+    if time := _TIME.fullmatch(text):
+        cron = f'"{int(time[2])} {int(time[1])} * * *"'
+        return f"is a time without a date; for each day write cron: {cron}, for one day 2026-12-01 {text[:5]}"
+    return "is not a date and time; write it as 2026-12-01 08:30"
+
+
+def _exists(zone: Zone, local: int) -> bool:
+    """Whether the wall clock shows `local`, or jumps over it by less than 3 h."""
+    instant = first_showing(zone, local)
+    ((_, _, offset, before),) = zone.stretches(instant, instant)
+    return instant + offset == local or offset - before < LIMIT

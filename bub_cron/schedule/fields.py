@@ -1,6 +1,6 @@
 """The five fields of a cron -> sets, with a fault that names the field for whatever this cron doesn't take.
 
-Kept true here: croniter, which is imported nowhere else and only once a text has passed, sees nothing that it reads in a
+Invariants: croniter, which is imported nowhere else and only once a text has passed, sees nothing that it reads in a
 way of its own. It costs 100 ms.
 """
 
@@ -128,6 +128,13 @@ def _plain_element(field: Field, element: str) -> str:
 def _plain_range(field: Field, low: str, high: str | None, step: str | None, nth: str | None) -> str:
     first = field.number(low)
     last = first if high is None else _DAY.high if field is _DAY and high == "l" else field.number(high)
+    if step and high is None and field is _WEEKDAY:
+        # Debian's cron refuses a step without a range in each field. Here nearly everybody means "every other Tuesday".
+        values = ",".join([field.names[weekday % 7] for weekday in range(first, field.high, int(step))])
+        raise field.fault(
+            f"{low}/{step} is not every {_nth(int(step))} {field.names[first % 7]}; for every other week write every: 2w with"
+            f" start:, and for more days of a week list them, as in {values if ',' in values else 'mon,wed,fri'}"
+        )
     if first > last:
         raise field.fault(f"{low}-{high} runs backwards, write {_forwards(field, low, first, last, step)}")
     if nth is not None:
@@ -137,6 +144,10 @@ def _plain_range(field: Field, low: str, high: str | None, step: str | None, nth
     if high is not None and first == last:
         return str(first)  # croniter reads 9-9 as the whole field
     return f"{first}{'' if high is None else f'-{last}'}{f'/{step}' if step else ''}"
+
+
+def _nth(number: int) -> str:
+    return {1: "1st", 2: "2nd", 3: "3rd"}.get(number, f"{number}th")
 
 
 def _forwards(field: Field, written: str, first: int, last: int, step: str | None) -> str:

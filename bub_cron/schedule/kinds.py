@@ -1,9 +1,12 @@
-"""The three kinds of schedule: their fire times, and the line that a store holds of each.
+"""The kinds of schedule: their fire times, and the line that a store holds of each.
 
-Kept true here: a schedule never changes, and `decode` takes exactly the lines that `encode` writes. Wall-clock times obey
-the rule of Debian's cron for changes of the clock and for day of month against day of week:
+`rules` has the kinds that count from a start, and `limits` what bounds any of them; they are loaded once one is decoded.
 
-1. A cron *follows the clock* if its minute or its hour field starts with `*`; else it is *fixed*.
+Invariants: a schedule never changes, and `decode` takes exactly the lines that `encode` writes. A line holds what was
+written, local times and a zone's name, so that it means the same when the zone database changes. Wall-clock times obey the
+rule of Debian's cron for changes of the clock and for day of month against day of week:
+
+1. A cron *follows the clock* if its minute or its hour field starts with `*`; else it is *fixed*. So is what counts days.
 2. Fixed, and the clock jumps forward by less than 3 h over one or more of its times: once, at the instant of the jump.
 3. Fixed, and the clock goes back by at most 3 h: times in the repeated stretch fire the first time only.
 4. Following the clock: whenever the wall clock shows a matching minute; twice if repeated, not at all if skipped.
@@ -28,6 +31,7 @@ Sets = tuple[int, int, int, int, int]  # minutes, hours, days, months, weekdays,
 
 LIMIT = 3 * HOUR  # a clock change that is larger is a new time, not a correction of the old one
 _EPOCH = 719_163  # the proleptic ordinal of 1970-01-01
+_ABOVE = {"every": "rules", "days": "rules", "rrule": "rules", "limited": "limits"}  # modules that import this one
 _MAX_ENCODED = 400_000  # characters: room for the longest list of instants
 
 ALL_MINUTES = (1 << 60) - 1
@@ -46,7 +50,7 @@ _LENGTHS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 class Schedule:
     """When a reminder fires. Immutable; equal to another one if both fire on the same, by their encoded forms.
 
-    `kind` is "cron", "every" or "at"; `zone` the IANA name of its zone ("UTC" for "every").
+    `kind` is "cron", "every", "at" or "rrule"; `zone` the IANA name of its zone ("UTC" for an "every" without a start).
     """
 
     __slots__ = ("encoded", "kind", "zone")
@@ -56,7 +60,7 @@ class Schedule:
     zone: str
 
     def __init__(self, encoded: str, zone: str, **parts: object) -> None:
-        for name, value in {"encoded": encoded, "kind": encoded.split(" ")[0], "zone": zone, **parts}.items():
+        for name, value in {"encoded": encoded, "kind": encoded.split(" ", 1)[0], "zone": zone, **parts}.items():
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object = None) -> None:
@@ -79,6 +83,32 @@ class Schedule:
     def between(self, after: int, until: int) -> Iterator[int]:
         """Yield the fire times in (after, until], which is not empty and within FIRST and LAST."""
         raise NotImplementedError
+
+    def count(self, after: int, until: int) -> int:
+        """Count the fire times in (after, until], which is not empty and within FIRST and LAST.
+
+        A kind that can fire more often than daily counts by arithmetic: decades of minutes are too many to walk through.
+        """
+        return sum(1 for _ in self.between(after, until))
+
+
+def count_fire_times(schedule: Schedule, after: int, until: int) -> int:
+    """Count the fire times in (after, until]; for most kinds without walking through them."""
+    after, until = max(after, FIRST), min(until, LAST)
+    return schedule.count(after, until) if after < until else 0
+
+
+def latest_fire_times(schedule: Schedule, after: int, until: int, most: int) -> list[int]:
+    """Return the last fire times in (after, until], ascending, at most so many."""
+    after, until = max(after, FIRST), min(until, LAST)
+    span = HOUR
+    begin = until
+    while begin > after:
+        begin = max(after, until - span)
+        if begin == after or schedule.count(begin, until) >= most:
+            break
+        span *= 2
+    return list(schedule.between(begin, until))[-most:] if begin < until else []
 
 
 def fire_times(schedule: Schedule, after: int, until: int) -> Iterator[int]:
@@ -118,18 +148,18 @@ def decode(text: str) -> Schedule:
 
 def _decoded(text: str) -> Schedule:
     """Make the schedule that an encoded text stands for. Raises ValueError if there is none."""
-    if len(text) > _MAX_ENCODED:
-        raise ValueError("too long")
+    if len(text) > _MAX_ENCODED or not text.isascii():
+        raise ValueError("not of ours")
     kind, *words = text.split(" ")
-    if kind == "every":
-        (seconds,) = words
-        return parse_every(int(seconds))
+    if kind == "every" and len(words) == 1:
+        return parse_every(int(words[0]))
     if kind == "at":
         values, zone = words
-        instants = tuple(map(int, values.split(",")))
-        if instants != tuple(sorted(set(instants))) or not FIRST < instants[0] <= instants[-1] <= LAST:
+        at = At(tuple(values.split(",")), require_zone(zone))
+        numbers = [int(value) for value in at.values if value.isdigit()]
+        if numbers != sorted(set(numbers)) or not FIRST < at.instants[0] <= at.instants[-1] <= LAST:
             raise ValueError("not ascending, or out of range")
-        return At(instants, require_zone(zone))
+        return at
     if kind == "cron":
         follows, either, minutes, hours, days, months, weekdays, zone = words
         sets = tuple(int(bits, 16) for bits in (minutes, hours, days, months, weekdays))
@@ -139,10 +169,15 @@ def _decoded(text: str) -> Schedule:
         if not any(map(cron.comes_in, members(cron.months))):
             raise ValueError("it never fires")  # and a search for its next fire time would last for ages
         return cron
-    raise ValueError("no such kind")
+    if kind not in _ABOVE:
+        raise ValueError("no such kind")
+    from importlib import import_module
+
+    schedule: Schedule = import_module(f"bub_cron.schedule.{_ABOVE[kind]}").decoded(kind, words)
+    return schedule
 
 
-def parse_every(seconds: int) -> Schedule:
+def parse_every(seconds: int) -> Every:
     """Make a schedule that fires at the multiples of `seconds` since the Unix epoch, in UTC.
 
     Raises ScheduleError if that is not a number of whole minutes from one minute to 366 days.
@@ -169,22 +204,114 @@ class Every(Schedule):
     def between(self, after: int, until: int) -> Iterator[int]:
         return iter(range((after // self.seconds + 1) * self.seconds, until + 1, self.seconds))
 
+    def count(self, after: int, until: int) -> int:
+        return until // self.seconds - after // self.seconds
+
 
 class At(Schedule):
-    """Instants, ascending. The zone is what they are shown in."""
+    """Instants, ascending, from date-times that are local to the zone, or end with Z (`2026-12-01T08:30`).
 
-    __slots__ = ("instants",)
+    What the first versions stored are numbers: seconds since the epoch.
+    """
+
+    __slots__ = ("instants", "values")
 
     instants: tuple[int, ...]
+    values: tuple[str, ...]
 
-    def __init__(self, instants: tuple[int, ...], zone: str) -> None:
-        super().__init__(f"at {','.join(map(str, instants))} {zone}", zone, instants=instants)
+    def __init__(self, values: tuple[str, ...], zone: str) -> None:
+        instants = tuple(sorted({_instant(value, zone) for value in values}))
+        super().__init__(f"at {','.join(values)} {zone}", zone, values=values, instants=instants)
 
     def between(self, after: int, until: int) -> Iterator[int]:
         return iter([instant for instant in self.instants if after < instant <= until])
 
 
-class Cron(Schedule):
+def _instant(value: str, zone: str) -> int:
+    if value.isdigit() and (value == "0" or value[0] != "0"):
+        return int(value)
+    if value.endswith("Z"):
+        return local_seconds(value[:-1])
+    return first_showing(load_zone(zone), local_seconds(value))
+
+
+def local_seconds(text: str) -> int:
+    """Read `2026-12-01T08:30` as what a wall clock shows: seconds since its own 1970-01-01 00:00. Raises ValueError."""
+    from datetime import datetime
+
+    shown = datetime.fromisoformat(text)
+    if len(text) != 16 or text[10] != "T" or shown.tzinfo is not None:
+        raise ValueError("not a date and time as they are stored")
+    return (shown.toordinal() - _EPOCH) * DAY + shown.hour * HOUR + shown.minute * MINUTE
+
+
+def first_showing(zone: Zone, local: int) -> int:
+    """The first instant at which the wall clock shows `local`, or that of the jump over it."""
+    for start, stop, offset, _ in zone.stretches(local - 2 * DAY, local + 2 * DAY):
+        if local < stop + offset:
+            return max(start, local - offset)
+    raise ValueError("beyond the calendar")
+
+
+def last_showing(zone: Zone, local: int) -> int:
+    """The last instant at which the wall clock shows `local` or less, near it."""
+    found = [
+        min(stop - 1, local - offset)
+        for start, stop, offset, _ in zone.stretches(local - 2 * DAY, local + 2 * DAY)
+        if start + offset <= local
+    ]
+    return found[-1]
+
+
+class Wall(Schedule):
+    """Times of a wall clock, which obey rules 1 to 5."""
+
+    __slots__ = ()
+
+    follows: bool
+
+    def between(self, after: int, until: int) -> Iterator[int]:
+        return self._walk(load_zone(self.zone), after, until)
+
+    def _walk(self, zone: Zone, after: int, until: int) -> Iterator[int]:
+        """Yield the fire times in (after, until]: naive wall-clock time in each stretch, with rules 2 and 3."""
+        new = after + 1  # where new times begin: after `after`, and after what the clock repeats
+        for start, stop, offset, before in zone.stretches(after - REACH, until):
+            shift = 0 if self.follows else offset - before
+            if -LIMIT <= shift < 0:
+                new = max(new, start - shift)
+            elif 0 < shift < LIMIT and after < start and self._skips(start + before, start + offset):
+                yield start
+                new = max(new, start + 1)
+            for local in self._matches(max(start, new) + offset, min(stop, until + 1) + offset):
+                yield local - offset
+
+    def count(self, after: int, until: int) -> int:
+        """Count as `_walk` does."""
+        new, found = after + 1, 0
+        for start, stop, offset, before in load_zone(self.zone).stretches(after - REACH, until):
+            shift = 0 if self.follows else offset - before
+            if -LIMIT <= shift < 0:
+                new = max(new, start - shift)
+            elif 0 < shift < LIMIT and after < start and self._skips(start + before, start + offset):
+                found += 1
+                new = max(new, start + 1)
+            found += self._count_matches(max(start, new) + offset, min(stop, until + 1) + offset)
+        return found
+
+    def _skips(self, begin: int, end: int) -> bool:
+        return next(self._matches(begin, end), None) is not None
+
+    def _count_matches(self, begin: int, end: int) -> int:
+        """Count what `_matches` yields."""
+        return sum(1 for _ in self._matches(begin, end))
+
+    def _matches(self, begin: int, end: int) -> Iterator[int]:
+        """Yield the matching minutes of the wall clock in [begin, end), as seconds since its own 1970-01-01 00:00."""
+        raise NotImplementedError
+
+
+class Cron(Wall):
     """Sets of minutes, hours, days, months and weekdays, and how they go together.
 
     A weekday has six bits: the first to the fifth one of the month, and the last one.
@@ -192,7 +319,6 @@ class Cron(Schedule):
 
     __slots__ = ("days", "either", "follows", "hours", "minutes", "months", "weekdays")
 
-    follows: bool
     either: bool
     minutes: int
     hours: int
@@ -216,24 +342,17 @@ class Cron(Schedule):
                     return iter(())
         return self._walk(zone, after, until)
 
-    def _walk(self, zone: Zone, after: int, until: int) -> Iterator[int]:
-        """Yield the fire times in (after, until]: naive wall-clock time in each stretch, with rules 2 and 3."""
-        new = after + 1  # where new times begin: after `after`, and after what the clock repeats
-        for start, stop, offset, before in zone.stretches(after - REACH, until):
-            shift = 0 if self.follows else offset - before
-            if -LIMIT <= shift < 0:
-                new = max(new, start - shift)
-            elif 0 < shift < LIMIT and after < start and self._skips(start + before, start + offset):
-                yield start
-                new = max(new, start + 1)
-            for local in self._matches(max(start, new) + offset, min(stop, until + 1) + offset):
-                yield local - offset
-
-    def _skips(self, begin: int, end: int) -> bool:
-        return next(self._matches(begin, end), None) is not None
+    def _count_matches(self, begin: int, end: int) -> int:
+        first, last = -(-begin // DAY), end // DAY  # the whole days, which are counted at once
+        if first >= last:
+            return super()._count_matches(begin, end)
+        days = sum(1 for _ in self._matching_days(first, last - 1))
+        found = days * self.minutes.bit_count() * self.hours.bit_count()
+        for low, high in ((begin, first * DAY), (last * DAY, end)):
+            found += super()._count_matches(low, high)
+        return found
 
     def _matches(self, begin: int, end: int) -> Iterator[int]:
-        """Yield the matching minutes of the wall clock in [begin, end), as seconds since its own 1970-01-01 00:00."""
         if begin >= end:
             return
         hours, minutes = members(self.hours), members(self.minutes)
@@ -277,6 +396,10 @@ class Cron(Schedule):
             if ones & LAST_ONE:
                 named |= 1 << length - (length - first) % 7
         return (dated | named if self.either else dated & named) & month
+
+    def matches_day(self, day: int) -> bool:
+        """Whether a day, counted from 1970-01-01, matches."""
+        return next(self._matching_days(day, day), None) is not None
 
     def comes_in(self, month: int) -> bool:
         """Whether any day of a month matches in any year."""

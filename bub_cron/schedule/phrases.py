@@ -1,10 +1,11 @@
 """A schedule -> one English phrase.
 
-Kept true here: the phrase says what the rules make of a schedule, so "or" where either kind of day suffices and "that
+Invariants: the phrase says what the rules make of a schedule, so "or" where either kind of day suffices and "that
 are" where both are needed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import date
 
 from bub_cron.schedule.kinds import (
     ALL_DAYS,
@@ -18,6 +19,8 @@ from bub_cron.schedule.kinds import (
     Schedule,
     members,
 )
+from bub_cron.schedule.limits import Limited
+from bub_cron.schedule.rules import Days, EveryFrom, Rule
 from bub_cron.schedule.zones import DAY, HOUR, MINUTE, load_zone
 
 _MAX_TIMES = 6  # more times than that aren't listed one by one
@@ -30,7 +33,15 @@ def describe(schedule: Schedule) -> str:
     """Say in one English phrase when a schedule fires."""
     match schedule:
         case Every():
-            return _every_phrase(schedule.seconds)
+            return f"{_every_phrase(schedule.seconds)}, counted from the Unix epoch in UTC"
+        case EveryFrom():
+            return f"{_every_phrase(schedule.seconds)}, from {_shown(schedule.start)}, {schedule.zone}"
+        case Days():
+            return f"{_days_phrase(schedule)}, {schedule.zone}"
+        case Rule():
+            return f"by {schedule.text}, from {_shown(schedule.start)}, {schedule.zone}"
+        case Limited():
+            return ", ".join([describe(schedule.base), *_limit_phrases(schedule)])
         case At():
             return f"{_at_phrase(schedule)} {schedule.zone}"
         case Cron():
@@ -48,7 +59,32 @@ def _every_phrase(seconds: int) -> str:
     units = ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"))
     size, unit = next((size, unit) for size, unit in units if seconds % size == 0)
     count = seconds // size
-    return f"every {unit if count == 1 else f'{count} {unit}s'}, counted from the Unix epoch in UTC"
+    return f"every {unit if count == 1 else f'{count} {unit}s'}"
+
+
+def _days_phrase(schedule: Days) -> str:
+    day, time = schedule.start.split("T")
+    if schedule.days % 7:
+        return f"{_every_phrase(schedule.days * DAY)} at {time}, from {day}"
+    weeks, weekday = schedule.days // 7, _WEEKDAYS[date.fromisoformat(day).weekday()]
+    return f"every {weekday if weeks == 1 else f'{weeks} weeks on {weekday}'} at {time}, from {day}"
+
+
+def _limit_phrases(schedule: Limited) -> Iterator[str]:
+    if schedule.days is not None and schedule.days.only:
+        yield f"only on {_join([calendar.name for calendar in schedule.days.only], 'or')}"
+    if schedule.days is not None and schedule.days.excepted:
+        yield f"except on {_join([calendar.name for calendar in schedule.days.excepted], 'or')}"
+    if schedule.start is not None and not hasattr(schedule.base, "start"):
+        yield f"from {_shown(schedule.start)}"
+    if schedule.until is not None:
+        yield f"until {_shown(schedule.until)}"
+    if schedule.times is not None:
+        yield f"{schedule.times} time{'s' * (schedule.times > 1)} in all"
+
+
+def _shown(stored: str) -> str:
+    return stored.replace("T", " ")
 
 
 def _at_phrase(schedule: At) -> str:
