@@ -175,11 +175,16 @@ def _near(word: str, known: dict[str, str]) -> str:
 
 
 def _country_days(rest: str, first_year: int, last_year: int) -> dict[int, str]:
+    import warnings
+
     from holidays import country_holidays
 
     country, _, place = rest.partition(" ")
     try:
-        found = country_holidays(country, subdiv=place or None, years=range(first_year, last_year + 1))
+        with warnings.catch_warnings():
+            # Of years that it has no data of. `check` tells of a calendar that has no day in the next year.
+            warnings.simplefilter("ignore")
+            found = country_holidays(country, subdiv=place or None, years=range(first_year, last_year + 1))
         return {day.toordinal() - _EPOCH: str(name) for day, name in found.items()}
     except (NotImplementedError, ValueError, KeyError) as error:
         raise ScheduleError(f"the library holidays can't tell the days of {rest}: {error}") from error
@@ -252,4 +257,6 @@ def _contents(path: str) -> bytes:
         raise ScheduleError(f"{path} is over {_MAX_BYTES // 1024 // 1024} MiB")
     if not contents.lstrip(b"\xef\xbb\xbf \r\n").upper().startswith(b"BEGIN:VCALENDAR"):
         raise ScheduleError(f"{path} is no iCalendar file: it doesn't begin with BEGIN:VCALENDAR")
+    if not contents.rstrip().upper().endswith(b"END:VCALENDAR"):
+        raise ScheduleError(f"{path} is cut short: it doesn't end with END:VCALENDAR")
     return contents
