@@ -7,6 +7,7 @@ import pytest
 from test_reminders import HEAD, faults, one
 
 from bub_cron import reminders
+from bub_cron.errors import FileFaultsError
 from bub_cron.reminders import Reminder
 from bub_cron.schedule import describe, fire_times, sources
 
@@ -73,7 +74,7 @@ def test_an_ics_stands_beside_its_file(tmp_path: Path) -> None:
     assert local(found, 9) == ["Tue 12-01 09:00", "Wed 12-02 09:00"]
     (tmp_path / "school.ics").unlink()
     sources.remember([])
-    with pytest.raises(reminders.file.FileFaultsError) as caught:
+    with pytest.raises(FileFaultsError) as caught:
         reminders.load(str(file))
     assert f"{file}:1:27: {tmp_path}/school.ics can't be read: No such file" in str(caught.value)
 
@@ -118,7 +119,7 @@ def test_a_fault_of_the_limits(lines: str, expected: str) -> None:
         ("{a: {except: b}, b: {weekdays: sat}}", "1:13: the calendar 'a' names no day; give it dates, weekdays, a country or an ics"),
         ("{a: mon-fri}", "1:13: the calendar 'a' must be a group of keys (dates, weekdays, country, subdivision, ics, except), not text"),
         ("{a b: {weekdays: mon}}", "1:13: 'a b' must be a name: letters, digits, - _ . only, at most 64"),
-        ("{a: {days: mon}}", "1:17: unknown key 'days', did you mean 'dates'?"),
+        ("{a: {days: mon}}", "1:17: unknown key 'days', did you mean 'weekdays'?"),
         ("{a: {weekdays: mon..fri}}", "1:27: weekdays must be as in a cron, such as mon-fri: cron, day of week: 'mon..fri' can't be read; write *, 5, 1-5, 1,3,5 or */2"),
         ("{a: {dates: 24.12.2026}}", "1:24: dates: '24.12.2026' is not a date; write it as 2026-12-24"),
         ("{a: {dates: [2026-12-24, 2026-02-30]}}", "1:37: dates: '2026-02-30' does not exist: day is out of range for month"),

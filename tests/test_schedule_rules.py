@@ -65,7 +65,8 @@ def oracle(wall: set[int], zone: ZoneInfo, after: int, until: int) -> list[int]:
     """Rules 2 to 5 for fixed times of the wall clock, minute by minute over UTC."""
     first = (after - 4 * 3600) // 60 * 60
     offsets = {at: offset_at(zone, at) for at in range(first - 60, until + 1, 60)}
-    fired, repeated = set(), set()
+    fired: set[int] = set()
+    repeated: set[int] = set()
     for at in range(first, until + 1, 60):
         shift = offsets[at] - offsets[at - 60]
         if 0 < shift < 3 * 3600 and wall.intersection(range(at + offsets[at - 60], at + offsets[at], 60)):
