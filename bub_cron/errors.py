@@ -76,6 +76,24 @@ class FileMissingError(BubCronError):
     exit_status = EX_NOINPUT
 
 
+class FaultyFilesError(BubCronError):
+    """Several reminders files that can't be used: `errors` has a `FileFaultsError` or `FileUnreadableError` for each."""
+
+    exit_status = EX_DATAERR
+
+    def __init__(self, errors: list[BubCronError]) -> None:
+        self.errors = errors
+        super().__init__(errors)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.errors))
+
+
+def each_of(error: BubCronError) -> list[BubCronError]:
+    """Return the errors that an error stands for: those of a `FaultyFilesError`, or itself alone."""
+    return error.errors if isinstance(error, FaultyFilesError) else [error]
+
+
 class FileExistsAlreadyError(BubCronError):
     """`init` found a file where it would have written one; nothing was touched."""
 
@@ -90,6 +108,10 @@ class StoreError(BubCronError):
 
 class DamagedStoreError(StoreError):
     """A store that SQLite can't read any more as what it was; `salvage.mend` puts it aside."""
+
+
+class StoreFaultError(StoreError):
+    """A statement of ours that SQLite refuses on a store that is whole: a fault of bub-cron. Trying again won't help."""
 
 
 class GatewayAbsentError(BubCronError):

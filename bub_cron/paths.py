@@ -57,6 +57,25 @@ def find_paths(
     )
 
 
+def drop_in_directory(file: str) -> str:
+    """Return the directory of a reminders file's drop-ins: the one beside it that has its name with `.d` for its suffix."""
+    return f"{os.path.splitext(file)[0]}.d"
+
+
+def drop_ins(file: str) -> list[str]:
+    """Return the paths of a reminders file's drop-ins, in the order of their names; OSError if they can't be listed."""
+    directory = drop_in_directory(file)
+    if directory == file:
+        return []
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the path
+        if os.path.lexists(directory):
+            raise
+        return []
+    return [os.path.join(directory, name) for name in sorted(names) if name.endswith(".yaml") and name[0] != "."]
+
+
 def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 

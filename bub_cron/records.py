@@ -9,24 +9,31 @@ Kept true here:
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
+from contextlib import contextmanager
 
 from bub_cron.errors import DamagedStoreError, StoreError
-from bub_cron.states import FAILED, MISSED, REJECTED, UNDELIVERED, UNKNOWN
-from bub_cron.store import ERRORS, FAR, store_error
+from bub_cron.states import BAD, MISSED
+from bub_cron.store import ERRORS, FAR, MENDED, store_error
+from bub_cron.store_check import uri
 from bub_cron.wire import iso
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from bub_cron.paths import Paths
 
 _BUSY_SECONDS = 10.0
+_COPIES = 5  # of a store that changes all the while
 _EMPTY_LEDGER = (
-    "CREATE TABLE ledger.firings (id, reminder, fire_time, count, content, state, reason, recorded_at, settled_at)",
+    "CREATE TABLE ledger.firings (id, reminder, fire_time, count, content, state, reason, error, outcome,"
+    " recorded_at, settled_at)",
     "CREATE TABLE ledger.tick (last_tick, trouble)",
+    "PRAGMA ledger.user_version = 3",
     "CREATE TABLE ledger.reminders (name)",
     "CREATE TABLE ledger.gaps (began, ended)",
 )
@@ -35,14 +42,14 @@ _EMPTY_INBOX = (
     " accepted_at, started_at, finished_at)"
 )
 _VIEW = """
-SELECT l.id, l.reminder, l.fire_time AS fire_time, l.count, coalesce(i.content, l.content), coalesce(i.state, l.state) AS
-    outcome, coalesce(i.attempts, 0), coalesce(i.sends, 0), CASE WHEN i.id IS NULL THEN l.reason ELSE i.error END, i.reply,
+SELECT l.id, l.reminder, l.fire_time AS fire_time, l.count, coalesce(i.content, l.content), coalesce(i.state, l.outcome, l.state) AS
+    outcome, coalesce(i.attempts, 0), coalesce(i.sends, 0), CASE WHEN i.id IS NULL THEN l.error ELSE i.error END, i.reply,
     i.tokens, i.accepted_at, i.started_at, CASE WHEN i.id IS NULL AND l.state <> 'accepted' THEN l.settled_at ELSE
-    i.finished_at END, l.fire_time AS moment
+    i.finished_at END, CASE WHEN i.id IS NULL THEN l.reason END AS reason, l.fire_time AS moment
 FROM ledger.firings l LEFT JOIN inbox.firings i ON i.id = l.id
 UNION ALL
 SELECT i.id, i.reminder, i.fire_time, 1, i.content, i.state, i.attempts, i.sends, i.error, i.reply, i.tokens,
-    i.accepted_at, i.started_at, i.finished_at, CASE WHEN i.fire_time GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]Z' THEN CAST(strftime('%s', i.fire_time)
+    i.accepted_at, i.started_at, i.finished_at, NULL, CASE WHEN i.fire_time GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]Z' THEN CAST(strftime('%s', i.fire_time)
         AS INTEGER) ELSE i.accepted_at END
 FROM inbox.firings i WHERE NOT EXISTS (SELECT 1 FROM ledger.firings l WHERE l.id = i.id)
 """
@@ -56,7 +63,7 @@ class Record:
 
     __slots__ = (
         "accepted_at", "attempts", "content", "count", "error", "finished_at", "fire_time", "id", "moment", "outcome",
-        "reminder", "reply", "sends", "started_at", "tokens",
+        "reason", "reminder", "reply", "sends", "started_at", "tokens",
     )  # fmt: skip
 
     def __init__(self, row: Sequence[Any]) -> None:
@@ -74,7 +81,8 @@ class Record:
         self.accepted_at: float | None = row[11]
         self.started_at: float | None = row[12]
         self.finished_at: float | None = row[13]
-        self.moment: float = row[14]
+        self.reason: str | None = row[14]  # a code of states.REASONS
+        self.moment: float = row[15]
 
     @property
     def seconds(self) -> float | None:
@@ -86,14 +94,11 @@ class Record:
     @property
     def is_bad(self) -> bool:
         """Whether it did not come to what was meant; what was edited away, caught up or skipped on purpose is not bad."""
-        error = self.error or ""
-        chosen = self.outcome == MISSED and (error.startswith(_CHOSEN) or error.endswith(_CHOSEN_END))
-        return self.outcome in _BAD and not chosen
+        # What the inbox's version has no reason for yet says it in its sentence.
+        chosen = self.reason == "past" or (self.outcome == MISSED and (self.error or "").endswith(_CHOSEN_END))
+        return self.outcome in BAD and not chosen
 
 
-# Of the missed, those that nobody has to look after: somebody chose it so.
-_BAD = frozenset({FAILED, UNDELIVERED, UNKNOWN, REJECTED, MISSED})
-_CHOSEN = ("edited: ", "catching up: ", "already past ")
 _CHOSEN_END = " still ran"
 
 
@@ -188,6 +193,8 @@ def check(path: str) -> None:
 
 def known_to_inbox(path: str, ids: Iterable[str]) -> set[str] | None:
     """Return which of the ids the inbox at `path` has; None if it can't be read, so that nobody knows."""
+    if os.path.lexists(path + MENDED):
+        return None  # a mend was interrupted: the next gateway finishes it
     try:
         inbox = sqlite3.connect(_read_only(path, wal=True), uri=True, timeout=_BUSY_SECONDS)
     except ERRORS:
@@ -205,22 +212,62 @@ def known_to_inbox(path: str, ids: Iterable[str]) -> set[str] | None:
 
 
 def _read(paths: Paths, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    try:
+        try:
+            return _read_from(paths.ledger, paths.inbox, query, values)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+        # A tick was killed in the middle of a transaction, and the next writer will take back what it wrote. Whoever only
+        # looks does so in a copy.
+        with _copy(paths.ledger) as copied:
+            return _read_from(copied, paths.inbox, query, values, copied=True)
+    except (OSError, *ERRORS) as error:
+        raise StoreError(f"the stores in {paths.state} can't be read: {error}") from error
+
+
+def _read_from(
+    ledger: str, inbox: str, query: str, values: Sequence[object], *, copied: bool = False
+) -> list[tuple[Any, ...]]:
     view = sqlite3.connect(":memory:", uri=True, timeout=_BUSY_SECONDS)
     try:
         # What is no UTF-8 was damaged; it is shown as well as it can be.
         view.text_factory = lambda raw: raw.decode("utf-8", "replace")
-        _attach(view, "ledger", paths.ledger, _EMPTY_LEDGER, wal=False)
-        _attach(view, "inbox", paths.inbox, (_EMPTY_INBOX,), wal=True)
+        _attach(view, "ledger", ledger, _EMPTY_LEDGER, wal=False, copied=copied)
+        _attach(view, "inbox", inbox, (_EMPTY_INBOX,), wal=True)
+        if view.execute("PRAGMA ledger.user_version").fetchone()[0] in (1, 2):
+            # Written by a version before: the next tick brings it up to date. Its reasons were sentences.
+            query = query.replace("l.outcome, ", "").replace("l.reason", "NULL").replace("l.error", "l.reason")
         return view.execute(query, values).fetchall()
-    except ERRORS as error:
-        raise StoreError(f"the stores in {paths.state} can't be read: {error}") from error
     finally:
         view.close()
 
 
-def _attach(view: sqlite3.Connection, name: str, path: str, empty: tuple[str, ...], *, wal: bool) -> None:
+@contextmanager
+def _copy(path: str) -> Iterator[str]:
+    """Copy a store and its journal, as they are at one moment."""
+
+    def seen() -> list[tuple[int, int, int]]:
+        found = [os.stat(f"{path}{end}") for end in ("", "-journal")]
+        return [(one.st_mtime_ns, one.st_size, one.st_ino) for one in found]
+
+    with tempfile.TemporaryDirectory(prefix="bub-cron-") as directory:
+        copied = os.path.join(directory, "ledger.db")
+        for _ in range(_COPIES):
+            before = seen()
+            for end in ("", "-journal"):
+                shutil.copyfile(f"{path}{end}", f"{copied}{end}")
+            if seen() == before:
+                break
+        yield copied
+
+
+def _attach(
+    view: sqlite3.Connection, name: str, path: str, empty: tuple[str, ...], *, wal: bool, copied: bool = False
+) -> None:
     there = _is_there(path)
-    view.execute(f"ATTACH ? AS {name}", (_read_only(path, wal=wal) if there else ":memory:",))
+    place = _read_only(path, wal=wal) if not copied else path
+    view.execute(f"ATTACH ? AS {name}", (place if there else ":memory:",))
     for statement in () if there else empty:
         view.execute(statement)
 
@@ -242,5 +289,4 @@ def _read_only(path: str, *, wal: bool) -> str:
     A reader of a WAL store would make its -wal and -shm files if they weren't there. They aren't when no gateway has the
     store open; then nobody writes, and it can be read as immutable.
     """
-    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    return f"file:{quoted}?mode=ro{'&immutable=1' if wal and not os.path.exists(f'{path}-wal') else ''}"
+    return uri(path, "mode=ro&immutable=1" if wal and not os.path.exists(f"{path}-wal") else "mode=ro")

@@ -1,71 +1,97 @@
 """Open one of the two SQLite stores: private from the first instant, of a known kind and version, with full sync.
 
-Kept true here:
+Invariants:
 - A store is only ever in a directory where nobody else may write, is no symbolic link, and is refused if others may write
-  it: what it says is done.
+  it.
 - A store of a newer version, or of another program, is never written to; what goes wrong is a `StoreError` that names the
   file and says what to do.
 - A store comes into being whole, under its name, in one step: an empty or cut one is damaged, never "a new one".
-- What SQLite says of the store itself, rather than of the disk, is a `DamagedStoreError`: all that is ever asked of it is
-  written in this package, so a store of ours that doesn't understand it is not as it was.
+- A store is damaged if SQLite can't read it, or if it isn't made as its `Shape` says. A statement that SQLite refuses on
+  a store that is whole is a fault of ours (`StoreFaultError`), and no reason to touch the store.
 
-Both sides use this, each for its own store.
+Both sides use this, each for its own store. A tick that has nothing to do pays for what is imported here.
 """
 
 import os
 import sqlite3
 from errno import ELOOP
 
-from bub_cron.errors import DamagedStoreError, StoreError, one_line
+from bub_cron.errors import DamagedStoreError, StoreError, StoreFaultError, one_line
 from bub_cron.paths import make_private_directory, others_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 BUSY_SECONDS = 10.0
 FAR = 253402300799  # the last second of the year 9999: no instant in a store is later
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What a statement may raise: the second where a damaged store's own words stand in SQLite's error message."""
-_DAMAGE = frozenset({
-    sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
-    # Of our own statements, these only come true in a store whose tables or rows are not as they were made.
+COMPANIONS = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a store, by its name alone."""
+MENDED = ".mended"
+"""What the name of a whole new store ends with that is to take the place of a damaged one."""
+# The store itself can't be read.
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# What we asked for is wrong, unless the store isn't as it was made.
+_REFUSALS = frozenset({
     sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_RANGE, sqlite3.SQLITE_MISUSE,
 })  # fmt: skip
 
 
-def open_store(
-    path: str,
-    *,
-    application_id: int,
-    version: int,
-    schema: tuple[str, ...],
-    journal: str,
-    migrations: "Mapping[int, tuple[str, ...]] | None" = None,
-) -> sqlite3.Connection:
+class Shape:
+    """What a store is: whose, of which version, and how it is made.
+
+    The statements of `schema` make a new store; `journal` is SQLite's journal mode. `migrations` holds, for each version
+    before this one, the steps that lead to the next: statements, or functions that are called with the connection. They
+    make changed tables anew (`made_anew`), so that a migrated store is made of the same statements as a new one.
+    """
+
+    __slots__ = ("application_id", "journal", "migrations", "schema", "version")
+
+    def __init__(
+        self,
+        application_id: int,
+        version: int,
+        schema: tuple[str, ...],
+        journal: str,
+        migrations: "Mapping[int, tuple[str | Callable[[sqlite3.Connection], object], ...]] | None" = None,
+    ) -> None:
+        self.application_id = application_id
+        self.version = version
+        self.schema = schema
+        self.journal = journal
+        self.migrations = migrations or {}
+
+
+def open_store(path: str, shape: Shape) -> sqlite3.Connection:
     """Open a store for writing, creating it (mode 0600, in a directory of mode 0700) if it isn't there.
 
-    The connection is in autocommit mode: use `Transaction`. Text that is not UTF-8 comes out with replacement characters,
-    to be judged where it is used. The statements of `schema` make a new store; `journal` is SQLite's journal mode;
-    `migrations` holds, for each version before this one, the statements that lead to the next: an older store is brought
-    up to date in one transaction. Raises `StoreError`, for a damaged store `DamagedStoreError`.
+    The connection is in autocommit mode: use `Transaction`. Its rows are `sqlite3.Row`. Text that is not UTF-8 comes out
+    with replacement characters, to be judged where it is used. An older store is brought up to date in one transaction;
+    a mend that was interrupted is finished. Raises `StoreError`: `DamagedStoreError` for a damaged store,
+    `StoreFaultError` for a migration that doesn't work.
     """
     try:
         make_private_directory(os.path.dirname(path))
+        if os.path.lexists(path + MENDED):
+            finish_mend(path)
         if not os.path.lexists(path):
-            _create(path, application_id, version, schema)
-        _look_at_header(path, application_id, version)
+            _create(path, shape)
+        _look_at_header(path, shape)
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     except (OSError, *ERRORS) as error:
         raise store_error(path, error) from error
     try:
         connection.text_factory = _text
-        _migrate(connection, path, application_id, version, migrations or {})
-        connection.execute(f"PRAGMA journal_mode={journal}").fetchone()
+        connection.row_factory = sqlite3.Row
+        _migrate(connection, path, shape)
+        connection.execute(f"PRAGMA journal_mode={shape.journal}").fetchone()
         connection.execute("PRAGMA synchronous=FULL")
-    except (*ERRORS, StoreError) as error:
+    except Exception as error:
         connection.close()
-        raise store_error(path, error) from error
+        raise store_error(path, error, shape) from error
     return connection
 
 
@@ -84,41 +110,27 @@ def text(column: str) -> str:
     return f"CHECK (typeof({column}) IN ('text', 'null'))"
 
 
-def made_anew(table: str, create: str) -> tuple[str, ...]:
-    """Return the statements of a migration that make a table anew, with the same columns, and keep its rows."""
+def made_anew(table: str, create: str, columns: str = "", values: str = "*") -> tuple[str, ...]:
+    """Return the statements of a migration that make a table anew, by `create`, and keep its rows.
+
+    `columns` are those of the new table that get a value, all if not given; `values` are expressions over the old ones.
+    The indexes of the table go with it: they are to be made again.
+    """
+    into = columns and f"({columns})"
     return (
         f"CREATE TEMP TABLE former AS SELECT * FROM {table}",  # noqa: S608
         f"DROP TABLE {table}",
         create,
-        f"INSERT INTO {table} SELECT * FROM former",  # noqa: S608
+        f"INSERT INTO {table} {into} SELECT {values} FROM former",  # noqa: S608
         "DROP TABLE former",
     )
-
-
-def check_whole(connection: sqlite3.Connection, path: str, schema: tuple[str, ...]) -> None:
-    """Look through the whole store, and raise `DamagedStoreError` if anything in it is not as it was written.
-
-    SQLite's own check holds the rows against the schema, which itself may have lost a letter.
-    """
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise DamagedStoreError(f"{path} is damaged: {found}")
-    query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
-    pattern = sqlite3.connect(":memory:", isolation_level=None)
-    try:
-        for statement in schema:
-            pattern.execute(statement)
-        if connection.execute(query).fetchall() != pattern.execute(query).fetchall():
-            raise DamagedStoreError(f"{path} is damaged: its tables are not those that it was made with")
-    finally:
-        pattern.close()
 
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _create(path: str, application_id: int, version: int, schema: tuple[str, ...]) -> None:
+def _create(path: str, shape: Shape) -> None:
     """Make an empty store under another name and move it into place; if another process is quicker, let it be."""
     import fcntl
 
@@ -128,36 +140,84 @@ def _create(path: str, application_id: int, version: int, schema: tuple[str, ...
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
         if os.path.lexists(path):
-            _remove_if_there(early)
+            remove_if_there(early)
             return
         os.ftruncate(held, 0)  # left by one that did not come to its end
         connection = sqlite3.connect(early, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             for pragma in ("journal_mode=OFF", "synchronous=OFF"):
                 connection.execute(f"PRAGMA {pragma}")
-            for statement in schema:
+            for statement in shape.schema:
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id={application_id}")
-            connection.execute(f"PRAGMA user_version={version}")
+            connection.execute(f"PRAGMA application_id={shape.application_id}")
+            connection.execute(f"PRAGMA user_version={shape.version}")
         finally:
             connection.close()
         os.fsync(held)
+        for companion in COMPANIONS:
+            # Left by a store that was removed: SQLite would take what is in there into this one.
+            remove_if_there(path + companion)
         os.rename(early, path)
     except BaseException:
-        _remove_if_there(early)
+        remove_if_there(early)
         raise
     finally:
         os.close(held)
 
 
-def _remove_if_there(path: str) -> None:
+def remove_if_there(path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:
         return
 
 
-def _look_at_header(path: str, application_id: int, version: int) -> None:
+def finish_mend(path: str) -> None:
+    """Go on with a mend that was interrupted, unless another process has done so."""
+    held = lock(path)
+    try:
+        if os.path.lexists(path + MENDED):
+            put_in_place(path)
+    finally:
+        os.close(held)
+
+
+def lock(path: str) -> int:
+    """Wait until no other process mends a store of this directory; return the descriptor that holds the lock."""
+    import fcntl
+
+    held = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return held
+
+
+def put_in_place(path: str) -> str:
+    """Put a damaged store aside, as `PATH.damaged-INSTANT`, and `PATH.mended` in its place; return where the damaged one is.
+
+    The caller has the lock. It may be killed at any step, and is then called again: as long as there is a `PATH.mended`,
+    the store at the path, and what lies beside it, are the damaged one's. That file's own time makes the name, so that
+    it is the same each time.
+    """
+    import time
+
+    is_there = os.path.exists(path)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.stat(path + MENDED).st_mtime))
+    aside, number = f"{path}.damaged-{stamp}", 1
+    while os.path.exists(aside) and not (is_there and os.path.samefile(aside, path)):
+        number += 1
+        aside = f"{path}.damaged-{stamp}-{number}"
+    if is_there and not os.path.exists(aside):
+        os.link(path, aside)  # two names, so that the path is never without a store
+    for suffix in COMPANIONS:
+        if suffix == "-shm":
+            remove_if_there(path + suffix)  # holds nothing that the log doesn't
+        elif os.path.exists(path + suffix):
+            os.rename(path + suffix, aside + suffix)
+    os.replace(path + MENDED, path)
+    return aside
+
+
+def _look_at_header(path: str, shape: Shape) -> None:
     """Raise `DamagedStoreError` if the file begins as no store of ours ever does; OSError if it may not be written, leads
     elsewhere, or others may write it, too.
 
@@ -176,14 +236,16 @@ def _look_at_header(path: str, application_id: int, version: int) -> None:
     try:
         if others_write(os.fstat(file), file):
             raise StoreError(
-                f"{path} may have been written by others, so what it says is not believed: look at it, then chmod 600 {path}"
+                f"{path} may have been written by others, so it is ignored: look at it, then chmod 600 {path}"
             )
         header = os.pread(file, 100, 0)
     finally:
         os.close(file)
     # https://www.sqlite.org/fileformat.html: versions, fractions, schema format, no auto-vacuum, UTF-8.
     is_sqlite = header[:16] == b"SQLite format 3\0" and len(header) == 100
-    if is_sqlite and (header[68:72] != application_id.to_bytes(4) or int.from_bytes(header[60:64]) > version):
+    if is_sqlite and (
+        header[68:72] != shape.application_id.to_bytes(4) or int.from_bytes(header[60:64]) > shape.version
+    ):
         return
     good = (
         is_sqlite
@@ -201,49 +263,69 @@ def _look_at_header(path: str, application_id: int, version: int) -> None:
         raise DamagedStoreError(f"{path} is damaged: {what}")
 
 
-def _migrate(
-    connection: sqlite3.Connection,
-    path: str,
-    application_id: int,
-    version: int,
-    migrations: "Mapping[int, tuple[str, ...]]",
-) -> None:
-    if _version(connection, path, application_id, version) == version:
+def _migrate(connection: sqlite3.Connection, path: str, shape: Shape) -> None:
+    if _version(connection, path, shape) == shape.version:
         return
     with Transaction(connection):
         # Asked again: another process may have migrated it while this one waited for the lock.
-        for old in range(_version(connection, path, application_id, version), version):
-            for statement in migrations[old]:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version={version}")
+        for old in range(_version(connection, path, shape), shape.version):
+            for step in shape.migrations[old]:
+                connection.execute(step) if isinstance(step, str) else step(connection)
+        connection.execute(f"PRAGMA user_version={shape.version}")
 
 
-def _version(connection: sqlite3.Connection, path: str, application_id: int, version: int) -> int:
+def _version(connection: sqlite3.Connection, path: str, shape: Shape) -> int:
     """Return the store's version; raise `StoreError` if it is newer, or not ours."""
     found_id = connection.execute("PRAGMA application_id").fetchone()[0]
     found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if found_id != application_id or found < 1:
+    if found_id != shape.application_id or found < 1:
         raise StoreError(f"{path} is not a store of bub-cron: move it away, or set BUB_CRON_STATE to another directory")
-    if found > version:
+    if found > shape.version:
         raise StoreError(
-            f"{path} was written by a newer bub-cron (store version {found}, this one knows {version}):"
+            f"{path} was written by a newer bub-cron (store version {found}, this one knows {shape.version}):"
             " upgrade the bub-cron that runs here"
         )
     return found
 
 
-def store_error(path: str, error: Exception) -> StoreError:
-    """Return the `StoreError` that says in one line what an error of `ERRORS`, or an OSError, means for a store."""
+def store_error(path: str, error: Exception, shape: Shape | None = None) -> StoreError:
+    """Return the `StoreError` that says in one line what an error that came up in the use of a store means.
+
+    SQLite refuses a statement for a typo of ours, and also where a page of the schema is damaged. So the store itself is
+    looked through: it is damaged only if that finds it so, else it is a `StoreFaultError`. Without its `shape`, nobody
+    can tell.
+    """
     if isinstance(error, StoreError):
         return error
-    if isinstance(error, UnicodeDecodeError):
-        return DamagedStoreError(f"{path} is damaged: what it says of its tables is not UTF-8")
     if isinstance(error, OSError):
         return StoreError(f"{path}: {error.strerror or error}")
-    # The primary code is in the low byte.
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
-        return DamagedStoreError(f"{path} is damaged: {one_line(str(error))}")
-    return StoreError(f"{path}: {one_line(str(error))}")
+    what = one_line(str(error)) or type(error).__name__
+    if _code(error) in _DAMAGE:
+        return DamagedStoreError(f"{path} is damaged: {what}")
+    if shape is None or not _is_refusal(error):
+        return StoreError(f"{path}: {what}")
+    from bub_cron.store_check import look_closely
+
+    try:
+        look_closely(path, shape)
+    except DamagedStoreError as damage:
+        return damage
+    except ERRORS as found:  # what is asked there is right for every store that is whole
+        is_damage = _code(found) in _DAMAGE or _is_refusal(found)
+        return DamagedStoreError(f"{path} is damaged: {what}") if is_damage else StoreError(f"{path}: {found}")
+    return StoreFaultError(f"{path} is whole, and yet: {what}; this is a fault of bub-cron, please report it")
+
+
+def _code(error: Exception) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
+
+
+def _is_refusal(error: Exception) -> bool:
+    # The classes are those of Python's own refusals, before SQLite has seen the statement.
+    is_ours = not isinstance(error, sqlite3.Error) or isinstance(
+        error, sqlite3.ProgrammingError | sqlite3.InterfaceError
+    )
+    return is_ours or _code(error) in _REFUSALS
 
 
 class Transaction:

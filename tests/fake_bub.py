@@ -28,6 +28,7 @@ from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.plugin import CronPlugin
 from bub_cron.gateway.runner import Runner
+from bub_cron.gateway.store_thread import Step
 from bub_cron.wire import Request, parse_request
 
 NOON = 1_800_000_000.0  # the epoch seconds at which every test begins
@@ -126,7 +127,7 @@ class FakeClockInbox(Inbox):
         with _at_work():
             await super().open()
 
-    async def _ask(self, step: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def _ask[T](self, step: Step[T]) -> T:
         with _at_work():
             return await super()._ask(step)
 
@@ -140,8 +141,7 @@ class FakeClockInbox(Inbox):
 
     async def sql(self, statement: str, *values: Any) -> list[Any]:
         """Run a statement of the test's on the inbox's own connection."""
-        rows: list[Any] = await self._ask(lambda connection: connection.execute(statement, values).fetchall())
-        return rows
+        return await self._ask(lambda connection: list(map(tuple, connection.execute(statement, values))))
 
     async def column(self, firing_id: str, name: str) -> Any:
         return (await self.sql(f"SELECT {name} FROM firings WHERE id = ?", firing_id))[0][0]  # noqa: S608

@@ -77,6 +77,7 @@ class FakeGateway:
         self.requests: list[Message] = []
         self.taken: list[str] = []  # ids, once each time that one was new
         self.inbox: dict[str, str] = {}  # id -> content
+        self.knows_all = False  # what an earlier fake of the same test took
         self.closed = threading.Event()  # a connection was closed by this side
         self.errors: list[Exception] = []
         self._path = path
@@ -164,7 +165,7 @@ class FakeGateway:
 
     def _answers(self, line: bytes, request: Message) -> Sequence[Message]:
         if "status" in request:
-            known = request["status"] in self.inbox
+            known = request["status"] in self.inbox or self.knows_all
             return [{"id": request["status"], "status": "accepted" if known else "unknown-id"}]
         try:
             parsed: Any = parse_request(line.strip(), now=0, new_id=lambda: "poke-1")
@@ -228,15 +229,13 @@ class Place:
         ((reason,),) = self.select("SELECT reason FROM firings WHERE id = ?", firing)
         return None if reason is None else str(reason)
 
+    def error(self, firing: str) -> str | None:
+        ((error,),) = self.select("SELECT error FROM firings WHERE id = ?", firing)
+        return None if error is None else str(error)
+
     def open_inbox(self) -> sqlite3.Connection:
         """Open the gateway's store, as its gateway would."""
-        return open_store(
-            self.paths.inbox,
-            application_id=inbox.APPLICATION_ID,
-            version=inbox.VERSION,
-            schema=inbox.SCHEMA,
-            journal="WAL",
-        )
+        return open_store(self.paths.inbox, inbox.SHAPE)
 
     def fill_inbox(self, **columns: Any) -> None:
         """Put a firing into the gateway's store, which is closed again afterwards."""

@@ -38,7 +38,7 @@ from loguru import logger
 
 from bub_cron.gateway import channel as channel_module
 from bub_cron.gateway.address import Ownership
-from bub_cron.gateway.inbox import APPLICATION_ID
+from bub_cron.gateway.inbox import SHAPE
 from bub_cron.gateway.plugin import CronPlugin
 
 
@@ -324,7 +324,7 @@ def file_in_the_way(path: Path) -> None:
 def newer_store(path: Path) -> None:
     (path / "cron").mkdir()
     with closing(sqlite3.connect(path / "cron" / "inbox.db")) as store:
-        store.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        store.execute(f"PRAGMA application_id = {SHAPE.application_id}")
         store.execute("PRAGMA user_version = 99")
 
 

@@ -405,14 +405,11 @@ def foreign(path: Path, _: Any) -> None:
 def newer(path: Path, side: Any) -> None:
     make(path, side).close()
     with closing(sqlite3.connect(path)) as store:
-        store.execute(f"PRAGMA user_version = {side.VERSION + 1}")
+        store.execute(f"PRAGMA user_version = {side.SHAPE.version + 1}")
 
 
 def make(path: Path, side: Any) -> sqlite3.Connection:
-    journal = "WAL" if side is inbox else "DELETE"
-    return open_store(
-        str(path), application_id=side.APPLICATION_ID, version=side.VERSION, schema=side.SCHEMA, journal=journal
-    )
+    return open_store(str(path), side.SHAPE)
 
 
 REFUSED = [(foreign, "is not a store of bub-cron"), (newer, "was written by a newer bub-cron")]

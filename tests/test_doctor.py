@@ -87,7 +87,7 @@ def test_a_missing_file(place: Place, programs: Programs) -> None:
 def test_a_file_with_faults(place: Place, programs: Programs) -> None:
     place.write("reminders: {a: {every: 1m, to: 't:1', timezone: Europe/Berlyn, text: x}}", NOON)
     found = the_one(examined(place), "file")
-    assert "has 1 fault; the last good version stays in force" in found.text
+    assert "has 1 fault; its last good version stays in force" in found.text
     assert found.remedy.startswith("bub-cron check ")
 
 

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import version_1
 from fake_bub import NOON, FakeClockInbox, open_inbox, request, run
 
 from bub_cron.errors import StoreError
 from bub_cron.gateway.acceptance import DifferentContentError, FullError
 from bub_cron.gateway.firing import Firing
-from bub_cron.gateway.inbox import APPLICATION_ID, StaleFiringError
+from bub_cron.gateway.inbox import StaleFiringError
 from bub_cron.states import FINAL
-from bub_cron.store import open_store
 
 OPEN_STATES = ("accepted", "running", "retrying", "sending")
 FINISHED = ("delivered", "silent", "ran", "undelivered", "failed", "unknown", "missed")
@@ -842,33 +840,3 @@ def test_a_notice_is_to_be_sent_until_it_has_begun(tmp_path: Path) -> None:
         assert await fail(inbox, "3"), "the chat has not heard of the first after all"
 
     with_inbox(tmp_path, test)
-
-
-# --- The version before
-
-
-def test_an_inbox_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = str(tmp_path / "inbox.db")
-    store = open_store(path, application_id=APPLICATION_ID, version=1, schema=version_1.INBOX, journal="WAL")
-    content = request(id="a", prompt="hi").content()
-    store.execute(
-        "INSERT INTO firings (seq, id, target, session, kind, content, expires, state, attempts, accepted_at)"
-        " VALUES (7, 'a', 'chat:1', 'chat:1', 'prompt', ?, ?, 'accepted', 1, ?)",
-        (content, NOON + 60, NOON),
-    )
-    store.execute("INSERT INTO told VALUES ('r', 'a', 0)")
-    store.close()
-
-    async def test(inbox: FakeClockInbox) -> None:
-        [found] = await inbox.recover(NOON, lambda _: 30.0)
-        assert (found.id, found.attempts, found.body) == ("a", 1, "hi")
-        await put(inbox, "accepted", "b")
-        assert await inbox.sql("SELECT id, seq FROM firings ORDER BY seq") == [("a", 7), ("b", 8)]
-        assert await inbox.sql("SELECT * FROM told") == [("r", "a", 0)]
-
-    async def again(inbox: FakeClockInbox) -> None:
-        assert await inbox.get("a") is not None
-
-    with_inbox(tmp_path, test)
-    with_inbox(tmp_path, again)
-    assert not list(tmp_path.glob("*.damaged-*"))

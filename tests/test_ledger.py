@@ -33,7 +33,7 @@ def put(ledger: Ledger, **columns: Any) -> None:
         "name": "a", "schedule": "s", "content": CONTENT, "enabled": 1, "grace": HOUR, "catch_up": "latest",
         "next_at": None, **columns,
     }  # fmt: skip
-    ledger.put_reminders([tuple(row.values())])
+    ledger.put_reminders("f", [tuple(row.values())])
 
 
 def rows(ledger: Ledger, columns: str = "id, state, reason") -> list[tuple[Any, ...]]:
@@ -223,10 +223,17 @@ def test_trouble_is_news_when_it_is_new_and_then_once_an_hour(ledger: Ledger) ->
 
 
 def test_the_ticks_row_is_kept(ledger: Ledger) -> None:
-    assert ledger.tick_row() == (None, None, None, None)
+    assert ledger.tick_row() == (None, None, None)
     ledger.set_last_tick(NOON)
-    ledger.set_file("signature", "faults", 65)
-    assert ledger.tick_row() == (NOON, "signature", "faults", 65)
+    ledger.set_files("signature", [("/d/a.yaml", "its faults", 65), ("/d", "it can't be read", 65)], "/d.yaml")
+    assert ledger.tick_row() == (NOON, "signature", "/d.yaml")
+    put(ledger)
+    assert ledger.faulty_files() == [("it can't be read", 65, False), ("its faults", 65, False)]
+    ledger.put_reminders("/d/a.yaml", [("b", "s", CONTENT, 1, HOUR, "latest", None)])
+    assert ledger.faulty_files() == [("it can't be read", 65, True), ("its faults", 65, True)]
+    ledger.set_files("other", [])
+    assert ledger.tick_row() == (NOON, "other", "/d.yaml")
+    assert ledger.faulty_files() == []
 
 
 def test_reminders_are_put_read_moved_on_and_dropped(ledger: Ledger) -> None:
@@ -278,7 +285,7 @@ def test_a_ledger_of_the_version_before_is_brought_up_to_date(tmp_path: Path) ->
     store.close()
     for _ in range(2):
         with closing(Ledger(path)) as ledger:
-            assert ledger.tick_row() == (NOON, "x", None, None)
+            assert ledger.tick_row() == (NOON, None, None)
             assert ledger.reminders() == {"a": ("every 60", "{}", 1, 60, "all", NOON + 60)}
             assert [firing.id for firing in ledger.due()] == [row[0]]
             ledger.note_gap(NOON, NOON + HOUR)

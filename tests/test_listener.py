@@ -479,7 +479,7 @@ def test_one_caller_has_only_so_many_requests_unanswered(path: Path, monkeypatch
             caller.send(*({"id": str(number), "wait": False, **TEXT} for number in range(10)))
             for _ in range(50):
                 await asyncio.sleep(0)
-            assert made.home.inbox._asked.qsize() == 3
+            assert made.home.inbox._store._queue.qsize() == 3
         assert len(await caller.rest()) == 10
 
     at_door(path, test)

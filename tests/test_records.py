@@ -107,7 +107,7 @@ def test_the_last_tick_and_what_it_said(place: Place) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
         ledger.set_last_tick(NOON)
         ledger.is_news("no gateway", NOON)
-        ledger.put_reminders([(name, "s", "{}", 1, 60, "latest", None) for name in ("b", "a")])
+        ledger.put_reminders("f", [(name, "s", "{}", 1, 60, "latest", None) for name in ("b", "a")])
     assert (last_tick(place.paths).instant, last_tick(place.paths).trouble) == (NOON, "no gateway")
     assert names_in_force(place.paths) == ["a", "b"]
 

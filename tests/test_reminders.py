@@ -113,6 +113,7 @@ reminders:
         context={"thread_id": "12", "note": ""},
         line=2,
         column=3,
+        file="f",
     )
 
 
@@ -138,6 +139,7 @@ def test_what_is_not_written_has_the_defaults_of_the_contract() -> None:
         context={},
         line=2,
         column=3,
+        file="f",
     )
 
 

@@ -93,7 +93,7 @@ def test_two_alike_are_told_at_the_second() -> None:
 
 def test_a_notice_has_its_place() -> None:
     found = reminders.suspicions(parse(HEAD + "  a:\n    every: 1m\n    prompt: hi\n"), NOW)
-    assert found == [Notice(5, 12, "a runs a model 1,440 times a day")]
+    assert found == [Notice(5, 12, "a runs a model 1,440 times a day", "f")]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_notice_has_its_place() -> None:
 )  # fmt: skip
 def test_a_message_that_yaml_cut(lines: str, expected: str | None) -> None:
     found = reminders.suspicions(parse(HEAD + f"  a:\n    every: 30m\n    {lines}\n"), NOW)
-    assert found == ([] if expected is None else [Notice(6, 4 + len(lines.split(":")[0]) + 3, f"a {expected}")])
+    assert found == ([] if expected is None else [Notice(6, 4 + len(lines.split(":")[0]) + 3, f"a {expected}", "f")])
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,10 @@ def place(tmp_path: Path, ledger: tuple[bytes, dict[str, Row]]) -> Place:
     made = Place(tmp_path / "bub")
     write_reminders(made)
     put_ledger(made, ledger[0])
-    # The file's signature holds its inode: what the ledger knows must be this very file.
+    # The files' signature holds their inodes: what the ledger knows must be this very file.
     with closing(sqlite3.connect(made.paths.ledger)) as store:
-        store.execute("UPDATE tick SET signature = ?", (signature(made),))
+        store.execute("UPDATE tick SET signature = ?, file = ?", (signature(made), made.paths.file))
+        store.execute("UPDATE reminders SET file = ?", (made.paths.file,))
         store.commit()
     return made
 
@@ -380,7 +381,7 @@ SPOILT = {
     "a next fire time of long ago": "UPDATE reminders SET next_at = -(1 << 62)",
     "a grace that is text": "UPDATE reminders SET grace = 'long'",
     "said at, as text": "UPDATE tick SET said_at = 'noon', trouble = 'x'",
-    "its last status, as text": "UPDATE tick SET faults = 'x', status = 'x'",
+    "its last status, as text": "INSERT INTO files VALUES ('/x', 'x', 'x')",
 }
 
 
@@ -774,7 +775,7 @@ def foreign(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    inbox_module.Inbox(str(path), most_open=1)._open().close()
+    inbox_module.open_inbox(str(path)).close()
     with closing(sqlite3.connect(path)) as store:
         store.execute("PRAGMA user_version = 99")
 
@@ -803,7 +804,7 @@ def test_what_is_counted_is_what_is_there(tmp_path: Path, filled_inbox: tuple[by
     with closing(sqlite3.connect(old, isolation_level=None)) as store:
         store.execute("PRAGMA ignore_check_constraints = 1")
         store.execute("UPDATE firings SET state = 'flying' WHERE id = 'f007'")
-    fresh = inbox_module.Inbox(str(new), most_open=1)._open()
+    fresh = inbox_module.open_inbox(str(new))
     with closing(fresh):
         fresh.execute("BEGIN")
         kept = salvage.keep_what_can_be_read(str(old), fresh)

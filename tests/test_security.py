@@ -508,7 +508,7 @@ def test_requests_in_hand_are_bounded_by_what_they_weigh(place: Path, monkeypatc
             caller.send(*({"id": str(n), "to": "chat:1", "text": "x" * 10_000, "wait": False} for n in range(20)))
             for _ in range(500):
                 await asyncio.sleep(0)
-            assert made.home.inbox._asked.qsize() in (1, 2)  # of one line or two each
+            assert made.home.inbox._store._queue.qsize() in (1, 2)  # of one line or two each
         assert {answer["status"] for answer in await caller.rest()} == {"accepted"}
 
     at_door(place, test)
@@ -665,8 +665,8 @@ def test_no_statement_is_put_together_from_values() -> None:
         for statement in re.findall(r'f"+[^"]*(?:SELECT|UPDATE|INSERT|DELETE|PRAGMA|ATTACH)[^"]*"', path.read_text()):
             held |= set(re.findall(r"{([^}]*)}", statement))
     assert held <= {
-        "COLUMNS", "WITHOUT_REPLY", "OPEN", "_VIEW", "change", "marks", "where", "condition", "query", "name", "journal",
-        "application_id", "version", "pragma", "columns", "table", "names", "key", "column", "rowid",
+        "COLUMNS", "WITHOUT_REPLY", "OPEN", "_VIEW", "change", "marks", "where", "condition", "query", "name", "shape.journal",
+        "shape.application_id", "shape.version", "pragma", "into", "values", "columns", "table", "names", "key", "column", "rowid",
     }  # fmt: skip
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from bub_cron.errors import EX_IOERR, DamagedStoreError, StoreError
-from bub_cron.store import Transaction, open_store
+from bub_cron.store import Shape, Transaction, open_store
 
 SCHEMA = ("CREATE TABLE things (name TEXT PRIMARY KEY)", "INSERT INTO things VALUES ('first')")
 NOBODY = 65534
 
 
 def opened(path: Path, version: int = 1, journal: str = "DELETE", application_id: int = 77) -> sqlite3.Connection:
-    return open_store(str(path), application_id=application_id, version=version, schema=SCHEMA, journal=journal)
+    return open_store(str(path), Shape(application_id, version, SCHEMA, journal))
 
 
 def names(path: Path) -> list[str]:
@@ -97,7 +97,7 @@ def test_what_was_left_by_one_that_did_not_come_to_its_end_is_made_anew(tmp_path
 def test_a_store_whose_making_is_cut_short_is_not_there(tmp_path: Path) -> None:
     broken = (*SCHEMA, "CREATE TABLE things (name)")
     with pytest.raises(StoreError):
-        open_store(str(tmp_path / "a.db"), application_id=77, version=1, schema=broken, journal="DELETE")
+        open_store(str(tmp_path / "a.db"), Shape(77, 1, broken, "DELETE"))
     assert os.listdir(tmp_path) == []
 
 
@@ -122,14 +122,7 @@ def test_a_schema_that_is_not_ours_any_more_is_damage(tmp_path: Path, column: st
     opened(path).close()
     path.write_bytes(path.read_bytes().replace(b"things (name", f"things ({column}".encode("latin-1")[:-1] + b"\xff"))
     with pytest.raises(DamagedStoreError):
-        open_store(
-            str(path),
-            application_id=77,
-            version=2,
-            schema=SCHEMA,
-            journal="DELETE",
-            migrations={1: ("INSERT INTO things (name) VALUES ('x')",)},
-        )
+        open_store(str(path), Shape(77, 2, SCHEMA, "DELETE", {1: ("INSERT INTO things (name) VALUES ('x')",)}))
 
 
 def test_it_syncs_fully_and_keeps_the_journal_asked_for(tmp_path: Path) -> None:
@@ -142,8 +135,8 @@ def test_it_syncs_fully_and_keeps_the_journal_asked_for(tmp_path: Path) -> None:
 def test_many_processes_create_it_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; sys.stdin.read(1)\n"
-        "from bub_cron.store import open_store\n"
-        f"open_store({str(tmp_path / 's' / 'a.db')!r}, application_id=77, version=1, schema={SCHEMA!r}, journal='WAL')"
+        "from bub_cron.store import Shape, open_store\n"
+        f"open_store({str(tmp_path / 's' / 'a.db')!r}, Shape(77, 1, {SCHEMA!r}, 'WAL'))"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) for _ in range(4)]
     for process in processes:
@@ -284,9 +277,7 @@ def test_an_older_store_is_brought_up_to_date_in_place(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     opened(path).close()
     migrations = {1: ("ALTER TABLE things ADD COLUMN size INTEGER",), 2: ("UPDATE things SET size = 3",)}
-    with closing(
-        open_store(str(path), application_id=77, version=3, schema=SCHEMA, journal="DELETE", migrations=migrations)
-    ) as store:
+    with closing(open_store(str(path), Shape(77, 3, SCHEMA, "DELETE", migrations))) as store:
         assert store.execute("SELECT name, size FROM things").fetchall() == [("first", 3)]
         assert store.execute("PRAGMA user_version").fetchone() == (3,)
 
@@ -296,7 +287,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     opened(path).close()
     migrations = {1: ("INSERT INTO things VALUES ('second')", "INSERT INTO nowhere VALUES (1)")}
     with pytest.raises(StoreError):
-        open_store(str(path), application_id=77, version=2, schema=SCHEMA, journal="DELETE", migrations=migrations)
+        open_store(str(path), Shape(77, 2, SCHEMA, "DELETE", migrations))
     assert names(path) == ["first"]
     with closing(opened(path)) as store:
         assert store.execute("PRAGMA user_version").fetchone() == (1,)

@@ -632,7 +632,7 @@ def test_while_the_file_is_not_good_the_last_good_one_stays_in_force(
     assert [code for code, _ in said] == [status] * 62  # the status says it every time
     assert [minute for minute, (_, text) in enumerate(said) if text] == [0, 60]  # the words once an hour
     assert said[0][1].startswith(f"bub-cron: {place.paths.file}")
-    assert said[0][1].endswith("bub-cron: until that is mended, the last good version stays in force\n")
+    assert said[0][1].endswith("bub-cron: until that is fixed, the last good version stays in force\n")
     assert len(gateway.taken) == 62
 
 

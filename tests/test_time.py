@@ -341,7 +341,7 @@ def test_wherever_a_half_written_file_ends_with_a_fault_the_last_good_one_stays_
             in_place(Path(place.paths.file), good[:cut])
             status, said = place.tick(NOON + minute * MINUTE)
             assert status == 65
-            assert not said or said.endswith("bub-cron: until that is mended, the last good version stays in force\n")
+            assert not said or said.endswith("bub-cron: until that is fixed, the last good version stays in force\n")
     assert place.select("SELECT name, schedule, content FROM reminders") == stored
     assert Counter(identity[0] for identity in gateway.taken) == {"a": len(faulty), "b": len(faulty)}
 

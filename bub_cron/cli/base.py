@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from bub_cron import __version__, terminal
-from bub_cron.errors import BubCronError, FileFaultsError, UnknownReminderError
+from bub_cron.errors import BubCronError, FileFaultsError, UnknownReminderError, each_of
 from bub_cron.paths import find_paths
 from bub_cron.records import names_in_force
 from bub_cron.reminders import Reminder, load
@@ -28,13 +28,18 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except FileFaultsError as error:
-            terminal.print_faults(error, sys.stderr)
-            ctx.exit(error.exit_status)
         except BubCronError as error:
-            for line in terminal.clean_lines(str(error)):
-                click.echo(f"bub-cron: {line}", err=True)
+            for one in each_of(error):
+                _print_error(one)
             ctx.exit(error.exit_status)
+
+
+def _print_error(error: BubCronError) -> None:
+    if isinstance(error, FileFaultsError):
+        terminal.print_faults(error, sys.stderr)
+        return
+    for line in terminal.clean_lines(str(error)):
+        click.echo(f"bub-cron: {line}", err=True)
 
 
 def _files(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:

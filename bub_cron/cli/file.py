@@ -15,8 +15,8 @@ import click
 from bub_cron import terminal
 from bub_cron.cli.base import commands, with_paths
 from bub_cron.cli.look import local_fire_time, next_of
-from bub_cron.errors import FileExistsAlreadyError, FileFaultsError
-from bub_cron.paths import Paths
+from bub_cron.errors import FaultyFilesError, FileExistsAlreadyError, FileFaultsError, each_of
+from bub_cron.paths import Paths, drop_ins
 from bub_cron.reminders import STARTER, Reminder, json_schema, load, suspicions
 
 
@@ -39,19 +39,23 @@ def init(paths: Paths) -> None:
 @commands.command()
 @with_paths
 def check(paths: Paths) -> None:
-    """Print every fault of the file, or a one-line summary."""
+    """Print every fault of the file and its drop-ins, or a one-line summary."""
     try:
         reminders = load(paths.file)
-    except FileFaultsError as error:
-        terminal.print_faults(error, sys.stdout)
+    except (FileFaultsError, FaultyFilesError) as error:
+        for one in each_of(error):
+            if isinstance(one, FileFaultsError):
+                terminal.print_faults(one, sys.stdout)
+            else:
+                click.echo(terminal.clean(str(one)))
         sys.exit(error.exit_status)
     now = int(time.time())
     for notice in suspicions(reminders, now):
-        click.echo(
-            f"{terminal.clean(paths.file)}:{notice.line}:{notice.column}: warning: {terminal.clean(notice.message)}",
-            err=True,
-        )
-    click.echo(f"{terminal.clean(paths.file)}: {_summary(reminders, now)}")
+        place = f"{terminal.clean(notice.file)}:{notice.line}:{notice.column}"
+        click.echo(f"{place}: warning: {terminal.clean(notice.message)}", err=True)
+    others = len(drop_ins(paths.file))
+    beside = f" and {others} drop-in{'' if others == 1 else 's'}" if others else ""
+    click.echo(f"{terminal.clean(paths.file)}{beside}: {_summary(reminders, now)}")
 
 
 def _summary(reminders: list[Reminder], now: int) -> str:

@@ -48,10 +48,7 @@ At a start, what a crash left `running`:
 
 from __future__ import annotations
 
-import asyncio
-import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -62,12 +59,12 @@ from bub_cron import salvage
 from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, described, one_line
 from bub_cron.gateway.acceptance import Accepted, accept, rows_of
 from bub_cron.gateway.firing import COLUMNS, LOST_IN_CRASH, NOTHING, OPEN, Firing, firing_of
+from bub_cron.gateway.store_thread import Step, StoreThread
 from bub_cron.states import ACCEPTED, DELIVERED, FAILED, GOOD, MISSED, RAN, RETRYING, RUNNING, SILENT, UNKNOWN
-from bub_cron.store import ERRORS, Transaction, check_whole, instant, made_anew, number, open_store, store_error, text
-from bub_cron.wire import Request, iso
+from bub_cron.store import ERRORS, Shape, instant, made_anew, number, open_store, store_error, text
+from bub_cron.store_check import check_whole
+from bub_cron.wire import Request
 
-APPLICATION_ID = 0x62634958  # "bcIX"
-VERSION = 2
 # The checks say what a whole row is: a damaged store's rows come over only if they pass.
 _FIRINGS = f"""
 CREATE TABLE firings (
@@ -98,16 +95,21 @@ _INDEXES = (
     "CREATE INDEX firings_open ON firings (seq) WHERE state IN ('accepted', 'running', 'retrying')",
     "CREATE INDEX firings_reminder ON firings (reminder, seq)",
 )
-SCHEMA = (
-    _FIRINGS,
-    *_INDEXES,
-    # The reminders whose failure their chats have heard of, or are to hear of.
-    "CREATE TABLE told (reminder TEXT PRIMARY KEY, firing TEXT NOT NULL, begun INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
+SHAPE = Shape(
+    application_id=0x62634958,  # "bcIX"
+    version=2,
+    schema=(
+        _FIRINGS,
+        *_INDEXES,
+        # The reminders whose failure their chats have heard of, or are to hear of.
+        "CREATE TABLE told (reminder TEXT PRIMARY KEY, firing TEXT NOT NULL, begun INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
+    ),
+    journal="WAL",
+    migrations={
+        # Version 1 had no checks.
+        1: (*made_anew("firings", _FIRINGS), *_INDEXES),
+    },
 )
-_MIGRATIONS = {
-    # Version 1 had no checks.
-    1: (*made_anew("firings", _FIRINGS), *_INDEXES),
-}
 
 _ADD_TOKENS = "tokens = coalesce(tokens + ?, ?, tokens)"
 # What has a last word is open before, and these take more: the turn, or the send, was under way.
@@ -118,14 +120,10 @@ _ENDS_FROM = {
     UNKNOWN: (RUNNING, RETRYING),
     MISSED: (ACCEPTED,),
 }
-_MOST_IN_ONE_TRANSACTION = 2000
 
 
 class StaleFiringError(BubCronError):
     """A change of state whose from-state the firing has left: somebody else moved it. Nothing was changed."""
-
-
-type _Step = Callable[[sqlite3.Connection], Any]
 
 
 class Inbox:
@@ -137,25 +135,20 @@ class Inbox:
     def __init__(self, path: str, *, most_open: int) -> None:
         self._path = path
         self._most_open = most_open
-        self._open_count: int | None = None  # None: to be counted
-        self._asked: queue.SimpleQueue[tuple[_Step, asyncio.Future[Any]] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._open_count = 0
+        self._store = StoreThread(path, SHAPE, open_inbox, name="bub-cron-inbox", load=self._count)
 
     async def open(self) -> None:
         """Open or create the store and start its thread; raise `StoreError` if that can't be done."""
-        self._loop = asyncio.get_running_loop()
-        opened: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._serve, args=(opened,), name="bub-cron-inbox", daemon=True)
-        self._thread.start()
-        await opened
+        await self._store.start()
 
     async def close(self) -> None:
         """Carry out what was asked for, then close the store."""
-        if self._thread is not None:
-            self._asked.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
+        await self._store.close()
+
+    def _count(self, connection: sqlite3.Connection) -> None:
+        query = f"SELECT count(*) FROM firings WHERE state IN {OPEN}"  # noqa: S608
+        self._open_count = connection.execute(query).fetchone()[0]
 
     # --- What the listener does
 
@@ -168,8 +161,6 @@ class Inbox:
     def _accept(
         self, connection: sqlite3.Connection, requests: Sequence[Request], contents: list[str], now: float
     ) -> list[Accepted]:
-        if self._open_count is None:
-            self._open_count = _count_open(connection)
         done = accept(connection, requests, contents, now, self._most_open - self._open_count)
         self._open_count += sum(found.new and found.firing is not None and not found.firing.is_final for found in done)
         return done
@@ -312,8 +303,7 @@ class Inbox:
             (outcome, error, now, tokens, tokens),
             _ENDS_FROM.get(outcome, (ACCEPTED, RUNNING, RETRYING)),
         )
-        if self._open_count is not None:
-            self._open_count -= 1
+        self._open_count -= 1
         tell = False
         if firing.reminder is not None and outcome in GOOD:
             connection.execute("DELETE FROM told WHERE reminder = ?", (firing.reminder,))
@@ -363,118 +353,33 @@ class Inbox:
             raise StaleFiringError(f"{firing_id} is in none of the states {', '.join(states)} any more")
         return self._get(connection, firing_id)
 
-    async def _ask(self, step: _Step) -> Any:
-        if self._loop is None or self._thread is None:
-            raise StoreError(f"{self._path} is closed")
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._asked.put((step, future))
-        return await future
+    async def _ask[T](self, step: Step[T]) -> T:
+        return await self._store.ask(step)
 
-    def _serve(self, opened: asyncio.Future[None]) -> None:
-        try:
-            connection: sqlite3.Connection | None = self._open()
-        except Exception as error:
-            self._tell([(opened, None, store_error(self._path, error))])
-            return
-        self._tell([(opened, None, None)])
-        more = True
-        while more:
-            batch = [self._asked.get()]
-            while len(batch) < _MOST_IN_ONE_TRANSACTION and not self._asked.empty():
-                batch.append(self._asked.get())
-            more = None not in batch
-            connection = self._carry_out(connection, [asked for asked in batch if asked is not None])
-        if connection is not None:
-            connection.close()
 
-    def _open(self) -> sqlite3.Connection:
-        """Open the store; one that is damaged is put aside first, and what can be read of it kept."""
-        try:
-            return self._open_whole()
-        except (*ERRORS, StoreError) as error:
-            damage = store_error(self._path, error)
-            if not isinstance(damage, DamagedStoreError):
-                raise damage from error
+def open_inbox(path: str) -> sqlite3.Connection:
+    """Open the store; one that is damaged is put aside first, and what can be read of it kept."""
+    try:
+        return _open_whole(path)
+    except DamagedStoreError as damage:
         logger.error("cron.store {}", damage)
-        logger.error("cron.store {}", salvage.mend(self._path, iso(time.time()), _make))
-        return self._open_whole()
-
-    def _open_whole(self) -> sqlite3.Connection:
-        connection = _make(self._path)
-        try:
-            _keep_log(connection, True)  # a damaged store is to be put aside as it was found
-            check_whole(connection, self._path, SCHEMA)
-            self._open_count = _count_open(connection)
-            _keep_log(connection, False)
-        except (*ERRORS, StoreError):
-            connection.close()
-            raise
-        return connection
-
-    def _carry_out(
-        self, connection: sqlite3.Connection | None, batch: list[tuple[_Step, asyncio.Future[Any]]]
-    ) -> sqlite3.Connection | None:
-        """Carry out a batch in one transaction; each step stands or falls alone, the commit is common to all.
-
-        Return the connection for the next batch, None if the store could not be opened again after it was damaged.
-        """
-        done: list[tuple[asyncio.Future[Any], Any, Exception | None]] = []
-        try:
-            connection = connection or self._open()
-            with Transaction(connection):
-                for step, future in batch:
-                    done.append((future, *self._one(connection, step)))
-        except (*ERRORS, StoreError) as error:
-            self._open_count = None  # what the steps made of it is not what is on disk
-            failed = store_error(self._path, error)
-            done = [(future, None, failed) for _, future in batch]
-            if connection is not None and isinstance(failed, DamagedStoreError):
-                _keep_log(connection, True)
-                connection.close()
-                connection = None  # the next batch, which comes at once where one of these is insisted on, mends it
-        self._tell(done)
-        return connection
-
-    @staticmethod
-    def _one(connection: sqlite3.Connection, step: _Step) -> tuple[Any, Exception | None]:
-        connection.execute("SAVEPOINT step")
-        try:
-            result = step(connection)
-        except ERRORS:
-            raise  # the disk or the store itself: the whole transaction falls
-        except Exception as error:
-            # Also what nobody foresaw: it belongs to whoever asked, and must not end the thread.
-            connection.execute("ROLLBACK TO step")
-            return None, error
-        connection.execute("RELEASE step")
-        return result, None
-
-    def _tell(self, done: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_resolve, done)
+    if told := salvage.mend(path, SHAPE, time.time()):
+        logger.error("cron.store {}", told)
+    return _open_whole(path)
 
 
-def _make(path: str) -> sqlite3.Connection:
-    return open_store(
-        path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA, journal="WAL", migrations=_MIGRATIONS
-    )
+def _open_whole(path: str) -> sqlite3.Connection:
+    connection = open_store(path, SHAPE)
+    try:
+        _keep_log(connection, True)  # a damaged store is to be put aside as it was found
+        check_whole(connection, path, SHAPE)
+        _keep_log(connection, False)
+    except (*ERRORS, StoreError) as error:
+        connection.close()
+        raise store_error(path, error, SHAPE) from error
+    return connection
 
 
 def _keep_log(connection: sqlite3.Connection, keep: bool) -> None:
     """Choose whether closing the connection leaves the log as it is, or takes it into the store."""
     connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
-
-
-def _count_open(connection: sqlite3.Connection) -> int:
-    count: int = connection.execute(f"SELECT count(*) FROM firings WHERE state IN {OPEN}").fetchone()[0]  # noqa: S608
-    return count
-
-
-def _resolve(done: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
-    for future, result, error in done:
-        if future.cancelled():
-            continue  # whoever asked has gone; what was asked for is stored all the same
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)

@@ -16,15 +16,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from bub_cron import __version__, records
-from bub_cron.errors import BubCronError, DamagedStoreError, FileFaultsError, FileMissingError, ScheduleError
+from bub_cron.errors import (
+    BubCronError,
+    DamagedStoreError,
+    FaultyFilesError,
+    FileFaultsError,
+    FileMissingError,
+    ScheduleError,
+    each_of,
+)
 from bub_cron.health.gateways import unit_trouble, why_absent
-from bub_cron.health.status import LATE_SECONDS, MOST, Status, local, look, told
+from bub_cron.health.status import LATE_SECONDS, MOST, Status, faults_in_short, local, look, told
 from bub_cron.health.triggers import Trigger, find_triggers
 from bub_cron.paths import Paths
 from bub_cron.programs import decoded, first_line, output, run_by
 from bub_cron.reminders import Reminder, load, suspicions
 from bub_cron.schedule import machine_zone
-from bub_cron.trigger.tick import CLOCK_BACK_SECONDS
 from bub_cron.trigger.units import USER
 from bub_cron.wire import COMMAND, PROTOCOL, split_to
 
@@ -74,10 +81,10 @@ def _file(paths: Paths, now: int) -> Iterator[Finding]:
         reminders = load(paths.file)
     except FileMissingError as error:
         yield Finding("file", BROKEN, str(error), "bub-cron init")
-    except FileFaultsError as error:
-        count = len(error.faults)
-        text = f"{paths.file} has {_many(count, 'fault')}; the last good version stays in force"
-        yield Finding("file", BROKEN, text, "bub-cron check    # shows each, with its line")
+    except (FileFaultsError, FaultyFilesError) as error:
+        for one in each_of(error):
+            text = f"{faults_in_short(one)}; its last good version stays in force"
+            yield Finding("file", BROKEN, text, "bub-cron check    # shows each, with its line")
     except BubCronError as error:
         yield Finding(
             "file", BROKEN, str(error), f"ls -l {shlex.quote(paths.file)}    # this user has to be able to read it"
@@ -85,7 +92,8 @@ def _file(paths: Paths, now: int) -> Iterator[Finding]:
     else:
         yield Finding("file", OK, f"{paths.file}, {_many(len(reminders), 'reminder')}")
         if notices := suspicions(reminders, now):
-            text = f"something in it may not be meant, such as line {notices[0].line}: {notices[0].message}"
+            where = f"{notices[0].file}:{notices[0].line}"
+            text = f"something may not be meant, such as {where}: {notices[0].message}"
             yield Finding("file", WARNING, text, "bub-cron check    # shows each")
 
 
@@ -189,7 +197,7 @@ def _clock(status: Status) -> Finding:
     if last is None or last <= status.now + LATE_SECONDS:
         return Finding("clock", OK, f"{local(status.now)} here")
     behind = last - status.now
-    then = "the next tick counts on from now" if behind > CLOCK_BACK_SECONDS else "nothing fires until it has caught up"
+    then = "the next tick counts on from now"
     text = f"it is {local(status.now)} here, {behind:,} s before the last tick, at {local(last)}: {then}"
     return Finding("clock", BROKEN, text, "timedatectl    # is the time right, and synchronized?")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bub_cron import records
-from bub_cron.errors import BubCronError, FileFaultsError
+from bub_cron.errors import BubCronError, FaultyFilesError, FileFaultsError, each_of
 from bub_cron.paths import Paths
 from bub_cron.records import Record
 from bub_cron.reminders import Reminder, load
@@ -112,6 +112,13 @@ def told(record: Record) -> str:
     return f"{name} {_HOW.get(record.outcome, record.outcome)} at {local(record.moment)}{why}"
 
 
+def faults_in_short(error: BubCronError) -> str:
+    """Say how many faults a file has, or why it can't be read."""
+    if not isinstance(error, FileFaultsError):
+        return str(error)
+    return f"{error.path} has {len(error.faults)} {'fault' if len(error.faults) == 1 else 'faults'}"
+
+
 def look(paths: Paths, now: int) -> Status:
     """Look at everything there is at `now`."""
     status = Status(now)
@@ -143,9 +150,9 @@ def _look_at_gateway(status: Status, paths: Paths) -> None:
 def _look_at_file(status: Status, paths: Paths) -> None:
     try:
         status.reminders = load(paths.file)
-    except FileFaultsError as error:
-        many = "fault" if len(error.faults) == 1 else "faults"
-        status.attention.append(f"{paths.file} has {len(error.faults)} {many}: see `bub-cron check`")
+    except (FileFaultsError, FaultyFilesError) as error:
+        for one in each_of(error):
+            status.attention.append(f"{faults_in_short(one)}: see `bub-cron check`")
         return
     except BubCronError as error:
         status.attention.append(str(error))

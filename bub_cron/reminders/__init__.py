@@ -1,6 +1,6 @@
-"""reminders.yaml -> `Reminder`; every fault with its line.
+"""reminders.yaml and its drop-ins -> `Reminder`; every fault with its line.
 
-Kept true here:
+Invariants:
 - A file is taken whole or not at all, and is only ever read.
 - Whoever mends it sees all of its faults at once. Only a syntax error that leaves the meaning open ends the reading.
 - Whatever the bytes, nothing but `FileFaultsError` comes out of `parse`.
@@ -10,12 +10,18 @@ What a tick doesn't need (the schema, the suspicions) is imported where it is us
 
 from __future__ import annotations
 
-from bub_cron.reminders.file import load, parse
+from bub_cron.reminders.file import parse
+from bub_cron.reminders.files import ReminderFile, load, read_files, repeated_names
 from bub_cron.reminders.reminder import Notice, Reminder
 from bub_cron.reminders.source import MAX_BYTES
 from bub_cron.reminders.starter import STARTER
 
-__all__ = ["MAX_BYTES", "STARTER", "Notice", "Reminder", "json_schema", "load", "parse", "suspicions"]
+# fmt: off
+__all__ = [
+    "MAX_BYTES", "STARTER", "Notice", "Reminder", "ReminderFile", "json_schema", "load", "parse", "read_files",
+    "repeated_names", "suspicions",
+]
+# fmt: on
 
 
 def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:

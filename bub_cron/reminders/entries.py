@@ -210,6 +210,7 @@ def _build(
         body=values[kind],
         line=name.line,
         column=name.column,
+        machine_zone="timezone" not in values,
         places={**default_places, **_places(entries)},
         cut=entries[kind][1].cut,
         **{**fallbacks, **given},

@@ -1,7 +1,9 @@
-"""A file, or its bytes -> its reminders, or all of its faults.
+"""One file, or its bytes -> its reminders, or all of its faults. `files.py` reads all files of a place.
 
-Kept true here: opening what is no regular file neither blocks nor reads without end; a file that others may write is not
-believed; what changed while it was read is read again, so that of a file that is just being written no half is.
+Invariants:
+- Opening what is no regular file neither blocks nor reads without end.
+- A file that others may write is refused.
+- What changed while it was read is read again, so that half of a file that is just being written counts for nothing.
 """
 
 from __future__ import annotations
@@ -21,15 +23,15 @@ from bub_cron.reminders.source import INVISIBLE, MAX_BYTES, decode, read
 _READS = 5  # of a file that changes all the while
 
 
-def load(path: str) -> list[Reminder]:
-    """Read the reminders of a file, in its order.
+def load_file(path: str, machine_zone: Callable[[], str] = schedule.machine_zone) -> list[Reminder]:
+    """Read the reminders of one file, in its order; `machine_zone` tells the zone of those that name none.
 
     Raises FileMissingError, FileUnreadableError (also for what is no regular file, or never holds still) or
     FileFaultsError.
     """
     for _ in range(_READS):
         source, before = _read(path)
-        reminders, faults = _parse_or_faults(source, path)
+        reminders, faults = _parse_or_faults(source, path, machine_zone)
         if _seen(path) == before:
             if faults is not None:
                 raise faults
@@ -74,9 +76,11 @@ def _refuse_what_others_write(path: str, descriptor: int, found: os.stat_result)
         raise FileUnreadableError(f"{path} may be written by others ({mode}), so it isn't believed: chmod go-w {path}")
 
 
-def _parse_or_faults(source: bytes, path: str) -> tuple[list[Reminder], FileFaultsError | None]:
+def _parse_or_faults(
+    source: bytes, path: str, machine_zone: Callable[[], str]
+) -> tuple[list[Reminder], FileFaultsError | None]:
     try:
-        return parse(source, path), None
+        return parse(source, path, machine_zone=machine_zone), None
     except FileFaultsError as error:
         return [], error
 
@@ -95,7 +99,8 @@ def _identity(found: os.stat_result) -> tuple[int, ...]:
 def parse(source: bytes, path: str, *, machine_zone: Callable[[], str] = schedule.machine_zone) -> list[Reminder]:
     """Return the reminders in the bytes of a file, in its order; raise FileFaultsError with all of its faults.
 
-    `path` is for the faults' text, and what a calendar reads stands beside it. `machine_zone` is asked at most once, and only if a reminder needs it.
+    `path` is for the faults' text and each reminder's `file`, and what a calendar reads stands beside it. `machine_zone` is
+    asked at most once, and only if a reminder needs it.
     """
     faults = Faults()
     reminders: list[Reminder] = []
@@ -104,7 +109,8 @@ def parse(source: bytes, path: str, *, machine_zone: Callable[[], str] = schedul
         text = decode(source, faults)
         if not faults.found:
             root, is_cut = read(text, faults)
-            reminders = Judge(faults, machine_zone, is_cut, os.path.dirname(path)).file(root)
+            judge = Judge(faults, machine_zone, is_cut, os.path.dirname(path))
+            reminders = [one._replace(file=path) for one in judge.file(root)]
     except EnoughError:
         pass  # the last fault says so
     if faults.found:

@@ -43,16 +43,14 @@ def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
         told += schedule.cron_doubts(reminder.schedule_text, reminder.schedule) if when == "cron" else ()
         doubts: list[_Doubt] = [(when, sentence) for sentence in told] + [*_cut(reminder), *_short_grace(reminder)]
         if twin is not reminder:
-            doubts.append((
-                "",
-                f"has the schedule, target and message of {twin.name} on line {twin.line}: both will fire",
-            ))
+            place = f"on line {twin.line}" if twin.file == reminder.file else f"in {twin.file}"
+            doubts.append(("", f"has the schedule, target and message of {twin.name} {place}: both will fire"))
         if doubt := schedule.zone_doubt(reminder.timezone):
             doubts.append(("timezone", f"has a fixed zone: {doubt}"))
         doubts += _days_without_start(reminder, now)
         for key, sentence in doubts:
             line, column = reminder.places.get(key, (reminder.line, reminder.column))
-            notices.append(Notice(line, column, f"{reminder.name} {sentence}"))
+            notices.append(Notice(line, column, f"{reminder.name} {sentence}", reminder.file))
     return [*notices, *_empty_calendars(reminders, now)]
 
 
@@ -85,7 +83,7 @@ def _empty_calendars(reminders: list[Reminder], now: int) -> Iterator[Notice]:
                 what = "names no day in the next year" if is_empty else ""
             if what:
                 line, column = reminder.places.get(key, (reminder.line, reminder.column))
-                yield Notice(line, column, f"the calendar {calendar.name} {what}")
+                yield Notice(line, column, f"the calendar {calendar.name} {what}", reminder.file)
 
 
 def _cut(reminder: Reminder) -> Iterator[_Doubt]:

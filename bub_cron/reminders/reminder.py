@@ -17,8 +17,9 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
 
     `schedule_text` is the schedule as written (`0 9 * * mon-fri`, `30m`, the dates of an `at` joined by ", ");
     `kind` is `prompt`, `text` or `command` and `body` the message; `grace` and `timeout` are seconds; `timezone` is
-    where its times are read, "UTC" for an `every` without one; `line` and `column` are those of its name, from 1,
-    and `places` those of the values given for it, by key; `cut` is what YAML took for a comment behind the message.
+    where its times are read, "UTC" for an `every` without one; `file` is the path of the file that holds it, `line` and
+    `column` are those of its name there, from 1, and `places` those of the values given for it, by key; `machine_zone`
+    tells that its zone is the machine's, for want of another; `cut` is what YAML took for a comment behind the message.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     reply: str = wire.DEFAULT_REPLY
     quiet: bool = False
     model: str | None = None
+    file: str = ""
+    machine_zone: bool = False
     places: Mapping[str, tuple[int, int]] = {}  # never changed
     cut: str = ""
 
@@ -64,3 +67,4 @@ class Notice(NamedTuple):
     line: int
     column: int
     message: str
+    file: str = ""

@@ -7,7 +7,16 @@ A tick decodes what its store holds and walks: that takes `kinds` and `zones`, w
 texts or writes for people is loaded when it is first asked for.
 """
 
-from bub_cron.schedule.kinds import Schedule, decode, encode, fire_times, next_fire_time, parse_every
+from bub_cron.schedule.kinds import (
+    Schedule,
+    count_fire_times,
+    decode,
+    encode,
+    fire_times,
+    latest_fire_times,
+    next_fire_time,
+    parse_every,
+)
 from bub_cron.schedule.zones import require_zone
 
 TYPE_CHECKING = False
@@ -25,10 +34,10 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "MAX_TIMES", "Calendar", "Schedule", "calendars_of", "country_source", "cron_doubts", "decode", "describe", "encode",
-    "fire_times", "left_out", "limit", "machine_zone", "next_fire_time", "parse_at", "parse_cron", "parse_day", "parse_every",
-    "parse_every_from", "parse_rrule", "parse_start", "parse_until", "require_readable", "require_zone", "unlimited",
-    "zone_doubt",
+    "MAX_TIMES", "Calendar", "Schedule", "calendars_of", "count_fire_times", "country_source", "cron_doubts", "decode",
+    "describe", "encode", "fire_times", "latest_fire_times", "left_out", "limit", "machine_zone", "next_fire_time",
+    "parse_at", "parse_cron", "parse_day", "parse_every", "parse_every_from", "parse_rrule", "parse_start", "parse_until",
+    "require_readable", "require_zone", "unlimited", "zone_doubt",
 ]
 # fmt: on
 _BY_MODULE = {

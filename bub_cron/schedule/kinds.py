@@ -84,6 +84,32 @@ class Schedule:
         """Yield the fire times in (after, until], which is not empty and within FIRST and LAST."""
         raise NotImplementedError
 
+    def count(self, after: int, until: int) -> int:
+        """Count the fire times in (after, until], which is not empty and within FIRST and LAST.
+
+        A kind that can fire more often than daily counts by arithmetic: decades of minutes are too many to walk through.
+        """
+        return sum(1 for _ in self.between(after, until))
+
+
+def count_fire_times(schedule: Schedule, after: int, until: int) -> int:
+    """Count the fire times in (after, until]; for most kinds without walking through them."""
+    after, until = max(after, FIRST), min(until, LAST)
+    return schedule.count(after, until) if after < until else 0
+
+
+def latest_fire_times(schedule: Schedule, after: int, until: int, most: int) -> list[int]:
+    """Return the last fire times in (after, until], ascending, at most so many."""
+    after, until = max(after, FIRST), min(until, LAST)
+    span = HOUR
+    begin = until
+    while begin > after:
+        begin = max(after, until - span)
+        if begin == after or schedule.count(begin, until) >= most:
+            break
+        span *= 2
+    return list(schedule.between(begin, until))[-most:] if begin < until else []
+
 
 def fire_times(schedule: Schedule, after: int, until: int) -> Iterator[int]:
     """Yield all fire times in (after, until], ascending and unique, as they are asked for.
@@ -178,6 +204,9 @@ class Every(Schedule):
     def between(self, after: int, until: int) -> Iterator[int]:
         return iter(range((after // self.seconds + 1) * self.seconds, until + 1, self.seconds))
 
+    def count(self, after: int, until: int) -> int:
+        return until // self.seconds - after // self.seconds
+
 
 class At(Schedule):
     """Instants, ascending, from date-times that are local to the zone, or end with Z (`2026-12-01T08:30`).
@@ -257,8 +286,25 @@ class Wall(Schedule):
             for local in self._matches(max(start, new) + offset, min(stop, until + 1) + offset):
                 yield local - offset
 
+    def count(self, after: int, until: int) -> int:
+        """Count as `_walk` does."""
+        new, found = after + 1, 0
+        for start, stop, offset, before in load_zone(self.zone).stretches(after - REACH, until):
+            shift = 0 if self.follows else offset - before
+            if -LIMIT <= shift < 0:
+                new = max(new, start - shift)
+            elif 0 < shift < LIMIT and after < start and self._skips(start + before, start + offset):
+                found += 1
+                new = max(new, start + 1)
+            found += self._count_matches(max(start, new) + offset, min(stop, until + 1) + offset)
+        return found
+
     def _skips(self, begin: int, end: int) -> bool:
         return next(self._matches(begin, end), None) is not None
+
+    def _count_matches(self, begin: int, end: int) -> int:
+        """Count what `_matches` yields."""
+        return sum(1 for _ in self._matches(begin, end))
 
     def _matches(self, begin: int, end: int) -> Iterator[int]:
         """Yield the matching minutes of the wall clock in [begin, end), as seconds since its own 1970-01-01 00:00."""
@@ -295,6 +341,16 @@ class Cron(Wall):
                 if not self.minutes >> minute % 60 & self.hours >> minute // 60 % 24 & 1:
                     return iter(())
         return self._walk(zone, after, until)
+
+    def _count_matches(self, begin: int, end: int) -> int:
+        first, last = -(-begin // DAY), end // DAY  # the whole days, which are counted at once
+        if first >= last:
+            return super()._count_matches(begin, end)
+        days = sum(1 for _ in self._matching_days(first, last - 1))
+        found = days * self.minutes.bit_count() * self.hours.bit_count()
+        for low, high in ((begin, first * DAY), (last * DAY, end)):
+            found += super()._count_matches(low, high)
+        return found
 
     def _matches(self, begin: int, end: int) -> Iterator[int]:
         if begin >= end:

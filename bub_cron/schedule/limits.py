@@ -109,6 +109,23 @@ class Limited(Schedule):
             return self._within(after, until)
         return iter([instant for instant in self._all() if after < instant <= until])
 
+    def count(self, after: int, until: int) -> int:
+        if self.times is not None:
+            return super().count(after, until)
+        after, until = self._bounds(after, until)
+        if after >= until:
+            return 0
+        if self.days is None:
+            return self.base.count(after, until)
+        found = 0
+        for start, stop, offset, _ in load_zone(self.zone).stretches(after + 1, until):
+            begin, end = max(start, after + 1), min(stop, until + 1)
+            for day in range((begin + offset) // DAY, (end - 1 + offset) // DAY + 1):
+                if self.days.allow(day):
+                    low, high = max(begin, day * DAY - offset), min(end, (day + 1) * DAY - offset)
+                    found += self.base.count(low - 1, high - 1)
+        return found
+
     def left_out(self, after: int, until: int) -> Iterator[LeftOut]:
         """Yield the fire times in (after, until] that the calendars took away."""
         after, until = self._bounds(after, until)

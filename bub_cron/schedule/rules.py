@@ -55,6 +55,10 @@ class EveryFrom(Schedule):
         passed = max(0, (after - self.first) // self.seconds + 1)
         return iter(range(self.first + passed * self.seconds, until + 1, self.seconds))
 
+    def count(self, after: int, until: int) -> int:
+        passed = max(0, (after - self.first) // self.seconds + 1)
+        return len(range(self.first + passed * self.seconds, until + 1, self.seconds))
+
 
 class Days(Wall):
     """Each so many days, counted from a local date and time on."""
@@ -103,6 +107,9 @@ class Rule(Wall):
 
     def between(self, after: int, until: int) -> Iterator[int]:
         return super().between(after, min(until, self.ends)) if after < self.ends else iter(())
+
+    def count(self, after: int, until: int) -> int:
+        return sum(1 for _ in self.between(after, until))
 
     def _matches(self, begin: int, end: int) -> Iterator[int]:
         return iter(self.times.between(begin, min(end, self.last + 1)))

@@ -1,6 +1,10 @@
 """Zones: which names there are, and the stretches of time in which an offset from UTC holds.
 
-Kept true here: the stretches of a zone cover all time without a gap or an overlap, and are the same whatever is asked.
+Invariants:
+- The stretches of a zone cover all time without a gap or an overlap, and are the same whatever is asked.
+- A zone's rules are those of its data, and its data is known: a caller may give the data that it has kept (`use`), or
+  another zone to stand for a name (`standing_for`). zoneinfo's own cache is not used.
+
 zoneinfo knows when an offset changes but doesn't tell: changes are searched block by block, and kept for all schedules.
 """
 
@@ -10,7 +14,7 @@ from bub_cron.errors import ScheduleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     Stretch = tuple[int, int, int, int]  # start, stop (excluded), offset, the offset just before start
@@ -19,21 +23,24 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400  # seconds
 FIRST, LAST = -62_135_510_400, 253_402_214_400  # year 1 and year 9999, a day inside what datetime can hold
 REACH = 4 * HOUR  # how long a change matters: it is corrected for up to 3 h
 MAX_NAME = 64  # characters
+MAX_DATA = 1 << 20  # bytes of a zone: many times what any has
 NO_ZONES = frozenset({"localtime", "posixrules", "Factory"})  # files of the database that are no IANA zones
 _CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+/")
 _BLOCK = 64 * DAY
 
 
 class Zone:
-    """A zone's wall clock: `local` tells what it shows at an instant."""
+    """A zone's wall clock, by its data: `local` tells what it shows at an instant."""
 
-    __slots__ = ("_blocks", "_calm", "local")
+    __slots__ = ("_blocks", "_calm", "data", "local")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, data: bytes) -> None:
         from datetime import datetime
+        from io import BytesIO
         from zoneinfo import ZoneInfo
 
-        tz = ZoneInfo(name)
+        tz = ZoneInfo.from_file(BytesIO(data), key=name)
+        self.data = data
         self.local: Callable[[int], datetime] = lambda instant: datetime.fromtimestamp(instant, tz)
         self._blocks: dict[int, tuple[Stretch, ...]] = {}
         self._calm: tuple[int, int, int | None] = (0, 0, None)
@@ -68,32 +75,108 @@ class Zone:
         zone database held for 4 days (Africa/Freetown, 1939), since 1970 for 7.
         """
         start = block * _BLOCK
-        before = offset = self._offset(start - 1)
+        before = offset = self.offset(start - 1)
         for low in range(start - 1, start + _BLOCK - 1, DAY):
             high = low + DAY
-            while self._offset(high) != offset:
+            while self.offset(high) != offset:
                 change = self._change(offset, low, high)
                 if start < change:
                     yield start, change, offset, before
-                start, before, offset = change, offset, self._offset(change)
+                start, before, offset = change, offset, self.offset(change)
         yield start, (block + 1) * _BLOCK, offset, before
 
     def _change(self, offset: int, low: int, high: int) -> int:
         """The first instant in (low, high] without the offset that holds at `low`, and at `high` no more."""
         while high - low > 1:
             middle = (low + high) // 2
-            if self._offset(middle) == offset:
+            if self.offset(middle) == offset:
                 low = middle
             else:
                 high = middle
         return high
 
-    def _offset(self, instant: int) -> int:
+    def offset(self, instant: int) -> int:
+        """The offset from UTC, in seconds, that holds at an instant."""
         offset = self.local(min(max(instant, FIRST), LAST)).utcoffset()
         return int(offset.total_seconds()) if offset else 0
 
 
+class ChangedZone(Zone):
+    """A zone whose rules change at an instant, as where the machine is moved, or new zone data is installed."""
+
+    __slots__ = ("_new", "_old", "at")
+
+    def __init__(self, old: Zone, new: Zone, at: int) -> None:
+        self._old, self._new, self.at = old, new, at
+        self._calm = (0, 0, None)
+        self.data = new.data
+        self.local = lambda instant: (old if instant < at else new).local(instant)
+
+    def stretches(self, begin: int, end: int) -> Iterator[Stretch]:
+        for start, stop, offset, before in self._old.stretches(min(begin, self.at - 1), min(end, self.at - 1)):
+            if begin < min(stop, self.at) and start <= end:
+                yield start, min(stop, self.at), offset, before
+        if end < self.at:
+            return
+        offset = self._old.offset(self.at - 1)
+        for start, stop, new, before in self._new.stretches(max(begin, self.at), end):
+            if start <= self.at:
+                yield self.at, stop, new, offset
+            else:
+                yield start, stop, new, before
+
+
 _ZONES: dict[str, Zone] = {}
+_kept: Mapping[str, bytes] = {}
+
+
+def use(data: Mapping[str, bytes]) -> None:
+    """From now on load zones from this data, by their names, and only what isn't there from the machine's database."""
+    global _kept
+    _ZONES.clear()
+    _kept = data
+
+
+class standing_for:
+    """Within it, a zone of the caller's stands for a name."""
+
+    __slots__ = ("_before", "_name", "_zone")
+
+    def __init__(self, name: str, zone: Zone) -> None:
+        self._name, self._zone = name, zone
+
+    def __enter__(self) -> None:
+        self._before = _ZONES.get(self._name)
+        _ZONES[self._name] = self._zone
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is None:
+            del _ZONES[self._name]
+        else:
+            _ZONES[self._name] = self._before
+
+
+def places(name: str) -> list[str]:
+    """Return the paths where a zone's data may be, in the order in which they are looked at, up to the one that is there."""
+    import os
+    from zoneinfo import TZPATH
+
+    looked = []
+    for directory in TZPATH:
+        looked.append(os.path.join(directory, name))
+        if os.path.isfile(looked[-1]):
+            return looked
+    try:
+        import tzdata  # type: ignore[import-untyped]
+    except ImportError:
+        return looked
+    return [*looked, os.path.join(os.path.dirname(tzdata.__file__), "zoneinfo", name)]
+
+
+def read(name: str) -> bytes:
+    """Return a zone's data as it is on disk; OSError if there is none."""
+    with open(places(name)[-1], "rb") as file:
+        return file.read(MAX_DATA)
 
 
 def load_zone(name: str) -> Zone:
@@ -106,7 +189,7 @@ def load_zone(name: str) -> Zone:
         if not fits or name in NO_ZONES or name.startswith(("right/", "posix/")):
             raise _unknown(name)
         try:
-            _ZONES[name] = Zone(name)
+            _ZONES[name] = Zone(name, _kept[name] if name in _kept else read(name))
         except Exception as fault:  # not found, a directory, no permission, not a zone file: each has a type of its own
             raise _unknown(name) from fault
     return _ZONES[name]

@@ -1,7 +1,10 @@
 """Talk to the gateway over its socket: write lines, read answers.
 
-Kept true here: writing and reading go on together, so thousands of pipelined requests can't lock the two sides up; every
-wait has an end; nothing is said to who may be anybody; what goes wrong is a `GatewayAbsentError` whose text says what to look at.
+Invariants:
+- Writing and reading go on together, so thousands of pipelined requests can't lock the two sides up.
+- Every wait has an end.
+- Nothing is said to an untrusted user.
+- What goes wrong is a `GatewayAbsentError` whose text says what to look at.
 """
 
 from __future__ import annotations
@@ -152,6 +155,29 @@ def ask(path: str, request: Mapping[str, Any], patience: float | None = None) ->
     with Connection(path) as connection:
         connection.exchange([encode(request)], answers.append, patience)
     return answers[0]
+
+
+def somebody_holds(path: str) -> bool:
+    """Tell whether a live process holds a gateway's place (its socket, or its inbox), by the lock beside it.
+
+    One that may not be looked at counts as held. To look takes the lock for an instant, shared; a gateway that starts just
+    then waits a second.
+    """
+    import fcntl
+
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _stranger(connected: socket.socket, path: str) -> str | None:

@@ -1,102 +1,341 @@
-"""Take a changed reminders file into the ledger.
+"""Take the reminders files into the ledger, as they are and on the ground as it is.
 
-Kept true here: it is all or nothing, in one transaction; an entry whose schedule is unchanged keeps its place in time,
-whatever else of it was edited; an entry that is new, rescheduled or enabled again counts from the file's last save, but
-not from before the previous tick, and without a previous tick from now, so that no old time ever fires.
+The ground is what the files don't say: the machine's zone, and the zone data.
+
+Invariants:
+- It is all or nothing, in one transaction. A file with a fault keeps its own last good version in force; the others count.
+- What is put in force is what is on disk at that moment, so of two ticks at once the slower never puts an older version
+  back in force.
+- An entry whose schedule is unchanged as written keeps its place in time, whatever else of it was edited, and whichever
+  file it is moved to. An entry that is new, rescheduled or enabled again counts from its file's last save, but not from
+  before the previous tick, and without a previous tick from now, so that no old time ever fires.
+- A change of the ground is no edit. Until this tick the old rules hold; from it on the new ones; in between, the wall
+  clock jumps, and fixed times that it jumps over, or repeats, are treated as at any change of clocks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable
+import time
+from sqlite3 import Row
 
-from bub_cron.errors import ScheduleError
-from bub_cron.reminders import Reminder
-from bub_cron.reminders import load as load_file
-from bub_cron.schedule import Schedule, decode, encode, fire_times, next_fire_time
+from bub_cron import errors
+from bub_cron.errors import BubCronError, FileMissingError, FileUnreadableError, ScheduleError
+from bub_cron.reminders import Reminder, ReminderFile, repeated_names
+from bub_cron.reminders import read_files as read_files
+from bub_cron.schedule import Schedule, decode, encode, fire_times, machine_zone, next_fire_time, zones
+from bub_cron.trigger import firings
 from bub_cron.trigger.ledger import Ledger
+from bub_cron.trigger.recording import kept_zones, position, record_between
+from bub_cron.trigger.telling import Trouble
+from bub_cron.trigger.tick import signature
+
+_READS = 5  # of files that change all the while
+_GONE_SECONDS = 0.2  # some editors move a file aside before they write the new one
 
 
-def take_in(ledger: Ledger, path: str, signature: str, last_tick: int | None, now: int) -> None:
-    """Read the file at `path` and put it in force.
+class _Read:
+    """The files and the zone data as they were read, and the signatures from before that."""
 
-    `signature` is the file's from before it was read: if it changes meanwhile, the next tick reads it again. Raises
-    `FileFaultsError`, `FileUnreadableError` or `FileMissingError`, and then changes nothing.
+    __slots__ = ("before", "data", "files", "files_before", "missing", "zone_files")
+
+    def __init__(self, path: str, tz: str) -> None:
+        zones.use({})
+        self.files_before = signature(path, tz, ())
+        self.missing: FileMissingError | None = None
+        self.files: list[ReminderFile] = []
+        try:
+            self.files = read_files(path, machine_zone=lambda: machine_zone({"TZ": tz}))
+        except FileMissingError as error:
+            self.missing = error
+
+    def paths(self) -> set[str]:
+        return {text_of(file.path) for file in self.files}
+
+    def read_zones(self, path: str, tz: str, names: set[str]) -> bool:
+        """Read the data of zones; return whether it is that by which the files were read."""
+        parsed = {name: zones.load_zone(name).data for name in self._named()}
+        names = names | parsed.keys()
+        looked = {name: zones.places(name) for name in names}
+        self.zone_files = sorted({place for places in looked.values() for place in places})
+        self.before = signature(path, tz, self.zone_files)
+        self.data = {}
+        for name in names:
+            with contextlib.suppress(OSError):  # it has gone: the data that the ledger has kept stays in force
+                self.data[name] = zones.read(name)
+        return parsed.items() <= self.data.items()
+
+    def _named(self) -> set[str]:
+        return {reminder.schedule.zone for file in self.files for reminder in file.reminders}
+
+
+def take_in(ledger: Ledger, path: str, tz: str, now: int) -> list[Trouble]:
+    """Read the files and put them in force; `tz` is the TZ that counts.
+
+    What is wrong with a file goes into the ledger, for each tick to tell. Returns what else there is to say.
     """
-    reminders = load_file(path)
-    since = _since(path, last_tick, now)
+    for turn in range(_READS):
+        read = _Read(path, tz)
+        known = ledger.db.execute("SELECT DISTINCT file, schedule, enabled FROM reminders").fetchall()
+        if turn == 0 and read.missing is None and not {row["file"] for row in known} <= read.paths():
+            time.sleep(_GONE_SECONDS)
+            continue
+        names = set(kept_zones(ledger))
+        with contextlib.suppress(ScheduleError):
+            names.add(machine_zone({"TZ": tz}))
+        if not read.read_zones(path, tz, names):
+            continue
+        with ledger.transaction():
+            if signature(path, tz, ()) != read.files_before or signature(path, tz, read.zone_files) != read.before:
+                continue
+            return _Taking(ledger, path, read, now).put_in_force(tz)
+    unreadable = FileUnreadableError(f"{path} is being written: it, or a drop-in, changed each time that it was read")
     with ledger.transaction():
-        known = ledger.reminders()
-        rows, moved = [], {}
-        for reminder in reminders:
-            before = known.get(reminder.name)
-            row = _row(reminder, before, since)
-            if before is None or before[0] != row[1] or before[2] != row[3]:
-                moved[reminder.name] = reminder
-            if before != row[1:]:
-                rows.append(row)
-        gone = known.keys() - {reminder.name for reminder in reminders}
-        _record_until_save(ledger, known, moved.keys() | gone, since, now)
-        ledger.mark_edited(_edited(ledger, moved, gone))
-        _record_past(ledger, moved.values(), since, now)
-        ledger.put_reminders(rows)
-        ledger.drop_reminders(gone)
-        ledger.set_file(signature, None, None)
+        ledger.set_files(signature=None, faulty=[(text_of(path), str(unreadable), unreadable.exit_status)])
+    return []
 
 
-def _record_until_save(
-    ledger: Ledger, known: dict[str, tuple[str, str, int, int, str, int | None]], names: set[str], since: int, now: int
-) -> None:
-    """Record what the old schedules of these reminders had between the previous tick and the file's save.
-
-    They are edited away at once, but not without a row.
-    """
-    for name in names & known.keys():
-        schedule, content, enabled, grace, _, next_at = known[name]
-        if enabled and next_at is not None and next_at <= since:
-            try:
-                past = fire_times(decode(schedule), next_at - 1, since)
-            except ScheduleError:
-                continue  # its zone has gone; the ticks have said so, and the edit may be what mends it
-            ledger.record(name, past, content=content, grace=grace, now=now)
+def text_of(path: str) -> str:
+    """Return a path as text that a store takes; a path need not be UTF-8."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
-def _since(path: str, last_tick: int | None, now: int) -> int:
-    if last_tick is None:
-        return now
-    try:
-        saved = int(os.stat(path).st_mtime)
-    except OSError:
-        saved = now  # it has gone since it was read
-    return max(min(saved, now), min(last_tick, now))
+class _Taking:
+    """One taking in, within one transaction."""
 
+    def __init__(self, ledger: Ledger, path: str, read: _Read, now: int) -> None:
+        self._ledger = ledger
+        self._path = path
+        self._read = read
+        self._now = now
+        tick = ledger.tick_row()
+        self._last_tick: int | None = tick["last_tick"]
+        self._former: str | None = tick["file"]
+        self._known: dict[str, Row] = {
+            row["name"]: ledger.sound_reminder(row) for row in ledger.db.execute("SELECT * FROM reminders")
+        }
+        self._old_data = kept_zones(ledger)
+        self._new_data = {**self._old_data, **read.data}
+        self._changed: dict[tuple[str, str], zones.ChangedZone] = {}
 
-def _row(
-    reminder: Reminder, before: tuple[str, str, int, int, str, int | None] | None, since: int
-) -> tuple[str, str, str, int, int, str, int | None]:
-    schedule = encode(reminder.schedule)
-    if not reminder.enabled:
-        next_at = None
-    elif before is not None and before[0] == schedule and before[2]:
-        next_at = before[5]
-    else:
-        next_at = next_fire_time(reminder.schedule, since)
-    content = json.dumps(reminder.content(), ensure_ascii=False)
-    return (reminder.name, schedule, content, int(reminder.enabled), reminder.grace, reminder.catch_up, next_at)
+    def put_in_force(self, tz: str) -> list[Trouble]:
+        """Put the good files in force, each as a whole, and keep the last good version of the others."""
+        ledger, read = self._ledger, self._read
+        faulty: list[tuple[str, str, int]] = []
+        troubles: list[Trouble] = []
+        places: dict[str, str] = {}  # of each name, so far
+        moved: dict[str, Reminder] = {}  # what is new, rescheduled, or switched on or off
+        kept: set[str] = set()
+        if read.missing is not None:
+            faulty.append((text_of(self._path), str(read.missing), read.missing.exit_status))
+            kept = set(self._known)
+        for file in read.files:
+            error: BubCronError | None = file.error or repeated_names(file, places)
+            if error is not None:
+                faulty.append((text_of(file.path), str(error), error.exit_status))
+                older = {name for name, row in self._known.items() if _is_below(row["file"], file.path)} - places.keys()
+                kept |= older
+                places |= dict.fromkeys(older, file.path)
+                continue
+            for reminder in file.reminders:
+                places[reminder.name] = f"{file.path}:{reminder.line}"
+                self._put(reminder, moved)
+        for name in kept:
+            self._keep(self._known[name], troubles)
+        gone = self._known.keys() - places.keys() - kept
+        saved = {text_of(file.path): self._since(file.path) for file in read.files}
+        for name in gone:
+            self._record_until(self._known[name], saved.get(self._known[name]["file"], self._now))
+        firings.mark_edited(ledger, self._edited(moved, gone))
+        ledger.db.executemany("DELETE FROM reminders WHERE name = ?", ((name,) for name in gone))
+        self._keep_zones()
+        # One that could not be read is tried again each time: a changed mode may not change what is seen of it.
+        again = any(isinstance(file.error, FileUnreadableError) for file in read.files)
+        ledger.set_files(signature=None if again else read.before, faulty=faulty)
+        ledger.db.execute("UPDATE tick SET zone_files = ?, tz = ?", ("\n".join(map(text_of, read.zone_files)), tz))
+        return troubles + self._taken_over()
 
+    def _taken_over(self) -> list[Trouble]:
+        """Note to which reminders file the state directory belongs, and say so if that is another one now."""
+        if self._read.missing is not None:
+            return []
+        path, former = text_of(self._path), self._former
+        self._ledger.db.execute("UPDATE tick SET file = ?", (path,))
+        if former is None or former == path or os.path.realpath(former) == os.path.realpath(self._path):
+            return []
+        text = (
+            f"this state directory belonged to {former}; {self._path} has taken it over, and only its reminders are in"
+            " force now: give each reminders file a state directory of its own (BUB_CRON_STATE)"
+        )
+        return [Trouble(errors.EX_DATAERR, text)]
 
-def _edited(ledger: Ledger, moved: dict[str, Reminder], gone: set[str]) -> list[str]:
-    """Return the due firings whose reminder is gone, disabled or rescheduled.
+    def _keep_zones(self) -> None:
+        used = {
+            decode_zone(row["schedule"]) for row in self._ledger.db.execute("SELECT DISTINCT schedule FROM reminders")
+        }
+        self._ledger.db.execute("DELETE FROM zones")
+        self._ledger.db.executemany(
+            "INSERT INTO zones (name, data) VALUES (?, ?)",
+            [(name, data) for name, data in self._new_data.items() if name in used],
+        )
 
-    Of an `at` list each instant was written by its own: what the new list still holds is not rescheduled.
-    """
-    return [
-        firing.id
-        for firing in ledger.due()
-        if firing.reminder in gone
-        or (firing.reminder in moved and not _still(moved[firing.reminder], firing.fire_time))
-    ]
+    # --- One reminder
+
+    def _put(self, reminder: Reminder, moved: dict[str, Reminder]) -> None:
+        """Put a reminder of a good file in force, and note it in `moved` if it counts anew."""
+        before = self._known.get(reminder.name)
+        encoded = encode(reminder.schedule)
+        same = before is not None and self._is_same(before, encoded, reminder)
+        since, next_at, done_until = None, None, None
+        if before is not None and same and bool(before["enabled"]) == reminder.enabled:
+            since, next_at, done_until = before["since"], before["next_at"], before["done_until"]
+            if reminder.enabled and self._ground_moved(before, reminder.schedule.zone):
+                next_at = self._cross(before, encoded)
+        else:
+            moved[reminder.name] = reminder
+            since = self._since(reminder.file)
+            if before is not None:
+                self._record_until(before, since)
+            if reminder.enabled:
+                next_at = next_fire_time(reminder.schedule, since)
+                self._record_past(reminder, since, before)
+        content = json.dumps(reminder.content(), ensure_ascii=False)
+        row = (
+            reminder.name, text_of(reminder.file), encoded, int(reminder.machine_zone), content, int(reminder.enabled),
+            reminder.grace, reminder.catch_up, since, next_at, done_until,
+        )  # fmt: skip
+        if before is None or row != tuple(before):
+            self._ledger.db.execute("REPLACE INTO reminders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _keep(self, row: Row, troubles: list[Trouble]) -> None:
+        """Keep a reminder of a faulty file in force, where the ground has moved under it."""
+        zone = new_zone = decode_zone(row["schedule"])
+        if row["machine_zone"]:
+            with contextlib.suppress(ScheduleError):  # then it stays where it was
+                new_zone = machine_zone({"TZ": self._ledger.tick_row()["tz"] or ""})
+        if not row["enabled"] or not self._ground_moved(row, new_zone):
+            return
+        encoded = in_zone(row["schedule"], zone, new_zone)
+        try:
+            next_at = self._cross(row, encoded)
+        except ScheduleError as error:
+            troubles.append(Trouble(error.exit_status, f"the reminder {row['name']} can't be scheduled: {error}"))
+            return
+        self._ledger.db.execute(
+            "UPDATE reminders SET schedule = ?, next_at = ? WHERE name = ?", (encoded, next_at, row["name"])
+        )
+
+    def _is_same(self, before: Row, encoded: str, reminder: Reminder) -> bool:
+        """Tell whether a schedule is the one that it was as written: the same but for a zone that is another on paper only."""
+        if before["schedule"] == encoded:
+            return True
+        old, new = decode_zone(before["schedule"]), reminder.schedule.zone
+        if reminder.schedule.kind == "at" and old == new:
+            # An older version stored instants, not local times.
+            return self._instants(before["schedule"], self._old_data) == self._instants(encoded, self._old_data)
+        if in_zone(before["schedule"], old, new) != encoded:
+            return False
+        both_machine = before["machine_zone"] and reminder.machine_zone
+        return bool(both_machine) or (old in self._old_data and self._old_data[old] == self._new_data.get(new))
+
+    def _ground_moved(self, before: Row, zone: str) -> bool:
+        old = self._old_data.get(decode_zone(before["schedule"]))
+        return old is not None and zone in self._new_data and old != self._new_data[zone]
+
+    def _cross(self, before: Row, encoded: str) -> int | None:
+        """Record what a schedule had by the old rules until the ground moved, and since; return its next fire time."""
+        zone, old = decode_zone(encoded), decode_zone(before["schedule"])
+        changed = self._changed_zone(old, zone)
+        with zones.standing_for(zone, changed):
+            schedule = decode(encoded)
+            # What the wall clock jumps over is no fire time by the old rules: it comes before their next one.
+            after = position(before, self._now, at_most=changed.at - 1)
+            if after < self._now:
+                record_between(self._ledger, schedule, before, after, self._now, now=self._now)
+            return next_fire_time(schedule, self._now)
+
+    def _changed_zone(self, old: str, new: str) -> zones.ChangedZone:
+        """Return the zone whose rules change this minute.
+
+        If a tick has run in this minute, by the old rules, and the wall clock goes back, then in the next minute: what
+        it recorded is not to be repeated.
+        """
+        key = (old, new)
+        if key not in self._changed:
+            minute = self._now // 60 * 60
+            before, after = zones.Zone(old, self._old_data[old]), zones.Zone(new, self._new_data[new])
+            goes_back = after.offset(self._now) < before.offset(self._now)
+            ran = self._last_tick is not None and self._last_tick >= minute
+            self._changed[key] = zones.ChangedZone(before, after, minute + 60 * (goes_back and ran))
+        return self._changed[key]
+
+    def _record_until(self, before: Row, until: int) -> None:
+        """Record what the old schedule of a reminder had between the previous tick and the file's save.
+
+        They are edited away at once, but not without a row.
+        """
+        if not before["enabled"] or before["next_at"] is None or before["next_at"] > until:
+            return
+        name = decode_zone(before["schedule"])
+        try:
+            with (
+                zones.standing_for(name, zones.Zone(name, self._old_data[name]))
+                if name in self._old_data
+                else contextlib.nullcontext()
+            ):
+                record_between(
+                    self._ledger, decode(before["schedule"]), before, position(before, until), until, now=self._now
+                )
+        except ScheduleError:
+            return  # its zone has gone; the ticks have said so, and the edit may be what fixes it
+
+    def _record_past(self, reminder: Reminder, since: int, before: Row | None) -> None:
+        """Record the instants of a new or changed `at` entry that were past when its file was saved.
+
+        Those that an older version of the entry had are not touched: they have had their outcome.
+        """
+        if reminder.schedule.kind != "at":
+            return
+        had = self._instants(before["schedule"], self._new_data) if before is not None else frozenset()
+        past = [instant for instant in fire_times(reminder.schedule, -1, since) if instant not in had]
+        content = json.dumps(reminder.content(), ensure_ascii=False)
+        firings.record(
+            self._ledger, reminder.name, past, content=content, grace=reminder.grace, now=self._now, past=True
+        )
+
+    def _instants(self, encoded: str, data: dict[str, bytes]) -> frozenset[int]:
+        """Return the instants of an `at`, by some zone data; none if it is of another kind."""
+        name = decode_zone(encoded)
+        try:
+            with zones.standing_for(name, zones.Zone(name, data[name])) if name in data else contextlib.nullcontext():
+                schedule = decode(encoded)
+                return frozenset(fire_times(schedule, -1, zones.LAST)) if schedule.kind == "at" else frozenset()
+        except ScheduleError:
+            return frozenset()
+
+    def _since(self, path: str) -> int:
+        """Return from when on a file's new entries count."""
+        if self._last_tick is None:
+            return self._now
+        try:
+            saved = int(os.stat(path).st_mtime)
+        except OSError:
+            saved = self._now  # it has gone since it was read
+        return max(min(saved, self._now), min(self._last_tick, self._now))
+
+    def _edited(self, moved: dict[str, Reminder], gone: set[str]) -> list[str]:
+        """Return the due firings whose reminder is gone, disabled or rescheduled.
+
+        Of an `at` list each instant was written by its own: what the new list still holds is not rescheduled.
+        """
+        return [
+            row["id"]
+            for row in self._ledger.db.execute("SELECT id, reminder, fire_time FROM firings WHERE state = 'due'")
+            if row["reminder"] in gone
+            or (row["reminder"] in moved and not _still(moved[row["reminder"]], row["fire_time"]))
+        ]
 
 
 def _still(reminder: Reminder, fire_time: int) -> bool:
@@ -104,11 +343,19 @@ def _still(reminder: Reminder, fire_time: int) -> bool:
     return reminder.enabled and schedule.kind == "at" and fire_time in fire_times(schedule, fire_time - 1, fire_time)
 
 
-def _record_past(ledger: Ledger, reminders: Iterable[Reminder], since: int, now: int) -> None:
-    """Record the instants of new or changed `at` entries that were past when the file was saved."""
-    for reminder in reminders:
-        if reminder.enabled and reminder.schedule.kind == "at":
-            past = fire_times(reminder.schedule, -1, since)
-            content = json.dumps(reminder.content(), ensure_ascii=False)
-            why = "already past when the file was saved"
-            ledger.record(reminder.name, past, content=content, grace=reminder.grace, now=now, past=why)
+def _is_below(file: str, path: str) -> bool:
+    """Tell whether a file is the one at `path`, or in the directory that is there."""
+    return file == text_of(path) or file.startswith(f"{text_of(path)}/")
+
+
+def decode_zone(encoded: str) -> str:
+    """Return the zone of an encoded schedule, without loading it; UTC where it has none."""
+    words = encoded.split(" ")
+    if words[0] == "limited":
+        return words[1]
+    return words[-1] if len(words) > 2 else "UTC"
+
+
+def in_zone(encoded: str, old: str, new: str) -> str:
+    """Return an encoded schedule with another zone for its own."""
+    return " ".join([new if word == old else word for word in encoded.split(" ")])

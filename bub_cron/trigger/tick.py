@@ -1,56 +1,36 @@
-"""One tick: read the file if it changed, record what is due, submit it.
+"""One tick: read the files if they changed, record what is due, submit it.
 
-Kept true here:
+Invariants:
 - Every fire time since the last tick is recorded before the socket is touched, in the transaction that moves on past it.
-- A firing that may have been submitted already is never called `missed`, nor submitted with other content, before the
-  inbox was asked for it, by its file or over the socket; while nobody can be asked, it stays `due`.
-- Two ticks at once do no harm: each decision is one transaction on rows that are still `due`, and an id runs once.
+- Two ticks at once do no harm: each decision is one transaction on rows that are still as they were, and an id runs once.
 - `now` is read once, by the caller.
 
-A tick with nothing to do loads no more than SQLite.
+A tick with nothing to do loads no more than SQLite: what else it needs is imported where it is used.
 """
-
-from __future__ import annotations
 
 import os
 import sys
 
 from bub_cron import __version__, errors
-from bub_cron.errors import BubCronError, GatewayAbsentError, StoreError
+from bub_cron.errors import StoreError
+from bub_cron.paths import drop_ins
 from bub_cron.store import ERRORS, store_error
-from bub_cron.trigger.ledger import Ledger
+from bub_cron.trigger.ledger import SHAPE, Ledger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TextIO
+    from collections.abc import Iterable
+    from sqlite3 import Row
+    from typing import TextIO
 
     from bub_cron.paths import Paths
-    from bub_cron.trigger.client import Connection
-    from bub_cron.trigger.ledger import Due
+    from bub_cron.trigger.telling import Trouble
 
-FRESH_SECONDS = 60  # older ones, when they first can be submitted, are what `catch_up` chooses from
-CLOCK_BACK_SECONDS = 3 * 3600
-KEEP_DAYS = 30
 _DAY = 86400
+_LOCALTIME, _TIMEZONE = "/etc/localtime", "/etc/timezone"
 
 
-class Trouble:
-    """One thing that is wrong: `key` tells it from others, tick after tick; `text` is what the user reads."""
-
-    __slots__ = ("key", "status", "text")
-
-    def __init__(self, status: int, text: str, key: str | None = None) -> None:
-        self.status = status
-        self.text = text
-        self.key = key or text
-
-
-# Of several troubles, the tick exits with the first of these.
-_URGENCY = (errors.EX_IOERR, errors.EX_PROTOCOL, errors.EX_UNAVAILABLE, errors.EX_DATAERR, errors.EX_NOINPUT)
-
-
-def run(paths: Paths, now: float, out: TextIO | None = None) -> int:
+def run(paths: "Paths", now: float, out: "TextIO | None" = None) -> int:
     """Run one tick at `now` (epoch seconds) and return its exit status; troubles go to `out`, standard error if None.
 
     A trouble that the last tick had too is printed once an hour; the status says it every time.
@@ -59,313 +39,147 @@ def run(paths: Paths, now: float, out: TextIO | None = None) -> int:
     try:
         return _run(paths, now, out)
     except (*ERRORS, StoreError) as error:
-        broken = store_error(paths.ledger, error)
+        broken = store_error(paths.ledger, error, SHAPE)
+    from bub_cron.trigger.telling import say, tell_systemd
+
     if isinstance(broken, errors.DamagedStoreError):
         from bub_cron.trigger.ledger import mend
 
         try:
             told = mend(paths.ledger, now)
             if told is not None:  # else another tick has mended it meanwhile
-                _say(out, str(told))
+                say(out, str(told))
             status = _run(paths, now, out)  # what is due is due all the same
         except (*ERRORS, StoreError) as error:
-            broken = store_error(paths.ledger, error)
+            broken = store_error(paths.ledger, error, SHAPE)
         else:
             if told is None:
                 return status
-            _tell_systemd(str(told))
+            tell_systemd(str(told))
             return errors.EX_IOERR
-    _say(out, str(broken))
-    _tell_systemd(str(broken))
+    say(out, str(broken))
+    tell_systemd(str(broken))
     return errors.EX_IOERR
 
 
-def _run(paths: Paths, now: float, out: TextIO) -> int:
+def _run(paths: "Paths", now: float, out: "TextIO") -> int:
     ledger = Ledger(paths.ledger)
     try:
-        troubles = _tick(ledger, paths, int(now))
+        tick = ledger.tick_row()
+        troubles = _tick(ledger, tick, paths, int(now))
+        if not troubles and not tick["trouble"]:
+            return 0
         with ledger.transaction():
-            news = ledger.is_news("\n".join(trouble.key for trouble in troubles), int(now))
+            is_news = ledger.is_news("\n".join(trouble.key for trouble in troubles), int(now))
     finally:
         ledger.close()
-    for trouble in troubles if news else ():
-        _say(out, trouble.text)
+    from bub_cron.trigger.telling import exit_status, say, tell_systemd
+
+    for trouble in troubles if is_news else ():
+        say(out, trouble.text)
     if troubles:
-        _tell_systemd("; ".join(trouble.text for trouble in troubles))
-    statuses = {trouble.status for trouble in troubles}
-    return next((status for status in _URGENCY if status in statuses), 0)
+        tell_systemd("; ".join(trouble.text for trouble in troubles))
+    return exit_status(troubles)
 
 
-def _say(out: TextIO, text: str) -> None:
-    try:
-        for line in text.splitlines():
-            print(f"bub-cron: {_plain(line)}", file=out)
-    except OSError:  # nobody reads it any more: the tick goes on, and its exit status says that there was something
-        return
+def _tick(ledger: Ledger, tick: "Row", paths: "Paths", now: int) -> "list[Trouble]":
+    troubles: list[Trouble] = []
+    last = tick["last_tick"]
+    if last is not None and now // 60 < last // 60:
+        from bub_cron.trigger.recording import turn_back
 
+        troubles += turn_back(ledger, now)
+    troubles += _read_files(ledger, tick, paths.file, now)
+    troubles += _record(ledger, now)
+    if ledger.any_due(now):
+        from bub_cron.trigger.submitting import submit
 
-def _plain(line: str) -> str:
-    # What the gateway or the file says may hold what a terminal would obey.
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in line)
-
-
-def _tell_systemd(text: str) -> None:
-    """Leave a trouble for `systemctl status`, where systemd runs the tick: it shows what this run said, not the last."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    import contextlib
-    import socket
-
-    if address.startswith("@"):
-        address = f"\0{address[1:]}"
-    status = "; ".join(map(_plain, text.splitlines()))[:1000]
-    # Without it the tick has failed no less, and its exit status says so.
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice:
-        notice.connect(address)
-        notice.send(f"STATUS={status}".encode("utf-8", "replace"))
-
-
-def _tick(ledger: Ledger, paths: Paths, now: int) -> list[Trouble]:
-    troubles = _read_file(ledger, paths.file, now)
-    with ledger.transaction():
-        troubles += _record(ledger, now)
-    if ledger.any_due():
-        troubles += _submit(ledger, paths, now)
+        troubles += submit(ledger, paths, now)
     return troubles
 
 
-def _look_through_daily(ledger: Ledger, last_tick: int, now: int) -> None:
-    if last_tick // _DAY == now // _DAY:
-        return
-    # What nobody reads may be damaged for long without anybody's notice.
-    ledger.check()
+# --- The files, and the ground that they stand on
+
+
+def tz_in_force(tick: "Row") -> str:
+    """Return the TZ that counts: this tick's, if it is the first one or the last one had it as well."""
+    own = seen_tz()
+    return own if tick["tz"] is None or own == tick["tz_seen"] else str(tick["tz"])
+
+
+def seen_tz() -> str:
+    """Return this tick's own TZ, as text that a store takes."""
+    return os.environ.get("TZ", "").encode("utf-8", "backslashreplace").decode()
+
+
+def signature(path: str, tz: str, zone_files: "Iterable[str]") -> str:
+    """Return what changes whenever the files, what their paths lead to, the machine's zone or the zone data changes."""
     try:
-        days = int(os.environ.get("BUB_CRON_KEEP_DAYS") or KEEP_DAYS)
-    except ValueError:
-        days = KEEP_DAYS  # the gateway, which reads the same variable, complains of it
-    keep = max(1, days) * _DAY
-    # After a leap that would leave nothing of before it the clock may be wrong: then the next midnight is soon enough.
-    if now - last_tick <= keep:
-        ledger.prune(now - keep)
+        files = [path, *drop_ins(path)]
+        listed = ""
+    except OSError as error:
+        files = [path]
+        listed = str(error)
+    try:
+        zone = os.readlink(_LOCALTIME)
+    except OSError:  # it is a plain file, or not there: then the name of the zone is in the other one
+        zone = ""
+        files += (_LOCALTIME, _TIMEZONE)
+    # The version, too: what another one wrote of the files may read differently.
+    head = f"{__version__}\n{tz}\n{zone}\n{os.environ.get('PYTHONTZPATH', '')}\n{listed}"
+    return (
+        "\n"
+        .join([head, *map(_seen_of, files), *map(_seen_of, zone_files)])
+        .encode("utf-8", "backslashreplace")
+        .decode()
+    )
 
 
-# --- The file
-
-
-def signature(path: str) -> str:
-    """Return what changes whenever the file, what its path leads to, or the machine's zone changes."""
+def _seen_of(path: str) -> str:
     try:
         found = os.stat(path)
-    except OSError as error:
-        seen = f"error {error.errno}"
-    else:
-        seen = f"{found.st_mtime_ns} {found.st_ctime_ns} {found.st_size} {found.st_ino} {found.st_dev}"
-    try:
-        zone = os.readlink("/etc/localtime")
-    except OSError:
-        zone = ""
-    # The version, too: what another one wrote of the file may read differently.
-    return f"{__version__}\n{os.fsencode(path)!r}\n{seen}\n{os.environ.get('TZ', '')}\n{zone}"
+    except (OSError, ValueError) as error:
+        return f"{path} {error.__class__.__name__}"
+    return f"{path} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_size} {found.st_ino} {found.st_dev}"
 
 
-def _read_file(ledger: Ledger, path: str, now: int) -> list[Trouble]:
-    last_tick, known, faults, status = ledger.tick_row()
-    present = signature(path)
-    if present != known:
+def _read_files(ledger: Ledger, tick: "Row", path: str, now: int) -> "list[Trouble]":
+    tz = tz_in_force(tick)
+    troubles: list[Trouble] = []
+    if signature(path, tz, (tick["zone_files"] or "").splitlines()) != tick["signature"]:
         from bub_cron.trigger import load
 
-        try:
-            load.take_in(ledger, path, present, last_tick, now)
-            faults = None
-        except BubCronError as error:
-            # The last good file stays in force.
-            faults, status = str(error), error.exit_status
-            # One that could not be read is tried again each time: mending its mode doesn't change what is seen of it.
-            known = "" if isinstance(error, errors.FileUnreadableError) else present
-            with ledger.transaction():
-                ledger.set_file(known, faults, status)
-    if faults is None:
-        return []
-    if ledger.reminders():
-        faults += "\nuntil that is mended, the last good version stays in force"
-    return [Trouble(status or errors.EX_DATAERR, faults)]
+        troubles += load.take_in(ledger, path, tz, now)
+    if seen_tz() != tick["tz_seen"]:
+        ledger.set_seen_tz(seen_tz())
+    if faulty := ledger.faulty_files():
+        from bub_cron.trigger.telling import file_troubles
+
+        troubles += file_troubles(faulty)
+    return troubles
 
 
 # --- What is due
 
 
-def _record(ledger: Ledger, now: int) -> list[Trouble]:
-    last_tick, *_ = ledger.tick_row()
-    back = last_tick is not None and now < last_tick - CLOCK_BACK_SECONDS
-    troubles = _set_cursor(ledger, now) if back else _record_overdue(ledger, now)
-    if last_tick is not None:
-        if now // 60 - last_tick // 60 > 1:
-            ledger.note_gap(last_tick, now)  # or the clock was set forward, which looks the same from here
-        _look_through_daily(ledger, last_tick, now)
-    if last_tick is None or now > last_tick or back:
-        ledger.set_last_tick(now)
-    if back and last_tick is not None:
-        from bub_cron.wire import iso
-
-        text = f"the clock is behind the last tick ({iso(last_tick)}): counting on from {iso(now)}; no firing repeats"
-        troubles.append(Trouble(0, text))
-    return troubles
-
-
-def _record_overdue(ledger: Ledger, now: int) -> list[Trouble]:
-    overdue = ledger.overdue_reminders(now)
-    if not overdue:
-        return []
-    from bub_cron.schedule import decode, fire_times, next_fire_time
-
-    following, troubles = [], []
-    for name, schedule_text, content, grace, next_at in overdue:
-        try:
-            schedule = decode(schedule_text)
-            ledger.record(name, fire_times(schedule, next_at - 1, now), content=content, grace=grace, now=now)
-            following.append((next_fire_time(schedule, now), name))
-        except errors.ScheduleError as error:  # its zone has gone from the machine; the others go on
-            troubles.append(Trouble(error.exit_status, f"the reminder {name} can't be scheduled: {error}"))
-    ledger.set_next(following)
-    return troubles
-
-
-def _set_cursor(ledger: Ledger, now: int) -> list[Trouble]:
-    from bub_cron.schedule import decode, next_fire_time
-
-    following, troubles = [], []
-    for name, (schedule, _, enabled, *_) in ledger.reminders().items():
-        try:
-            following.append((next_fire_time(decode(schedule), now) if enabled else None, name))
-        except errors.ScheduleError as error:
-            troubles.append(Trouble(error.exit_status, f"the reminder {name} can't be scheduled: {error}"))
-    ledger.set_next(following)
-    return troubles
-
-
-# --- Submitting
-
-
-def _submit(ledger: Ledger, paths: Paths, now: int) -> list[Trouble]:
-    from bub_cron.trigger import client
-
+def _record(ledger: Ledger, now: int) -> "list[Trouble]":
     troubles: list[Trouble] = []
-    try:
-        with client.Connection(paths.socket) as connection:
-            _judge(ledger, lambda ids: _ask_gateway(connection, ids), now, catch_up=True)
-            _send(ledger, connection, now, troubles)
-    except GatewayAbsentError as error:
-        _judge(ledger, lambda ids: _ask_file(paths.inbox, ids), now, catch_up=False)
-        if waiting := len(ledger.due()):
-            text = f"{error}\n{waiting} due {'firing waits' if waiting == 1 else 'firings wait'} for it"
-            troubles.append(Trouble(error.exit_status, text, key=str(error)))
+    with ledger.transaction():
+        tick = ledger.tick_row()
+        last, high = tick["last_tick"], tick["high"] or 0
+        if overdue := ledger.overdue(now):
+            from bub_cron.trigger.recording import record_overdue
+
+            troubles += record_overdue(ledger, overdue, now)
+        if last is None or now > last:
+            ledger.set_last_tick(now, max(now, high))
+        if last is not None:
+            # What the clock has come back over is no gap.
+            began = max(last, high) if now > high else last
+            if now // 60 - began // 60 > 1:
+                ledger.note_gap(began, now)  # or the clock was set forward, which looks the same from here
+            if last // _DAY != now // _DAY:
+                from bub_cron.trigger.keeping import look_through
+
+                look_through(ledger, last, now)
     return troubles
-
-
-def _judge(ledger: Ledger, ask: Callable[[list[str]], dict[str, bool]], now: int, *, catch_up: bool) -> None:
-    """Settle the due firings that are not to be submitted, and let the others take edits over.
-
-    `ask` tells which of some ids the inbox has; an id that it leaves out is one that nobody knows of. It is called
-    outside of any transaction.
-    """
-    doubtful = [
-        firing.id
-        for firing in ledger.due()
-        if firing.submitted_at is not None and (firing.edited or firing.changed or now > firing.expires)
-    ]
-    known = ask(doubtful) if doubtful else {}
-    with ledger.transaction():
-        # Read again: another tick may have settled some of them meanwhile.
-        ours = [firing for firing in ledger.due() if firing.submitted_at is None or firing.id in known]
-        settled: dict[str, tuple[str, str | None]] = {
-            firing: ("accepted", None) for firing, there in known.items() if there
-        }
-        open_ = [firing for firing in ours if firing.id not in settled]
-        changed = [firing for firing in open_ if firing.changed]
-        for firing in changed:
-            firing.take_over()
-        for firing in open_:
-            if reason := _why_not(firing, now):
-                settled[firing.id] = ("missed", reason)
-        if catch_up:
-            settled |= _superseded([firing for firing in open_ if firing.id not in settled], now)
-        ledger.change_due(changed)
-        ledger.settle([(firing, *word) for firing, word in settled.items()], now)
-
-
-def _why_not(firing: Due, now: int) -> str | None:
-    if firing.edited:
-        return "edited: its reminder was removed, disabled or rescheduled before it could be submitted"
-    if now > firing.expires:
-        return "too late: its grace was over before a gateway could take it"
-    return None
-
-
-def _superseded(due: list[Due], now: int) -> dict[str, tuple[str, str | None]]:
-    """Return what becomes of the firings that catching up leaves out: all but a reminder's latest, of the old ones."""
-    old = [f for f in due if f.submitted_at is None and f.fire_time < now - FRESH_SECONDS and f.catch_up == "latest"]
-    latest = {firing.reminder: firing for firing in old}  # they come oldest first
-    return {
-        firing.id: ("missed", f"catching up: {latest[firing.reminder].id} starts in its place")
-        for firing in old
-        if firing is not latest[firing.reminder]
-    }
-
-
-def _ask_file(path: str, ids: list[str]) -> dict[str, bool]:
-    from bub_cron.records import known_to_inbox
-
-    known = known_to_inbox(path, ids)
-    return {} if known is None else {firing: firing in known for firing in ids}
-
-
-def _ask_gateway(connection: Connection, ids: list[str]) -> dict[str, bool]:
-    from bub_cron.states import IN_INBOX
-    from bub_cron.wire import UNKNOWN_ID
-
-    known: dict[str, bool] = {}
-
-    def note(answer: dict[str, Any]) -> None:
-        status = str(answer.get("status"))
-        if status in IN_INBOX or status == UNKNOWN_ID:
-            known[str(answer.get("id"))] = status != UNKNOWN_ID
-
-    connection.exchange([f'{{"status": "{firing}"}}\n'.encode() for firing in ids], note)
-    return known
-
-
-def _send(ledger: Ledger, connection: Connection, now: int, troubles: list[Trouble]) -> None:
-    with ledger.transaction():
-        due = [firing for firing in ledger.due() if not _why_not(firing, now) and not firing.changed]
-        ledger.mark_submitted([firing.id for firing in due], now)
-    answers: list[dict[str, Any]] = []
-    try:
-        connection.exchange([firing.line() for firing in due], answers.append)
-    finally:
-        # Also when the gateway went away in the middle: what it answered by then stands.
-        troubles += _take_answers(ledger, answers, {firing.id for firing in due}, now)
-
-
-def _take_answers(ledger: Ledger, answers: list[dict[str, Any]], ids: set[str], now: int) -> list[Trouble]:
-    from bub_cron.states import IN_INBOX
-
-    settled: list[tuple[str, str, str | None]] = []
-    troubles: list[Trouble] = []
-    for answer in answers:
-        firing, status, error = answer.get("id"), str(answer.get("status")), str(answer.get("error", ""))
-        if not isinstance(firing, str) or firing not in ids:
-            troubles.append(Trouble(errors.EX_UNAVAILABLE, f"the gateway refused the connection: {error or answer}"))
-        elif status in IN_INBOX:
-            settled.append((firing, "accepted", None))
-        elif status == "rejected":
-            settled.append((firing, "rejected", error))
-            troubles.append(Trouble(errors.EX_PROTOCOL, f"the gateway rejected {firing}: {error}"))
-        elif status == "busy":
-            troubles.append(Trouble(errors.EX_UNAVAILABLE, f"the gateway is busy: {error}", key="busy"))
-        else:
-            text = f"the gateway answered with a word that this bub-cron doesn't know: {status}"
-            troubles.append(Trouble(errors.EX_UNAVAILABLE, text))
-    with ledger.transaction():
-        ledger.settle(settled, now)
-    return list({trouble.key: trouble for trouble in troubles}.values())

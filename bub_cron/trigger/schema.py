@@ -1,0 +1,141 @@
+"""The ledger's tables: the checks made from states.py, and what brings an older ledger up to date.
+
+Invariants:
+- The checks say what a whole row is: a damaged store's rows come over only if they pass.
+
+Instants are seconds since the epoch. Loaded only where a ledger is made, migrated or checked.
+"""
+
+from bub_cron.states import FINAL, LEDGER_MOVES, all_states, sql_list
+from bub_cron.store import FAR, instant, made_anew, number, text
+from bub_cron.wire import MAX_DURATION
+
+# The statements have no comments, for SQLite keeps their text.
+
+# A time without ticks: the last tick before it, the first one after.
+_GAPS = f"""
+CREATE TABLE gaps (
+began INTEGER PRIMARY KEY {instant("began")},
+ended INTEGER NOT NULL {instant("ended")}
+)"""
+# The tick's own row. `high`: the latest instant that a tick ran at by a clock that wasn't found to be ahead. `signature`: of
+# the files, the machine's zone and `zone_files` (paths, one a line) as they were last read. `file`: the reminders file that
+# was last taken over. `tz`: the TZ in force; `tz_seen`: that of the last tick. `trouble`: what the last tick had to say,
+# last printed at `said_at`.
+_TICK = f"""
+CREATE TABLE tick (
+one INTEGER PRIMARY KEY CHECK (one = 1),
+last_tick INTEGER {instant("last_tick")},
+high INTEGER {instant("high")},
+signature TEXT,
+zone_files TEXT,
+file TEXT,
+tz TEXT,
+tz_seen TEXT,
+trouble TEXT,
+said_at INTEGER {instant("said_at")}
+)"""
+# The zone data that `next_at` was computed with.
+_ZONES = """
+CREATE TABLE zones (
+name TEXT PRIMARY KEY,
+data BLOB NOT NULL
+) WITHOUT ROWID"""
+# The files that are at fault, each with the exit status that its faults have; their last good versions are in force.
+_FILES = f"""
+CREATE TABLE files (
+path TEXT PRIMARY KEY {text("path")},
+faults TEXT NOT NULL {text("faults")},
+status INTEGER NOT NULL {number("status", 255)}
+) WITHOUT ROWID"""
+# The last good files. `schedule` as schedule.encode() writes it; `machine_zone`: its zone is the machine's; `content` is
+# JSON, the request's fields but for id, fire_time and expires; `grace` is seconds; `since` is when it came into force;
+# `next_at` is the first fire time that is not yet recorded; what is up to `done_until` was recorded by a clock from which
+# the present one has gone back.
+_REMINDERS = f"""
+CREATE TABLE reminders (
+name TEXT PRIMARY KEY {text("name")},
+file TEXT NOT NULL {text("file")},
+schedule TEXT NOT NULL {text("schedule")},
+machine_zone INTEGER NOT NULL CHECK (machine_zone IN (0, 1)),
+content TEXT NOT NULL {text("content")},
+enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+grace INTEGER NOT NULL {number("grace", MAX_DURATION)},
+catch_up TEXT NOT NULL CHECK (catch_up IN ('latest', 'all')),
+since INTEGER {instant("since")},
+next_at INTEGER {instant("next_at")},
+done_until INTEGER {instant("done_until")}
+) WITHOUT ROWID"""
+# `count` fire times share a row, of which `fire_time` is the last. `reason` is a code, `error` its sentence. `outcome`: the
+# final outcome of an accepted one, as its gateway told it. `edited`: its reminder is gone, disabled or rescheduled.
+# `submitted_at`: when its line may first have been written.
+_FIRINGS = f"""
+CREATE TABLE firings (
+id TEXT PRIMARY KEY {text("id")},
+reminder TEXT NOT NULL {text("reminder")},
+fire_time INTEGER NOT NULL {instant("fire_time")},
+count INTEGER NOT NULL DEFAULT 1,
+expires INTEGER NOT NULL {number("expires", FAR + MAX_DURATION)},
+content TEXT NOT NULL {text("content")},
+state TEXT NOT NULL CHECK (state IN {sql_list(all_states(LEDGER_MOVES))}),
+reason TEXT,
+error TEXT,
+outcome TEXT CHECK (outcome IN {sql_list(FINAL)}),
+edited INTEGER NOT NULL DEFAULT 0 CHECK (edited IN (0, 1)),
+recorded_at INTEGER NOT NULL {instant("recorded_at")},
+submitted_at INTEGER {instant("submitted_at")},
+settled_at INTEGER {instant("settled_at")},
+CHECK (state <> 'due' OR id = reminder || '@' || strftime('%Y-%m-%dT%H:%M:%SZ', fire_time, 'unixepoch'))
+)"""
+_INDEXES = (
+    "CREATE INDEX reminders_next ON reminders (next_at)",
+    "CREATE INDEX firings_due ON firings (fire_time) WHERE state = 'due'",
+    "CREATE INDEX firings_open ON firings (fire_time) WHERE state = 'accepted' AND outcome IS NULL",
+    "CREATE INDEX firings_reminder ON firings (reminder, fire_time)",
+    "CREATE INDEX firings_time ON firings (fire_time)",
+)
+SCHEMA = (
+    _TICK,
+    _ZONES,
+    _FILES,
+    _REMINDERS,
+    _FIRINGS,
+    _GAPS,
+    *_INDEXES,
+    "INSERT INTO tick (one) VALUES (1)",
+)
+
+# What version 2 said of a firing in one sentence.
+_CHOSEN = "state = 'missed' AND (reason LIKE 'edited: %' OR reason LIKE 'catching up: %')"
+_STATE = f"CASE WHEN {_CHOSEN} THEN 'skipped' ELSE state END"
+_REASON = """CASE WHEN state = 'rejected' THEN 'rejected'
+WHEN state <> 'missed' THEN NULL
+WHEN reason LIKE 'edited: %' THEN 'edited'
+WHEN reason LIKE 'catching up: %' THEN 'superseded'
+WHEN reason LIKE 'already past %' THEN 'past'
+WHEN count > 1 THEN 'downtime'
+ELSE 'late' END"""
+_SAME = "id, reminder, fire_time, count, expires, content, edited, recorded_at, submitted_at, settled_at"
+
+MIGRATIONS = {
+    # Version 1 had no checks, which the next step adds, and no gaps.
+    1: (_GAPS,),
+    # Version 2 knew one file and no zone data. Without a signature, the next tick reads all of them.
+    2: (
+        *made_anew(
+            "tick", _TICK, "one, last_tick, high, trouble, said_at", "one, last_tick, last_tick, trouble, said_at"
+        ),
+        *made_anew(
+            "reminders",
+            _REMINDERS,
+            "name, file, schedule, machine_zone, content, enabled, grace, catch_up, next_at",
+            "name, '', schedule, 0, content, enabled, grace, catch_up, next_at",
+        ),
+        *made_anew("firings", _FIRINGS, f"{_SAME}, state, reason, error", f"{_SAME}, {_STATE}, {_REASON}, reason"),
+        *made_anew("gaps", _GAPS),
+        _FILES,
+        _ZONES,
+        *_INDEXES,
+    ),
+}
+"""By version: the statements that lead to the next."""

@@ -1,0 +1,146 @@
+"""Stores that earlier versions wrote, kept as files in tests/stores, are brought up to date with all that they hold."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_bub import open_inbox, run
+from fake_gateway import Place, at
+
+from bub_cron.errors import DamagedStoreError, StoreFaultError
+from bub_cron.gateway import inbox
+from bub_cron.store import Shape, open_store
+from bub_cron.store_check import check_whole
+from bub_cron.trigger import ledger
+
+STORES = Path(__file__).parent / "stores"
+FILES = sorted(path.name for path in STORES.glob("*.db"))
+SHAPES = {"ledger": ledger.SHAPE, "inbox": inbox.SHAPE}
+
+type Row = dict[str, Any]
+
+
+def shape_of(name: str) -> Shape:
+    return SHAPES[name.split("-")[0]]
+
+
+def copied(name: str, directory: Path) -> Path:
+    """Copy a store to where its side looks for it."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = directory / f"{name.split('-')[0]}.db"
+    shutil.copyfile(STORES / name, path)
+    path.chmod(0o600)
+    return path
+
+
+def contents(path: Path) -> dict[str, list[Row]]:
+    """Return the rows of each table, in the order of their keys."""
+    with closing(sqlite3.connect(path)) as store:
+        store.row_factory = sqlite3.Row
+        tables = store.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        return {
+            table: [dict(row) for row in store.execute(f"SELECT * FROM {table} ORDER BY 1")]  # noqa: S608
+            for (table,) in tables.fetchall()
+        }
+
+
+def test_every_earlier_version_is_among_them() -> None:
+    for side, shape in SHAPES.items():
+        assert {f"{side}-{version}.db" for version in range(1, shape.version)} <= {*FILES}
+        assert {*shape.migrations} == {*range(1, shape.version)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_is_brought_up_to_date_with_all_that_it_holds(tmp_path: Path, name: str) -> None:
+    path, shape = copied(name, tmp_path), shape_of(name)
+    before = contents(path)
+    assert sum(map(len, before.values())) > 25
+    for _ in range(2):
+        with closing(open_store(str(path), shape)) as store:
+            assert store.execute("PRAGMA user_version").fetchone()[0] == shape.version
+            # Made of the same words as a new store.
+            check_whole(store, str(path), shape, closely=True)
+        after = contents(path)
+        for table, rows in before.items():
+            assert [{column: row[column] for column in rows[0]} for row in after[table]] == rows
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_migration_that_is_killed_in_the_middle_has_changed_nothing(tmp_path: Path, name: str) -> None:
+    """All of it is one transaction."""
+    path, shape = copied(name, tmp_path), shape_of(name)
+    before = contents(path)
+
+    def fails(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM firings")
+        raise ValueError("in the middle")
+
+    with closing(sqlite3.connect(path)) as store:
+        version = store.execute("PRAGMA user_version").fetchone()[0]
+    last = shape.version
+    migrations = {**shape.migrations, last: (fails,)}
+    broken = Shape(shape.application_id, last + 1, shape.schema, shape.journal, migrations)
+    with pytest.raises(StoreFaultError):
+        open_store(str(path), broken)
+    with closing(sqlite3.connect(path)) as store:
+        assert store.execute("PRAGMA user_version").fetchone()[0] == version
+    assert contents(path) == before
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("ledger")])
+def test_a_tick_goes_on_with_it(tmp_path: Path, name: str) -> None:
+    place = Place(tmp_path / "bub")
+    path = copied(name, Path(place.paths.state))
+    waiting = {row["id"] for row in contents(path)["firings"] if row["state"] == "due" and not row["edited"]}
+    with place.gateway() as gateway:
+        status, said = place.tick(at("2026-11-24T18:05:00"))
+    assert status == 66, said  # the file is not there; its last good version stays in force
+    assert waiting & set(gateway.taken)
+    assert "put aside" not in said
+    assert set(place.states().values()) <= {"accepted", "missed", "skipped", "rejected"}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("inbox")])
+def test_a_gateway_goes_on_with_it(tmp_path: Path, name: str) -> None:
+    path = copied(name, tmp_path)
+    open_ones = [row["id"] for row in contents(path)["firings"] if row["state"] in ("accepted", "running", "retrying")]
+
+    async def main() -> None:
+        async with open_inbox(tmp_path) as opened:
+            found = await opened.recover(at("2026-11-23T12:10:00"), lambda _: 30.0)
+            assert {firing.id for firing in found} == {*open_ones} - {"sending", "sending-text"}, (
+                "their end was not seen"
+            )
+
+    run(main())
+    assert not list(tmp_path.glob("*.damaged-*"))
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if int(name[-4]) < shape_of(name).version])
+def test_one_that_is_damaged_is_not_brought_up_to_date(tmp_path: Path, name: str) -> None:
+    path = copied(name, tmp_path)
+    with closing(sqlite3.connect(path)) as store:
+        [(root,)] = store.execute("SELECT rootpage FROM sqlite_master WHERE name = 'firings'")
+    content = path.read_bytes()
+    damaged = content[: (root - 1) * 4096] + b"\xff" * 4096 + content[root * 4096 :]
+    path.write_bytes(damaged)
+    with pytest.raises(DamagedStoreError):
+        open_store(str(path), shape_of(name))
+    assert path.read_bytes() == damaged
+
+
+def test_a_row_that_an_earlier_version_took_and_this_one_does_not_is_no_damage(tmp_path: Path) -> None:
+    """It would be lost if the store were mended. So the store stays as it is, and each tick says why."""
+    path = copied("ledger-1.db", tmp_path)
+    with closing(sqlite3.connect(path)) as store:
+        store.execute("UPDATE tick SET last_tick = 'noon'")
+        store.commit()
+    before = contents(path)
+    with pytest.raises(StoreFaultError, match="CHECK constraint failed"):
+        open_store(str(path), ledger.SHAPE)
+    assert contents(path) == before
