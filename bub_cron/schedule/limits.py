@@ -248,6 +248,11 @@ def calendars_of(schedule: Schedule) -> Iterator[tuple[str, Calendar]]:
                 yield key, one
 
 
+def sources_of(schedule: Schedule) -> set[str]:
+    """Return the sources, of `sources`, whose days decide on a schedule's."""
+    return {source for _, calendar in calendars_of(schedule) for source in calendar.sources}
+
+
 def left_out(schedule: Schedule, after: int, until: int) -> Iterator[LeftOut]:
     """Yield the fire times in (after, until] that a schedule's calendars took away; `times` counts what is left."""
     return schedule.left_out(after, until) if isinstance(schedule, Limited) else iter(())
