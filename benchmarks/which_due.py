@@ -1,6 +1,6 @@
 """Which of 10,000 reminders are due, against which of ten.
 
-In: the tick's two questions to its ledger (`overdue_reminders`, `any_due`), asked of an open store; one reminder is due
+In: the tick's two questions to its ledger (`overdue`, `any_due`), asked of an open store; one reminder is due
 each time. Out: opening it, and what is then done about the one that is due, which is the same for both.
 """
 
@@ -40,8 +40,8 @@ def _asking(stack: ExitStack, count: int, asked: int) -> Callable[[], float]:
     def ask() -> float:
         began = time.perf_counter()
         for _ in range(asked):
-            due = ledger.overdue_reminders(now)
-            ledger.any_due()
+            due = ledger.overdue(now)
+            ledger.any_due(now)
         seconds = (time.perf_counter() - began) / asked
         if len(due) != 1:
             raise RuntimeError(f"{len(due)} are due, not one")

@@ -6,15 +6,14 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
+import ledger_kit
 import pytest
 from fake_gateway import Message, Place, Script, at
 
 from bub_cron import __version__
 from bub_cron.paths import Paths
-from bub_cron.trigger.ledger import Ledger
 from bub_cron.trigger.units import tick_command
 from bub_cron.wire import PROTOCOL
 
@@ -67,10 +66,7 @@ def record(
     place: Place, *fire_times: int, name: str = "pills", state: str | None = "missed", reason: str | None = "why"
 ) -> None:
     """Put firings into the ledger, settled in a state if one is given."""
-    with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
-        ledger.record(name, fire_times, content='{"text": "x"}', grace=3600, now=fire_times[0])
-        if state is not None:
-            ledger.settle([(found.id, state, reason) for found in ledger.due()], fire_times[0] + 60)
+    ledger_kit.record(place.paths.ledger, *fire_times, name=name, content='{"text": "x"}', state=state, error=reason)
 
 
 class Programs:

@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ledger_kit
 import pytest
 from fake_gateway import LEAVE, Message, Place, at, busy, ending, firing, insert, rejecting
 
@@ -22,7 +23,6 @@ from bub_cron import __version__
 from bub_cron.__main__ import _path_options, main
 from bub_cron.cli import commands
 from bub_cron.states import OUTCOMES
-from bub_cron.trigger.ledger import Ledger
 from bub_cron.wire import MAX_LINE
 
 DAY = "2026-11-23T"
@@ -91,10 +91,14 @@ def json_lines(result: Result) -> list[dict[str, Any]]:
 def record(
     place: Place, *fire_times: int, name: str = "pills", state: str | None = None, reason: str | None = "why"
 ) -> None:
-    with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
-        ledger.record(name, fire_times, content='{"text": "Time for your pills."}', grace=3600, now=fire_times[0])
-        if state is not None:
-            ledger.settle([(found.id, state, reason) for found in ledger.due()], fire_times[0] + 60)
+    ledger_kit.record(
+        place.paths.ledger,
+        *fire_times,
+        name=name,
+        content='{"text": "Time for your pills."}',
+        state=state,
+        error=reason,
+    )
 
 
 # --- init, check, schema

@@ -92,13 +92,13 @@ TICK_STEPS = {
         "def write(self, lines, on_answer): self._socket.sendall(b''.join(lines)); strike()\n"
         "Connection.exchange = write"
     ),
-    "after the answer is read": "from bub_cron.trigger.ledger import Ledger; Ledger.settle = strike_for_accepted",
+    "after the answer is read": "from bub_cron.trigger import firings; firings.settle = strike_for_accepted",
 }
 STRIKE = """
 import os, signal, sys, time
 def strike(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
-def strike_for_accepted(self, rows, now):
-    if any(state == "accepted" for _, state, _ in rows): strike()
+def strike_for_accepted(ledger, verdicts, now):
+    if any(verdict.move == "accept" for verdict in verdicts): strike()
 """
 
 

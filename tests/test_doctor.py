@@ -107,15 +107,13 @@ def test_an_unknown_zone_of_the_machine(place: Place, programs: Programs, monkey
     assert "timedatectl" in the_one(examined(place), "zone").remedy
 
 
-@pytest.mark.parametrize(
-    ("ahead", "then"), [(7200, "nothing fires until it has caught up"), (4 * 3600, "the next tick counts on from now")]
-)
-def test_a_clock_behind_the_ledger(place: Place, programs: Programs, ahead: int, then: str) -> None:
+@pytest.mark.parametrize("ahead", [7200, 4 * 3600])
+def test_a_clock_behind_the_ledger(place: Place, programs: Programs, ahead: int) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.set_last_tick(NOON + ahead)
+        ledger.set_last_tick(NOON + ahead, NOON + ahead)
     found = the_one(examined(place), "clock")
     assert f"{ahead:,} s before the last tick" in found.text
-    assert then in found.text
+    assert "the next tick counts on from now" in found.text
 
 
 # --- The stores and their disk
@@ -506,7 +504,7 @@ def run(place: Place) -> tuple[int, str]:
 
 def test_the_command_exits_with_1_for_a_broken_link_alone(place: Place, programs: Programs, tmp_path: Path) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.set_last_tick(int(time.time()))
+        ledger.set_last_tick(int(time.time()), int(time.time()))
     with place.gateway(answering()):
         code, out = run(place)
         assert code == 0, out

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -318,12 +319,10 @@ def test_a_configmap_that_is_swapped_counts_from_the_next_tick(tmp_path: Path) -
     (mount / "reminders.yaml").symlink_to("..data/reminders.yaml")
     paths = find_paths({"BUB_HOME": str(tmp_path / "home"), "BUB_CRON_FILE": str(mount / "reminders.yaml")})
 
-    def tick_at(now: float) -> dict[str, Any]:
+    def tick_at(now: float) -> set[str]:
         tick.run(paths, now)
-        ledger = Ledger(paths.ledger)
-        known = ledger.reminders()
-        ledger.close()
-        return known
+        with closing(Ledger(paths.ledger)) as ledger:
+            return {row["name"] for row in ledger.db.execute("SELECT name FROM reminders")}
 
     now = time.time()
     assert set(tick_at(now)) == {"old"}

@@ -1,4 +1,6 @@
-"""trigger/ledger.py: each fire time once, each state left only as its table says, each line as the gateway reads it."""
+"""trigger/ledger.py and trigger/firings.py: each fire time once, each state left only as its table says, each line as the
+gateway reads it.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import version_1
+from ledger_kit import put, settle
 
-from bub_cron.errors import DamagedStoreError
-from bub_cron.store import open_store
-from bub_cron.trigger.ledger import APPLICATION_ID, Ledger, mend
-from bub_cron.wire import Request, iso, parse_request
+from bub_cron.states import FINAL, LEDGER_MOVES, all_states, open_states
+from bub_cron.trigger import firings
+from bub_cron.trigger.firings import Firing, Verdict
+from bub_cron.trigger.ledger import Ledger
+from bub_cron.wire import Request, parse_request
 
 NOON = 1_795_608_000  # 2026-11-25T12:00:00Z
-HOUR = 3600
+HOUR, DAY = 3600, 86400
+ID = "a@2026-11-25T12:00:00Z"
 CONTENT = json.dumps({"reminder": "a", "to": "telegram:1", "text": 'Grüße "you"\n'}, ensure_ascii=False)
+SETTLED = [move.state for name, move in LEDGER_MOVES.items() if move.sources == ("due",) and move.state]
 
 
 @pytest.fixture
@@ -28,21 +33,17 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
-def put(ledger: Ledger, **columns: Any) -> None:
-    row = {
-        "name": "a", "schedule": "s", "content": CONTENT, "enabled": 1, "grace": HOUR, "catch_up": "latest",
-        "next_at": None, **columns,
-    }  # fmt: skip
-    ledger.put_reminders("f", [tuple(row.values())])
-
-
-def rows(ledger: Ledger, columns: str = "id, state, reason") -> list[tuple[Any, ...]]:
+def rows(ledger: Ledger, columns: str = "id, state, reason, error") -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(ledger.path)) as store:
         return store.execute(f"SELECT {columns} FROM firings ORDER BY fire_time, id").fetchall()  # noqa: S608
 
 
 def record(ledger: Ledger, *fire_times: int, now: int = NOON, **how: Any) -> None:
-    ledger.record("a", fire_times, **{"content": CONTENT, "grace": HOUR, "now": now, **how})
+    firings.record(ledger, "a", fire_times, **{"content": CONTENT, "grace": HOUR, "now": now, **how})
+
+
+def due(ledger: Ledger, now: int = NOON + 9 * DAY) -> list[Firing]:
+    return firings.due(ledger, now)
 
 
 # --- Recording
@@ -51,9 +52,9 @@ def record(ledger: Ledger, *fire_times: int, now: int = NOON, **how: Any) -> Non
 def test_a_fire_time_is_due_within_its_grace_and_missed_after_it(ledger: Ledger) -> None:
     record(ledger, NOON - HOUR - 1, NOON - HOUR, NOON)
     assert rows(ledger) == [
-        ("a@2026-11-25T10:59:59Z", "missed", "its grace was over before a tick ran"),
-        ("a@2026-11-25T11:00:00Z", "due", None),
-        ("a@2026-11-25T12:00:00Z", "due", None),
+        ("a@2026-11-25T10:59:59Z", "missed", "late", "its grace was over before a tick ran"),
+        ("a@2026-11-25T11:00:00Z", "due", None, None),
+        (ID, "due", None, None),
     ]
     assert rows(ledger, "expires, recorded_at, settled_at, submitted_at") == [
         (NOON - 1, NOON, NOON, None),
@@ -63,18 +64,18 @@ def test_a_fire_time_is_due_within_its_grace_and_missed_after_it(ledger: Ledger)
 
 
 def test_what_was_past_already_is_missed_whatever_its_grace(ledger: Ledger) -> None:
-    record(ledger, NOON, past="already past")
-    assert rows(ledger) == [("a@2026-11-25T12:00:00Z", "missed", "already past")]
+    record(ledger, NOON, past=True)
+    assert rows(ledger) == [(ID, "missed", "past", "already past when the file was saved")]
 
 
-@pytest.mark.parametrize("state", ["due", "accepted", "missed", "rejected"])
+@pytest.mark.parametrize("state", ["due", *SETTLED])
 def test_a_known_id_stays_as_it_is(ledger: Ledger, state: str) -> None:
     record(ledger, NOON)
     if state != "due":
-        ledger.settle([("a@2026-11-25T12:00:00Z", state, "why")], NOON)
+        settle(ledger, [ID], state, "why", NOON)
     before = rows(ledger, "*")
     record(ledger, NOON, content="{}", grace=1, now=NOON + 9 * HOUR)
-    record(ledger, NOON, past="past")
+    record(ledger, NOON, past=True)
     assert rows(ledger, "*") == before
 
 
@@ -82,59 +83,115 @@ def test_what_a_clock_that_was_ahead_called_missed_is_due_when_its_time_comes(le
     record(ledger, NOON, now=NOON + 9 * HOUR)
     assert rows(ledger, "state") == [("missed",)]
     record(ledger, NOON, content='{"text": "new"}', now=NOON + 1)
-    assert rows(ledger, "state, reason, content, expires, recorded_at, settled_at") == [
-        ("due", None, '{"text": "new"}', NOON + HOUR, NOON + 1, None)
+    assert rows(ledger, "state, reason, error, content, expires, recorded_at, settled_at") == [
+        ("due", None, None, '{"text": "new"}', NOON + HOUR, NOON + 1, None)
     ]
 
 
 def test_what_was_submitted_before_it_was_missed_stays_missed_whatever_the_clock(ledger: Ledger) -> None:
     record(ledger, NOON, now=NOON + HOUR)
-    ledger.mark_submitted(["a@2026-11-25T12:00:00Z"], NOON + HOUR)
-    ledger.settle([("a@2026-11-25T12:00:00Z", "missed", "why")], NOON + HOUR)
+    firings.mark_submitted(ledger, [ID], NOON + HOUR)
+    settle(ledger, [ID], "missed", "why", NOON + HOUR)
     before = rows(ledger, "*")
     record(ledger, NOON, now=NOON)
+    firings.judge_anew(ledger, NOON)
+    firings.take_back(ledger, after=0, recorded_from=0)
     assert rows(ledger, "*") == before
 
 
 def test_a_crowd_of_fire_times_shares_one_missed_row(ledger: Ledger) -> None:
     for _ in range(2):
-        ledger.record("a", range(NOON, NOON + 2001 * 60, 60), content=CONTENT, grace=60, now=NOON + 130_000)
-    assert rows(ledger, "id, state, count, fire_time, reason")[:1] == [
-        ("a@2026-11-25T12:00:00Z/2026-11-26T04:40:00Z", "missed", 1001, NOON + 60_000,
+        firings.record_crowd(ledger, "a", NOON, NOON + 60_000, 1001, CONTENT, NOON + 130_000)
+    assert rows(ledger, "id, state, count, fire_time, reason, error") == [
+        (f"{ID}/2026-11-26T04:40:00Z", "missed", 1001, NOON + 60_000, "downtime",
          "1,001 fire times passed while no tick ran"),
     ]  # fmt: skip
-    assert rows(ledger, "count(*), sum(count)") == [(1001, 2001)]
+
+
+@pytest.mark.parametrize("state", all_states(LEDGER_MOVES))
+def test_what_is_taken_back_is_what_was_recorded_from_then_on_and_never_submitted(ledger: Ledger, state: str) -> None:
+    record(ledger, NOON, NOON + HOUR, NOON + 2 * HOUR, now=NOON + 2 * HOUR)
+    record(ledger, NOON - HOUR, now=NOON)
+    if state == "unknown":
+        settle(ledger, [row[0] for row in rows(ledger)], "accepted", None, NOON)
+    if state != "due":
+        settle(ledger, [row[0] for row in rows(ledger)], state, None, NOON)
+    firings.take_back(ledger, after=NOON, recorded_from=NOON + HOUR)
+    left = [NOON - HOUR, NOON] if state in LEDGER_MOVES["take_back"].sources else [
+        NOON - HOUR, NOON, NOON + HOUR, NOON + 2 * HOUR,
+    ]  # fmt: skip
+    assert rows(ledger, "fire_time") == [(instant,) for instant in left]
 
 
 # --- Settling
 
 
-@pytest.mark.parametrize("state", ["accepted", "missed", "rejected"])
+@pytest.mark.parametrize("state", SETTLED)
 def test_a_firing_settles_once(ledger: Ledger, state: str) -> None:
     record(ledger, NOON)
-    ledger.settle([("a@2026-11-25T12:00:00Z", state, "first")], NOON + 1)
-    for other in ("accepted", "missed", "rejected"):
-        ledger.settle([("a@2026-11-25T12:00:00Z", other, "second")], NOON + 2)
-    ledger.mark_submitted(["a@2026-11-25T12:00:00Z"], NOON + 2)
-    ledger.mark_edited(["a@2026-11-25T12:00:00Z"])
-    assert rows(ledger, "state, reason, settled_at, submitted_at, edited") == [(state, "first", NOON + 1, None, 0)]
-    assert not ledger.any_due()
-    assert ledger.due() == []
+    settle(ledger, [ID], state, "first", NOON + 1, "late")
+    for other in SETTLED:
+        settle(ledger, [ID], other, "second", NOON + 2)
+    firings.mark_submitted(ledger, [ID], NOON + 2)
+    firings.mark_edited(ledger, [ID])
+    found = rows(ledger, "state, reason, error, settled_at, submitted_at, edited")
+    assert found == [(state, "late", "first", NOON + 1, None, 0)]
+    assert not ledger.any_due(NOON)
+    assert due(ledger) == []
 
 
-@pytest.mark.parametrize("state", ["due", "delivered", "busy", ""])
-def test_there_are_no_other_states_to_settle_in(ledger: Ledger, state: str) -> None:
+def test_only_an_accepted_one_can_be_lost(ledger: Ledger) -> None:
     record(ledger, NOON)
-    with pytest.raises(ValueError, match="no state to settle in"):
-        ledger.settle([("a@2026-11-25T12:00:00Z", state, None)], NOON)
-    assert ledger.any_due()
+    for state in ("due", "accepted", "unknown"):
+        assert rows(ledger, "state") == [(state,)]
+        firings.settle(ledger, [Verdict(ID, "lose", "lost_record", "gone")], NOON + 2)
+        if state == "due":
+            assert rows(ledger, "state") == [("due",)]
+            settle(ledger, [ID], "accepted", None, NOON + 1)
+    assert open_states(LEDGER_MOVES) == ("accepted", "due")
+
+
+def test_there_are_no_other_moves(ledger: Ledger) -> None:
+    record(ledger, NOON)
+    with pytest.raises(KeyError):
+        firings.settle(ledger, [Verdict(ID, "deliver")], NOON)
+    assert ledger.any_due(NOON)
+
+
+def test_the_store_takes_no_other_state_and_no_other_outcome(ledger: Ledger) -> None:
+    record(ledger, NOON)
+    for column, value in (("state", "delivered"), ("outcome", "accepted"), ("outcome", "due")):
+        with pytest.raises(sqlite3.IntegrityError):
+            ledger.db.execute(f"UPDATE firings SET {column} = ?", (value,))  # noqa: S608
 
 
 def test_the_first_submission_is_the_one_that_is_kept(ledger: Ledger) -> None:
     record(ledger, NOON)
     for now in (NOON + 5, NOON + 65):
-        ledger.mark_submitted(["a@2026-11-25T12:00:00Z", "unknown"], now)
-    assert [firing.submitted_at for firing in ledger.due()] == [NOON + 5]
+        firings.mark_submitted(ledger, [ID, "unknown"], now)
+    assert [firing.submitted_at for firing in due(ledger)] == [NOON + 5]
+
+
+# --- Outcomes
+
+
+def test_the_outcomes_asked_for_are_of_what_was_accepted_a_while_ago_the_oldest_first(ledger: Ledger) -> None:
+    record(ledger, NOON - 120, NOON - 60, NOON, NOON + 60)
+    ids = [row[0] for row in rows(ledger)]
+    settle(ledger, ids[:3], "accepted", None, NOON)
+    assert firings.without_outcome(ledger, NOON - 1, 9) == []
+    assert firings.without_outcome(ledger, NOON, 2) == ids[:2]
+    firings.keep_outcomes(ledger, [(ids[0], "delivered"), (ids[3], "delivered")])
+    assert firings.without_outcome(ledger, NOON, 9) == ids[1:3]
+    assert rows(ledger, "outcome") == [("delivered",), (None,), (None,), (None,)]
+
+
+@pytest.mark.parametrize("outcome", sorted(FINAL))
+def test_any_final_outcome_can_be_kept(ledger: Ledger, outcome: str) -> None:
+    record(ledger, NOON)
+    settle(ledger, [ID], "accepted", None, NOON)
+    firings.keep_outcomes(ledger, [(ID, outcome)])
+    assert rows(ledger, "outcome") == [(outcome,)]
 
 
 # --- Due firings and edits
@@ -143,11 +200,18 @@ def test_the_first_submission_is_the_one_that_is_kept(ledger: Ledger) -> None:
 def test_due_firings_come_oldest_first_beside_what_their_reminder_says_now(ledger: Ledger) -> None:
     record(ledger, NOON, NOON - 60)
     put(ledger, content="{}", grace=60, catch_up="all")
-    due = ledger.due()
-    assert [firing.fire_time for firing in due] == [NOON - 60, NOON]
-    assert {(firing.content, firing.new_content, firing.new_grace, firing.catch_up) for firing in due} == {
+    found = due(ledger)
+    assert [firing.fire_time for firing in found] == [NOON - 60, NOON]
+    assert {(firing.content, firing.new_content, firing.new_grace, firing.catch_up) for firing in found} == {
         (CONTENT, "{}", 60, "all")
     }
+
+
+def test_what_is_due_at_a_time_to_come_waits_for_it(ledger: Ledger) -> None:
+    record(ledger, NOON, NOON + 60)
+    assert [firing.fire_time for firing in due(ledger, NOON + 59)] == [NOON]
+    assert ledger.any_due(NOON)
+    assert not ledger.any_due(NOON - 1)
 
 
 @pytest.mark.parametrize(
@@ -158,19 +222,19 @@ def test_a_firing_is_changed_by_another_content_or_grace(
     ledger: Ledger, columns: dict[str, Any], changed: bool
 ) -> None:
     record(ledger, NOON)
-    put(ledger, **columns)
-    (firing,) = ledger.due()
+    put(ledger, **{"content": CONTENT, **columns})
+    (firing,) = due(ledger)
     assert firing.changed is changed
     firing.take_over()
     assert not firing.changed
-    ledger.change_due([firing])
-    (again,) = ledger.due()
+    firings.change_due(ledger, [firing])
+    (again,) = due(ledger)
     assert (again.content, again.expires) == (columns.get("content", CONTENT), NOON + columns.get("grace", HOUR))
 
 
 def test_a_firing_without_its_reminder_takes_nothing_over(ledger: Ledger) -> None:
     record(ledger, NOON)
-    (firing,) = ledger.due()
+    (firing,) = due(ledger)
     firing.take_over()
     assert (firing.changed, firing.content, firing.expires) == (False, CONTENT, NOON + HOUR)
 
@@ -178,21 +242,21 @@ def test_a_firing_without_its_reminder_takes_nothing_over(ledger: Ledger) -> Non
 def test_an_edited_firing_is_not_changed(ledger: Ledger) -> None:
     record(ledger, NOON)
     put(ledger, content="{}")
-    ledger.mark_edited(["a@2026-11-25T12:00:00Z"])
-    (firing,) = ledger.due()
+    firings.mark_edited(ledger, [ID])
+    (firing,) = due(ledger)
     assert firing.edited
     assert not firing.changed
 
 
 def test_the_line_is_a_request_of_the_protocol(ledger: Ledger) -> None:
     record(ledger, NOON)
-    (firing,) = ledger.due()
+    (firing,) = due(ledger)
     line = firing.line()
     assert line.endswith(b"\n")
     request = parse_request(line[:-1], now=0, new_id=str)
     assert isinstance(request, Request)
     assert (request.id, request.fire_time, request.expires, request.wait, request.reminder, request.body) == (
-        "a@2026-11-25T12:00:00Z", "2026-11-25T12:00:00Z", NOON + HOUR, False, "a", 'Grüße "you"\n',
+        ID, "2026-11-25T12:00:00Z", NOON + HOUR, False, "a", 'Grüße "you"\n',
     )  # fmt: skip
 
 
@@ -223,82 +287,73 @@ def test_trouble_is_news_when_it_is_new_and_then_once_an_hour(ledger: Ledger) ->
 
 
 def test_the_ticks_row_is_kept(ledger: Ledger) -> None:
-    assert ledger.tick_row() == (None, None, None)
-    ledger.set_last_tick(NOON)
-    ledger.set_files("signature", [("/d/a.yaml", "its faults", 65), ("/d", "it can't be read", 65)], "/d.yaml")
-    assert ledger.tick_row() == (NOON, "signature", "/d.yaml")
+    assert set(tuple(ledger.tick_row())[1:]) == {None}
+    ledger.set_last_tick(NOON, NOON + 1)
+    ledger.set_files(signature="signature", faulty=[("/d/a.yaml", "its faults", 65), ("/d", "it can't be read", 65)])
+    ledger.set_seen_tz("UTC")
+    row = ledger.tick_row()
+    assert [row[name] for name in ("last_tick", "high", "signature", "tz_seen")] == [NOON, NOON + 1, "signature", "UTC"]
     put(ledger)
-    assert ledger.faulty_files() == [("it can't be read", 65, False), ("its faults", 65, False)]
-    ledger.put_reminders("/d/a.yaml", [("b", "s", CONTENT, 1, HOUR, "latest", None)])
-    assert ledger.faulty_files() == [("it can't be read", 65, True), ("its faults", 65, True)]
-    ledger.set_files("other", [])
-    assert ledger.tick_row() == (NOON, "other", "/d.yaml")
+    assert [tuple(fault) for fault in ledger.faulty_files()] == [("it can't be read", 65, 0), ("its faults", 65, 0)]
+    put(ledger, name="b", file="/d/a.yaml")
+    assert [tuple(fault) for fault in ledger.faulty_files()] == [("it can't be read", 65, 1), ("its faults", 65, 1)]
+    ledger.set_files(signature="other", faulty=[])
+    assert ledger.tick_row()["signature"] == "other"
     assert ledger.faulty_files() == []
 
 
-def test_reminders_are_put_read_moved_on_and_dropped(ledger: Ledger) -> None:
-    for name, next_at in (("a", NOON + 60), ("b", NOON), ("c", None), ("d", NOON - 60)):
+def test_what_is_overdue_comes_longest_overdue_first(ledger: Ledger) -> None:
+    for name, next_at in (("a", NOON + 60), ("b", NOON), ("c", None), ("d", NOON - 60), ("e", NOON)):
         put(ledger, name=name, next_at=next_at)
-    put(ledger, name="d", grace=5, next_at=NOON - 60)
-    assert ledger.overdue_reminders(NOON) == [
-        ("d", "s", CONTENT, 5, NOON - 60),
-        ("b", "s", CONTENT, HOUR, NOON),
-    ]
-    ledger.set_next([(None, "b"), (NOON + 1, "d")])
-    assert ledger.overdue_reminders(NOON) == []
-    ledger.drop_reminders({"a", "c", "d"})
-    assert ledger.reminders() == {"b": ("s", CONTENT, 1, HOUR, "latest", None)}
+    assert [row["name"] for row in ledger.overdue(NOON)] == ["d", "b", "e"]
 
 
 def test_what_is_written_in_a_transaction_that_fails_is_not_there(ledger: Ledger) -> None:
     with pytest.raises(KeyError), ledger.transaction():
         record(ledger, NOON)
-        ledger.set_last_tick(NOON)
+        ledger.set_last_tick(NOON, NOON)
         raise KeyError
     assert rows(ledger) == []
-    assert ledger.tick_row()[0] is None
+    assert ledger.tick_row()["last_tick"] is None
 
 
-# --- Gaps
+# --- Pruning
 
 
 def test_gaps_are_noted_once_and_pruned_with_the_rest(ledger: Ledger) -> None:
-    day = 86400
-    for began in (NOON, NOON, NOON + day):
+    for began in (NOON, NOON, NOON + DAY):
         ledger.note_gap(began, began + HOUR)
     query = "SELECT began, ended FROM gaps ORDER BY began"
     with closing(sqlite3.connect(ledger.path)) as store:
-        assert store.execute(query).fetchall() == [(NOON, NOON + HOUR), (NOON + day, NOON + day + HOUR)]
-        ledger.prune(NOON + HOUR)
+        assert store.execute(query).fetchall() == [(NOON, NOON + HOUR), (NOON + DAY, NOON + DAY + HOUR)]
+        firings.prune(ledger, NOON + HOUR)
         assert len(store.execute(query).fetchall()) == 2
-        ledger.prune(NOON + HOUR + 1)
-        assert store.execute(query).fetchall() == [(NOON + day, NOON + day + HOUR)]
+        firings.prune(ledger, NOON + HOUR + 1)
+        assert store.execute(query).fetchall() == [(NOON + DAY, NOON + DAY + HOUR)]
 
 
-def test_a_ledger_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = str(tmp_path / "old.db")
-    store = open_store(path, application_id=APPLICATION_ID, version=1, schema=version_1.LEDGER, journal="DELETE")
-    store.execute("UPDATE tick SET last_tick = ?, signature = 'x'", (NOON,))
-    store.execute("INSERT INTO reminders VALUES ('a', 'every 60', '{}', 1, 60, 'all', ?)", (NOON + 60,))
-    row = (f"a@{iso(NOON)}", "a", NOON, 1, NOON + 60, "{}", "due", None, 0, NOON, NOON, None)
-    store.execute("INSERT INTO firings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-    store.close()
-    for _ in range(2):
-        with closing(Ledger(path)) as ledger:
-            assert ledger.tick_row() == (NOON, None, None)
-            assert ledger.reminders() == {"a": ("every 60", "{}", 1, 60, "all", NOON + 60)}
-            assert [firing.id for firing in ledger.due()] == [row[0]]
-            ledger.note_gap(NOON, NOON + HOUR)
-            ledger.check()
+def test_a_store_that_is_too_large_loses_its_oldest_final_firings(ledger: Ledger) -> None:
+    times = [NOON + 60 * number for number in range(3000)]
+    with ledger.transaction():
+        record(ledger, *times, grace=9 * DAY, content=json.dumps({"text": "x" * 900}), now=NOON + 3000 * 60)
+    before = len(rows(ledger))
+    oldest, *ids = [row[0] for row in rows(ledger, "id")]
+    settle(ledger, ids, "accepted", None, NOON)
+    with ledger.transaction():
+        firings.prune_to_size(ledger, 2 << 20)
+    left = rows(ledger, "id, state")
+    assert 1000 < len(left) < before
+    assert left[0] == (oldest, "due")
+    assert [row[0] for row in left[1:]] == ids[1 - len(left) :]
+    pages = (
+        ledger.db.execute("PRAGMA page_count").fetchone()[0] - ledger.db.execute("PRAGMA freelist_count").fetchone()[0]
+    )
+    assert pages * 4096 <= 2 << 20
+    assert pages * 4096 > 1 << 20  # and no more went than had to
 
 
-def test_a_ledger_of_the_version_before_that_is_damaged_is_not_brought_up_to_date_but_mended(tmp_path: Path) -> None:
-    path = str(tmp_path / "old.db")
-    store = open_store(path, application_id=APPLICATION_ID, version=1, schema=version_1.LEDGER, journal="DELETE")
-    store.execute("UPDATE tick SET last_tick = 'noon'")
-    store.close()
-    with pytest.raises(DamagedStoreError):
-        Ledger(path)
-    assert "was damaged" in str(mend(path, NOON))
-    with closing(Ledger(path)) as ledger:
-        assert ledger.tick_row()[0] == NOON - 60
+def test_a_store_full_of_what_waits_loses_nothing(ledger: Ledger) -> None:
+    with ledger.transaction():
+        record(ledger, *[NOON + number for number in range(2000)], grace=DAY, now=NOON)
+        firings.prune_to_size(ledger, 1 << 16)
+    assert len(rows(ledger)) == 2000

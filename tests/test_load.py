@@ -12,6 +12,7 @@ import pytest
 from fake_gateway import Place, at, firing
 
 from bub_cron.schedule import encode, parse_every
+from bub_cron.trigger import firings
 from bub_cron.trigger.ledger import Ledger
 from bub_cron.trigger.load import take_in
 from bub_cron.trigger.tick import signature
@@ -45,26 +46,37 @@ def file(**entries: str) -> str:
 def take(place: Place, ledger: Ledger, text: str, *, saved: int, last_tick: int | None, now: int = NOW) -> None:
     place.write(text, saved)
     if last_tick is not None:
-        ledger.set_last_tick(last_tick)
-    take_in(ledger, place.paths.file, now)
+        ledger.set_last_tick(last_tick, last_tick)
+    assert take_in(ledger, place.paths.file, "UTC", now) == []
 
 
 def next_at(ledger: Ledger) -> dict[str, int | None]:
-    return {name: row[5] for name, row in ledger.reminders().items()}
+    return {row["name"]: row["next_at"] for row in stored(ledger)}
+
+
+def stored(ledger: Ledger) -> list[sqlite3.Row]:
+    return ledger.db.execute("SELECT * FROM reminders ORDER BY name").fetchall()
+
+
+def set_next(ledger: Ledger, instant: int) -> None:
+    ledger.db.execute("UPDATE reminders SET next_at = ?", (instant,))
 
 
 def test_a_reminder_is_stored_with_all_that_a_tick_needs(place: Place, ledger: Ledger) -> None:
     text = file(a="every: 30m; grace: 2h; catch_up: all; attempts: 5", b="every: 1h; enabled: false; text: Grüße")
     take(place, ledger, text, saved=NOW, last_tick=None)
     plain = {"to": "telegram:1", "timeout": 600, "overlap": "skip", "reply": "chat", "quiet": False}
-    stored = {name: (row[0], json.loads(row[1]), *row[2:]) for name, row in ledger.reminders().items()}
-    assert stored == {
-        "a": (encode(parse_every(1800)), {**plain, "reminder": "a", "text": "hi", "attempts": 5}, 1, 7200, "all",
-              at(TODAY + "12:30:00")),
-        "b": (encode(parse_every(3600)), {**plain, "reminder": "b", "text": "Grüße", "attempts": 3}, 0, 3600, "latest",
-              None),
+    found = {row["name"]: (json.loads(row["content"]), *tuple(row)[1:4], *tuple(row)[5:]) for row in stored(ledger)}
+    file_ = place.paths.file
+    assert found == {
+        "a": ({**plain, "reminder": "a", "text": "hi", "attempts": 5}, file_, encode(parse_every(1800)), 0, 1, 7200, "all",
+              NOW, at(TODAY + "12:30:00"), None),
+        "b": ({**plain, "reminder": "b", "text": "Grüße", "attempts": 3}, file_, encode(parse_every(3600)), 0, 0, 3600,
+              "latest", NOW, None, None),
     }  # fmt: skip
-    assert ledger.tick_row() == (None, signature(place.paths.file), place.paths.file)
+    tick = ledger.tick_row()
+    assert (tick["file"], tick["tz"], tick["last_tick"]) == (place.paths.file, "UTC", None)
+    assert tick["signature"] == signature(place.paths.file, "UTC", tick["zone_files"].splitlines())
 
 
 @pytest.mark.parametrize(
@@ -95,7 +107,7 @@ def test_an_at_that_is_past_is_recorded_as_missed(place: Place, ledger: Ledger) 
     )
     take(place, ledger, text, saved=at(TODAY + "11:59:50"), last_tick=at(TODAY + "11:59:00"))
     assert place.states() == {firing("a", TODAY + "08:00:00"): "missed"}
-    assert place.reason(firing("a", TODAY + "08:00:00")) == "already past when the file was saved"
+    assert place.reason(firing("a", TODAY + "08:00:00")) == "past"
     assert next_at(ledger) == {"a": at(TODAY + "12:00:00"), "b": None}
 
 
@@ -115,7 +127,7 @@ def test_an_at_that_was_past_is_missed_once_and_again_with_new_times_alone(place
 @pytest.mark.parametrize("edit", ["text: other", "grace: 5m", "catch_up: all", "attempts: 1", "to: x:2"])
 def test_an_entry_with_the_same_schedule_keeps_its_place_in_time(place: Place, ledger: Ledger, edit: str) -> None:
     take(place, ledger, file(a="every: 30m"), saved=NOW, last_tick=None)
-    ledger.set_next([(at(TODAY + "11:30:00"), "a")])
+    set_next(ledger, at(TODAY + "11:30:00"))
     take(place, ledger, file(a=f"every: 1800s; {edit}"), saved=NOW, last_tick=NOW)
     assert next_at(ledger) == {"a": at(TODAY + "11:30:00")}
 
@@ -133,7 +145,7 @@ def test_an_entry_that_is_rescheduled_or_switched_counts_anew(
     place: Place, ledger: Ledger, first: str, second: str, following: str | None
 ) -> None:
     take(place, ledger, file(a=first), saved=NOW, last_tick=None)
-    ledger.set_next([(at(TODAY + "11:30:00"), "a")])
+    set_next(ledger, at(TODAY + "11:30:00"))
     take(place, ledger, file(a=second), saved=NOW, last_tick=NOW - MINUTE)
     assert next_at(ledger) == {"a": following and at(TODAY + following)}
 
@@ -141,11 +153,11 @@ def test_an_entry_that_is_rescheduled_or_switched_counts_anew(
 def test_a_reminder_that_is_gone_is_forgotten(place: Place, ledger: Ledger) -> None:
     take(place, ledger, file(a="every: 30m", b="every: 1h"), saved=NOW, last_tick=None)
     take(place, ledger, file(b="every: 1h"), saved=NOW, last_tick=NOW)
-    assert set(ledger.reminders()) == {"b"}
+    assert set(next_at(ledger)) == {"b"}
 
 
 def record_due(ledger: Ledger, *instants: str) -> None:
-    ledger.record("a", [at(TODAY + instant) for instant in instants], content="{}", grace=3600, now=NOW)
+    firings.record(ledger, "a", [at(TODAY + instant) for instant in instants], content="{}", grace=3600, now=NOW)
 
 
 def edited(place: Place) -> set[str]:
@@ -190,13 +202,13 @@ def test_a_file_that_is_not_good_leaves_its_last_good_version_in_force(
     place: Place, ledger: Ledger, broken: str | None, status: int
 ) -> None:
     take(place, ledger, file(a="every: 30m"), saved=NOW, last_tick=None)
-    before = ledger.reminders()
+    before = list(map(tuple, stored(ledger)))
     Path(place.paths.file).unlink()
     if broken:
         place.write(broken, NOW)
     elif broken == "":
         Path(place.paths.file).mkdir()
-    take_in(ledger, place.paths.file, NOW)
-    assert ledger.reminders() == before
+    assert take_in(ledger, place.paths.file, "UTC", NOW) == []
+    assert list(map(tuple, stored(ledger))) == before
     [(faults, found, older)] = ledger.faulty_files()
-    assert (faults.startswith(place.paths.file), found, older) == (True, status, True)
+    assert (faults.startswith(place.paths.file), found, older) == (True, status, 1)

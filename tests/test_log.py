@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import ledger_kit
 import pytest
 from click.testing import CliRunner
 from fake_gateway import Place
@@ -39,7 +40,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 def ticked(place: Place, last: float, *gaps: tuple[int, int]) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.set_last_tick(int(last))
+        ledger.set_last_tick(int(last), int(last))
         for began, ended in gaps:
             ledger.note_gap(began, ended)
 
@@ -197,8 +198,7 @@ def test_follow_shows_each_change_of_an_outcome_once_the_newest_last(
     assert re.search(r"pills +due +waits for a gateway", lines(place, 5)[4])
     ticked(place, now + 600, (now, now + 600))
     assert "(no tick)" in lines(place, 6)[5]
-    with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.settle([(found.id, "rejected", "no commands here") for found in ledger.due()], now)
+    ledger_kit.settle_due(place.paths.ledger, "rejected", "no commands here", now)
     assert re.search(r"pills +rejected +no commands here", lines(place, 7)[6])
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
@@ -214,8 +214,7 @@ def test_follow_chooses_and_speaks_json(place: Place, follow: Callable[..., subp
     follow("pills", "--json", "--outcome", "missed", "--since", "1h")
     record(place, now - 30, name="other")
     record(place, now, state=None)
-    with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.settle([(found.id, "missed", "late") for found in ledger.due()], now)
+    ledger_kit.settle_due(place.paths.ledger, "missed", "late", now)
     [line] = lines(place, 1)
     found = json.loads(line)
     assert (found["reminder"], found["outcome"], found["error"]) == ("pills", "missed", "late")

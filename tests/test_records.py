@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import ledger_kit
 import pytest
 from fake_gateway import Place, at, firing, insert
 
@@ -31,6 +32,7 @@ from bub_cron.records import (
     names_in_force,
     not_final,
 )
+from bub_cron.trigger import firings
 from bub_cron.trigger.ledger import Ledger
 
 DAY = "2026-11-23T"
@@ -46,10 +48,14 @@ def place(tmp_path: Path) -> Place:
 
 def record(place: Place, *fire_times: int, reminder: str = "a", state: str | None = None) -> None:
     """Put firings into the ledger; settled, if a state is given, a minute later."""
-    with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.record(reminder, fire_times, content='{"text": "from the ledger"}', grace=3600, now=fire_times[0])
-        if state is not None:
-            ledger.settle([(found.id, state, "the reason") for found in ledger.due()], fire_times[0] + 60)
+    ledger_kit.record(
+        place.paths.ledger,
+        *fire_times,
+        name=reminder,
+        content='{"text": "from the ledger"}',
+        state=state,
+        error="the reason",
+    )
 
 
 def found(place: Place, **how: Any) -> list[str]:
@@ -87,7 +93,7 @@ def test_counts_are_of_fire_times_between_two_instants_by_the_word_that_counts(p
     record(place, NOON - 60, NOON, NOON + 60, state="accepted")
     place.fill_inbox(id=NOON_ID, reminder="a", fire_time=NOON_TEXT, state="delivered", accepted_at=NOON)
     with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
-        ledger.record("b", range(NOON, NOON + 1500), content="{}", grace=0, now=NOON + 9000)
+        firings.record_crowd(ledger, "b", NOON, NOON + 1499, 1500, "{}", NOON + 9000)
     assert counts(place.paths, NOON, NOON + 59) == {"delivered": 1}
     assert counts(place.paths, NOON - 60, NOON + 2000) == {"accepted": 2, "delivered": 1, "missed": 1500}
 
@@ -105,9 +111,10 @@ def test_what_has_no_last_word_in_either_store(place: Place) -> None:
 
 def test_the_last_tick_and_what_it_said(place: Place) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
-        ledger.set_last_tick(NOON)
+        ledger.set_last_tick(NOON, NOON)
         ledger.is_news("no gateway", NOON)
-        ledger.put_reminders("f", [(name, "s", "{}", 1, 60, "latest", None) for name in ("b", "a")])
+        for name in ("b", "a"):
+            ledger_kit.put(ledger, name=name)
     assert (last_tick(place.paths).instant, last_tick(place.paths).trouble) == (NOON, "no gateway")
     assert names_in_force(place.paths) == ["a", "b"]
 
@@ -153,22 +160,22 @@ def test_a_store_is_looked_through_without_a_trace(place: Place, side: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "bad"),
+    ("state", "reason", "error", "bad"),
     [
-        ("missed", "too late: its grace was over before a gateway could take it", True),
-        ("missed", "edited: its reminder was removed", False),
-        ("missed", "catching up: a@x starts in its place", False),
-        ("missed", "already past when it was saved", False),
-        ("missed", "a@x still ran", False),
-        ("rejected", "edited: a gateway's own word", True),
-        ("accepted", None, False),
+        ("missed", "late", "its grace was over", True),
+        ("missed", "past", "already past when it was saved", False),
+        ("missed", None, "a@x still ran", False),
+        ("skipped", "edited", "its reminder was removed", False),
+        ("skipped", "superseded", "a@x starts in its place", False),
+        ("rejected", "rejected", "edited: a gateway's own word", True),
+        ("accepted", None, None, False),
     ],
 )
-def test_what_is_bad_is_what_nobody_chose(place: Place, state: str, reason: str | None, bad: bool) -> None:
-    with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.record("a", [NOON], content="{}", grace=60, now=NOON)
-        ledger.settle([(NOON_ID, state, reason)], NOON)
-    assert one(place).is_bad is bad
+def test_what_is_bad_is_what_nobody_chose(
+    place: Place, state: str, reason: str | None, error: str | None, bad: bool
+) -> None:
+    ledger_kit.record(place.paths.ledger, NOON, name="a", content="{}", state=state, error=error, reason=reason)
+    assert (one(place).reason, one(place).is_bad) == (reason, bad)
 
 
 # --- What is seen
@@ -196,7 +203,7 @@ def test_the_ledger_alone(place: Place, state: str | None) -> None:
     assert {name: getattr(entry, name) for name in Record.__slots__} == {
         "id": NOON_ID, "reminder": "a", "fire_time": NOON_TEXT, "count": 1, "content": '{"text": "from the ledger"}',
         "outcome": state or "due", "attempts": 0, "sends": 0, "error": "the reason" if state else None, "reply": None,
-        "tokens": None, "accepted_at": None, "started_at": None,
+        "tokens": None, "accepted_at": None, "started_at": None, "reason": None,
         "finished_at": NOON + 60 if state in ("missed", "rejected") else None, "moment": NOON,
     }  # fmt: skip
 
@@ -211,10 +218,20 @@ def test_the_inbox_alone(place: Place) -> None:
     assert {name: getattr(entry, name) for name in Record.__slots__} == {
         **columns,
         "outcome": "failed",
+        "reason": None,
         "count": 1,
         "moment": 5.5,
     }
     assert entry.seconds == 2.25
+
+
+def test_what_the_inbox_has_pruned_is_what_it_was(place: Place) -> None:
+    record(place, NOON, state="accepted")
+    with closing(Ledger(place.paths.ledger)) as ledger:
+        firings.keep_outcomes(ledger, [(NOON_ID, "delivered")])
+    assert one(place).outcome == "delivered"
+    assert counts(place.paths, 0, NOON) == {"delivered": 1}
+    assert not_final(place.paths) == []
 
 
 @pytest.mark.parametrize("state", [None, "accepted", "missed", "rejected"])
@@ -230,11 +247,11 @@ def test_where_both_have_a_word_the_inboxs_counts(place: Place, state: str | Non
 
 
 def test_seconds_are_known_once_it_ended_and_never_negative() -> None:
-    row = ["id", None, None, 1, "{}", "ran", 1, 0, None, None, None, 1.0, 5.0, None, 1.0]
+    row = ["id", None, None, 1, "{}", "ran", 1, 0, None, None, None, 1.0, 5.0, None, None, 1.0]
     assert Record(row).seconds is None
-    assert Record([*row[:13], 7.5, 1.0]).seconds == 2.5
-    assert Record([*row[:13], 4.0, 1.0]).seconds == 0  # the clock went back meanwhile
-    assert Record([*row[:12], None, 7.5, 1.0]).seconds is None
+    assert Record([*row[:13], 7.5, None, 1.0]).seconds == 2.5
+    assert Record([*row[:13], 4.0, None, 1.0]).seconds == 0  # the clock went back meanwhile
+    assert Record([*row[:12], None, 7.5, None, 1.0]).seconds is None
 
 
 def test_the_newest_come_first_whichever_store_they_are_in(place: Place) -> None:
@@ -277,7 +294,7 @@ def test_each_reminders_last(place: Place) -> None:
 
 def test_a_crowd_is_one_record_with_its_count(place: Place) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.record("a", range(NOON, NOON + 1002 * 60, 60), content="{}", grace=60, now=NOON + 70_000)
+        firings.record_crowd(ledger, "a", NOON, NOON + 60, 2, "{}", NOON + 70_000)
     crowd = history(place.paths)[-1]
     assert (crowd.count, crowd.fire_time) == (2, f"{DAY}12:01:00Z")
 

@@ -27,6 +27,7 @@ from bub_cron import salvage
 from bub_cron.errors import DamagedStoreError, StoreError
 from bub_cron.gateway import inbox as inbox_module
 from bub_cron.trigger import ledger as ledger_module
+from bub_cron.trigger.tick import signature
 
 type Row = tuple[Any, ...]
 type Damage = Callable[[bytes], bytes]
@@ -72,16 +73,12 @@ def place(tmp_path: Path, ledger: tuple[bytes, dict[str, Row]]) -> Place:
     put_ledger(made, ledger[0])
     # The files' signature holds their inodes: what the ledger knows must be this very file.
     with closing(sqlite3.connect(made.paths.ledger)) as store:
-        store.execute("UPDATE tick SET signature = ?, file = ?", (signature(made), made.paths.file))
+        [(tz, zone_files)] = store.execute("SELECT tz, zone_files FROM tick")
+        found = signature(made.paths.file, tz, zone_files.splitlines())
+        store.execute("UPDATE tick SET signature = ?, file = ?", (found, made.paths.file))
         store.execute("UPDATE reminders SET file = ?", (made.paths.file,))
         store.commit()
     return made
-
-
-def signature(place: Place) -> str:
-    from bub_cron.trigger.tick import signature as of
-
-    return of(place.paths.file)
 
 
 def put_ledger(place: Place, content: bytes) -> Path:

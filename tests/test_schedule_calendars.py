@@ -187,7 +187,7 @@ def test_what_was_learned_needs_no_library(tmp_path: Path) -> None:
     program = (
         "import sys; from bub_cron.schedule import sources; kept = sources.Kept(*sys.argv[1:3], *map(int, sys.argv[3:5]),"
         f" sys.argv[5]); sources.remember([kept]); print(sources.days_of({source!r}).name_of({day}))\n"
-        "print(sources.learned(), sources.is_stale(kept.ground), 'holidays' in sys.modules)"
+        "print(sources.learned(), sources.is_stale(kept), 'holidays' in sys.modules)"
     )
     row = [kept.source, kept.ground, str(kept.first), str(kept.last), kept.days]
     found = subprocess.run([sys.executable, "-c", program, *row], capture_output=True, text=True)
@@ -217,26 +217,39 @@ def test_a_file_that_changed_is_stale_and_read_again(tmp_path: Path) -> None:
     day = number("2026-07-04")
     assert calendar.has(day)
     (kept,) = sources.learned()
-    assert not sources.is_stale(kept.ground)
+    assert not sources.is_stale(kept)
     ics(path, FAIR.replace("0704", "0705"))
-    assert sources.is_stale(kept.ground)
-    fresh = sources.reread(kept)
-    assert (fresh.first, fresh.last) == (kept.first, kept.last)
-    assert not sources.is_stale(fresh.ground)
+    assert sources.is_stale(kept)
+    sources.remember([])
     assert not calendar.has(day)
     assert calendar.has(day + 1)
+    assert not sources.is_stale(sources.learned()[0])
 
 
-def test_a_file_that_is_gone_keeps_its_days(tmp_path: Path) -> None:
-    """The error is the caller's to tell."""
+def test_a_file_that_is_gone_keeps_its_days_where_somebody_knows_them(tmp_path: Path) -> None:
+    """Beyond those it has none; the error is the caller's to tell."""
     path = tmp_path / "x.ics"
     calendar = ics(path, FAIR)
     assert calendar.has(number("2026-07-04"))
     (kept,) = sources.learned()
     path.unlink()
-    assert sources.is_stale(kept.ground)
+    assert sources.is_stale(kept)
+    assert calendar.has(number("2026-07-04"))
+    assert not calendar.has(number("2050-07-04"))
+    sources.remember([])
     with pytest.raises(ScheduleError, match="No such file"):
-        sources.reread(kept)
+        calendar.has(number("2026-07-04"))
+    assert sources.paths() == {str(path)}
+
+
+def test_other_days_can_stand_for_a_while(tmp_path: Path) -> None:
+    """Those that were in force until a tick saw new ones."""
+    calendar = ics(tmp_path / "x.ics", FAIR)
+    assert calendar.has(number("2026-07-04"))
+    other = Kept(f"ics {tmp_path}/x.ics", "g", 0, 99_999, f"{number('2026-07-05')} Other")
+    with sources.standing([other]):
+        assert calendar.name_of(number("2026-07-05")) == "Other"
+        assert not calendar.has(number("2026-07-04"))
     assert calendar.has(number("2026-07-04"))
 
 

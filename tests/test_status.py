@@ -19,6 +19,7 @@ from health_kit import NOON, answering, contents, healthy, record
 from bub_cron.cli import commands
 from bub_cron.health import status
 from bub_cron.health.status import DAY, Status, look
+from bub_cron.trigger import firings
 from bub_cron.trigger.ledger import Ledger
 
 MINUTE = 60
@@ -60,12 +61,12 @@ def no_tick(place: Place) -> None:
 
 def late(place: Place) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.set_last_tick(NOON - 10 * MINUTE)
+        ledger.set_last_tick(NOON - 10 * MINUTE, NOON - 10 * MINUTE)
 
 
 def ahead(place: Place) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.set_last_tick(NOON + 10 * MINUTE)
+        ledger.set_last_tick(NOON + 10 * MINUTE, NOON + 10 * MINUTE)
 
 
 def broken_file(place: Place) -> None:
@@ -246,8 +247,7 @@ def test_the_outcomes_are_those_of_a_day_with_each_fire_time_that_a_row_stands_f
     record(place, NOON - DAY - 1, name="before")
     record(place, NOON - DAY, name="just")
     with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
-        times = range(NOON - 1500 * 30, NOON, 30)
-        ledger.record("often", times, content="{}", grace=1, now=NOON, past="already past")
+        firings.record_crowd(ledger, "often", NOON - 1500 * 30, NOON - 30, 1500, "{}", NOON)
     place.fill_inbox(id="poke-1", state="delivered", accepted_at=NOON - 5)
     assert look(place.paths, NOON).outcomes == {"delivered": 1, "missed": 1501}
 
@@ -279,7 +279,7 @@ def run(place: Place, *arguments: str) -> Any:
 
 def now_well(place: Place) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
-        ledger.set_last_tick(int(time.time()))
+        ledger.set_last_tick(int(time.time()), int(time.time()))
 
 
 def test_the_command_shows_each_part_and_exits_0_or_1(place: Place) -> None:

@@ -129,6 +129,19 @@ def take_back(ledger: "Ledger", after: int, recorded_from: int) -> None:
     )
 
 
+def judge_anew(ledger: "Ledger", now: int) -> None:
+    """Make due again what a clock that was ahead found too late, and what isn't so at `now`."""
+    found = ledger.db.execute(
+        "SELECT id, reminder, fire_time, expires, content FROM firings WHERE fire_time <= ? AND expires >= ?"
+        " AND recorded_at > ? AND state = 'missed' AND reason IN ('late', 'past') AND submitted_at IS NULL",
+        (now, now, now),
+    ).fetchall()
+    ledger.db.executemany("DELETE FROM firings WHERE id = ?", ((row["id"],) for row in found))
+    for row in found:
+        grace = row["expires"] - row["fire_time"]
+        record(ledger, row["reminder"], [row["fire_time"]], content=row["content"], grace=grace, now=now)
+
+
 def due(ledger: "Ledger", now: int) -> list[Firing]:
     """Return every firing that is due and whose fire time has come, the oldest first."""
     rows = ledger.db.execute(

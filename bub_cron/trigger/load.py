@@ -38,6 +38,7 @@ from bub_cron.schedule import (
     zones,
 )
 from bub_cron.trigger import days, firings
+from bub_cron.trigger import tick as ticks
 from bub_cron.trigger.ledger import Ledger
 from bub_cron.trigger.recording import kept_zones, position, record_between
 from bub_cron.trigger.telling import Trouble
@@ -69,7 +70,7 @@ class _Read:
         self.missing: FileMissingError | None = None
         self.files: list[ReminderFile] = []
         try:
-            self.files = read_files(path, machine_zone=lambda: machine_zone({"TZ": tz}))
+            self.files = read_files(path, machine_zone=lambda: _machine_zone(tz))
         except FileMissingError as error:
             self.missing = error
         plans = [reminder.schedule for file in self.files for reminder in file.reminders]
@@ -109,13 +110,13 @@ def take_in(ledger: Ledger, path: str, tz: str, now: int) -> list[Trouble]:
             continue
         names = set(kept_zones(ledger))
         with contextlib.suppress(ScheduleError):
-            names.add(machine_zone({"TZ": tz}))
+            names.add(_machine_zone(tz))
         if not read.read_zones(path, tz, names):
             continue
         with ledger.transaction():
             if signature(path, tz, ()) != read.files_before or signature(path, tz, read.zone_files) != read.before:
                 continue
-            return _Taking(ledger, path, read, now).put_in_force(tz)
+            return _Taking(ledger, path, tz, read, now).put_in_force()
     unreadable = FileUnreadableError(f"{path} is being written: it, or a drop-in, changed each time that it was read")
     with ledger.transaction():
         ledger.set_files(signature=None, faulty=[(text_of(path), str(unreadable), unreadable.exit_status)])
@@ -127,12 +128,18 @@ def text_of(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode()
 
 
+def _machine_zone(tz: str) -> str:
+    """Return the machine's zone, where `tz` is the TZ that counts."""
+    return machine_zone({"TZ": tz}, ticks.ROOT)
+
+
 class _Taking:
     """One taking in, within one transaction."""
 
-    def __init__(self, ledger: Ledger, path: str, read: _Read, now: int) -> None:
+    def __init__(self, ledger: Ledger, path: str, tz: str, read: _Read, now: int) -> None:
         self._ledger = ledger
         self._path = path
+        self._tz = tz
         self._read = read
         self._now = now
         tick = ledger.tick_row()
@@ -145,7 +152,7 @@ class _Taking:
         self._new_data = {**self._old_data, **read.data}
         self._changed: dict[tuple[str, str], zones.ChangedZone] = {}
 
-    def put_in_force(self, tz: str) -> list[Trouble]:
+    def put_in_force(self) -> list[Trouble]:
         """Put the good files in force, each as a whole, and keep the last good version of the others."""
         ledger, read = self._ledger, self._read
         faulty: list[tuple[str, str, int]] = []
@@ -181,7 +188,9 @@ class _Taking:
         # One that could not be read is tried again each time: a changed mode may not change what is seen of it.
         again = any(isinstance(file.error, FileUnreadableError) for file in read.files)
         ledger.set_files(signature=None if again else read.before, faulty=faulty)
-        ledger.db.execute("UPDATE tick SET zone_files = ?, tz = ?", ("\n".join(map(text_of, read.zone_files)), tz))
+        ledger.db.execute(
+            "UPDATE tick SET zone_files = ?, tz = ?", ("\n".join(map(text_of, read.zone_files)), self._tz)
+        )
         return troubles + self._taken_over()
 
     def _taken_over(self) -> list[Trouble]:
@@ -243,7 +252,7 @@ class _Taking:
         zone = new_zone = decode_zone(row["schedule"])
         if row["machine_zone"]:
             with contextlib.suppress(ScheduleError):  # then it stays where it was
-                new_zone = machine_zone({"TZ": self._ledger.tick_row()["tz"] or ""})
+                new_zone = _machine_zone(self._tz)
         if not row["enabled"]:
             return
         encoded = in_zone(row["schedule"], zone, new_zone)

@@ -29,7 +29,7 @@ ROWS_ALL = 10_000  # of all reminders together; each has at least one
 CPU_SECONDS = 8.0  # of the 10 that a tick may take
 _CHUNK_SECONDS = 0.5  # of CPU, after which what is done is committed
 _SHORT = 600  # seconds of downtime in which nobody can have many fire times
-_DAY = 86400
+_NEAR = 12 * 3600  # seconds by which a clock may be behind before what it says of the past is taken for its own
 
 
 class Backlog:
@@ -55,8 +55,8 @@ def position(row: "Row", now: int, at_most: int | None = None) -> int:
     return max(after, _floor(row["since"], now), _floor(row["done_until"], now, 0))
 
 
-def _floor(instant: int | None, now: int, reach: int = _DAY) -> int:
-    """Return an instant before which nothing counts, or 0 where the clock is so far behind that it can't be meant."""
+def _floor(instant: int | None, now: int, reach: int = _NEAR) -> int:
+    """Return an instant before which nothing counts, or 0 where the clock is so far behind it that it must be a wrong one."""
     return instant if instant is not None and now >= instant - reach else 0
 
 
@@ -172,8 +172,9 @@ def turn_back(ledger: "Ledger", now: int) -> list[Trouble]:
 
     If a tick without ticks before it (a gap) covers `now`, and the time that ticks ran since that gap fits into what has
     passed since it began, the clock was ahead from then on: what it recorded is taken back, and all goes on from where
-    the gap began. Else the clock may be behind for a moment, or was ahead from the beginning: then nothing is taken back,
-    what has been recorded is not recorded again, and what was recorded of times to come waits for them.
+    the gap began. Else the clock may be behind for a moment, or was ahead from the beginning: then what has been recorded
+    is not recorded again, what was recorded of times to come waits for them, and what was too late by the other clock and
+    isn't by this one is due again.
     """
     with ledger.transaction():
         tick = ledger.tick_row()
@@ -187,6 +188,7 @@ def turn_back(ledger: "Ledger", now: int) -> list[Trouble]:
             ledger.set_last_tick(gap["began"], gap["began"])
         else:
             ledger.set_last_tick(now, high)
+            firings.judge_anew(ledger, now)
         troubles = _reposition(ledger, last, now, None if gap is None else gap["began"])
     if last - now > 60:
         from bub_cron.wire import iso

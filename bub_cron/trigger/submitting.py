@@ -145,11 +145,10 @@ def _send(ledger: "Ledger", connection: "Connection", now: int, troubles: list[T
         connection.exchange(lines, answers.append)
     finally:
         # Also when the gateway went away in the middle: what it answered by then stands.
-        questions = set(asked)
         troubles += _take_answers(
-            ledger, [one for one in answers if one.get("id") not in questions], {firing.id for firing in due}, now
+            ledger, [one for one in answers if one.get("id") not in asked], {firing.id for firing in due}, now
         )
-        _take_outcomes(ledger, [one for one in answers if one.get("id") in questions], now)
+        _take_outcomes(ledger, [one for one in answers if one.get("id") in asked], now)
 
 
 def _take_answers(ledger: "Ledger", answers: "list[dict[str, Any]]", ids: set[str], now: int) -> list[Trouble]:

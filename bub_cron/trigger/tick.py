@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bub_cron.trigger.telling import Trouble
 
 _DAY = 86400
-_LOCALTIME, _TIMEZONE = "/etc/localtime", "/etc/timezone"
+ROOT = "/"  # below which the machine says its zone
 
 
 def run(paths: "Paths", now: float, out: "TextIO | None" = None) -> int:
@@ -121,10 +121,10 @@ def signature(path: str, tz: str, zone_files: "Iterable[str]") -> str:
         files = [path]
         listed = str(error)
     try:
-        zone = os.readlink(_LOCALTIME)
+        zone = os.readlink(f"{ROOT}etc/localtime")
     except OSError:  # it is a plain file, or not there: then the name of the zone is in the other one
         zone = ""
-        files += (_LOCALTIME, _TIMEZONE)
+        files += (f"{ROOT}etc/localtime", f"{ROOT}etc/timezone")
     # The version, too: what another one wrote of the files may read differently.
     head = f"{__version__}\n{tz}\n{zone}\n{os.environ.get('PYTHONTZPATH', '')}\n{listed}"
     return (

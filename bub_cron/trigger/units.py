@@ -28,6 +28,7 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 USER, SYSTEM = "user", "system"
 SERVICE, TIMER = "bub-cron.service", "bub-cron.timer"
 TEMPLATES = ("bub-cron@.service", "bub-cron@.timer")
+SETTINGS = ("TZ", "PYTHONTZPATH", "BUB_CRON_KEEP_DAYS", "BUB_CRON_KEEP_MIB", "BUB_CRON_TRUST_DIRS")
 ABSENT, SAME, OURS, CHANGED = "absent", "same", "ours", "changed"
 
 
@@ -199,7 +200,9 @@ def unit_files(manager: str, told: Baked) -> dict[str, str]:
 
 
 def _values(paths: Paths) -> dict[str, str]:
-    return dict(zip(VARIABLES, (paths.home, paths.file, paths.state, paths.socket), strict=True))
+    """Return the environment that a tick is to have: the paths, and what else it goes by, where that is set here."""
+    values = dict(zip(VARIABLES, (paths.home, paths.file, paths.state, paths.socket), strict=True))
+    return values | {name: os.environ[name] for name in SETTINGS if os.environ.get(name)}
 
 
 def _below(path: str, *directories: str) -> bool:
