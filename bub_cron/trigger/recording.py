@@ -13,7 +13,7 @@ import time
 from bub_cron.errors import ScheduleError
 from bub_cron.schedule import count_fire_times, decode, fire_times, latest_fire_times, next_fire_time
 from bub_cron.schedule import zones as zones_
-from bub_cron.trigger import firings
+from bub_cron.trigger import days, firings
 from bub_cron.trigger.telling import Trouble
 
 TYPE_CHECKING = False
@@ -67,6 +67,7 @@ def record_overdue(ledger: "Ledger", overdue: "list[Row]", now: int) -> list[Tro
     """
     deadline = time.process_time() + CPU_SECONDS
     zones_.use(kept_zones(ledger))
+    days.remember(ledger)
     backlogs, troubles = _backlogs(overdue, now)
     share = ROWS_EACH
     if now - overdue[0]["next_at"] > _SHORT:
@@ -83,6 +84,7 @@ def record_overdue(ledger: "Ledger", overdue: "list[Row]", now: int) -> list[Tro
             ledger.db.execute("COMMIT")
             ledger.db.execute("BEGIN IMMEDIATE")
             chunk_ends = spent + _CHUNK_SECONDS
+    days.keep(ledger)
     if left := len(overdue) - len(troubles) - len(backlogs):
         text = f"{left:,} reminders have fire times from a long time without ticks that are not recorded yet: the next tick goes on"
         troubles.append(Trouble(0, text, key="downtime"))
@@ -98,8 +100,10 @@ def _backlogs(overdue: "Iterable[Row]", now: int) -> "tuple[list[Backlog], list[
     backlogs, troubles = [], []
     for row in overdue:
         try:
-            backlogs.append(Backlog(row, decode(row["schedule"]), position(row, now)))
-        except ScheduleError as error:  # of another version, or its zone has gone; the others go on
+            schedule = decode(row["schedule"])
+            days.require_known(schedule, now)
+            backlogs.append(Backlog(row, schedule, position(row, now)))
+        except ScheduleError as error:  # of another version, or its zone or a calendar has gone; the others go on
             troubles.append(Trouble(error.exit_status, f"the reminder {row['name']} can't be scheduled: {error}"))
     return backlogs, troubles
 
@@ -213,6 +217,7 @@ def _gap_that_was_a_leap(ledger: "Ledger", last: int, now: int) -> "Row | None":
 def _reposition(ledger: "Ledger", last: int, now: int, began: int | None) -> list[Trouble]:
     """Compute each reminder's next fire time anew: after `began`, where the clock was ahead since then, else after now."""
     zones_.use(kept_zones(ledger))
+    days.remember(ledger)
     place = now if began is None else began
     troubles, following = [], []
     known: dict[tuple[str, int], int | None] = {}  # many share a schedule
@@ -234,5 +239,6 @@ def _reposition(ledger: "Ledger", last: int, now: int, began: int | None) -> lis
                 troubles.append(Trouble(error.exit_status, f"the reminder {row['name']} can't be scheduled: {error}"))
                 continue
         following.append((since, next_at, done_until, row["name"]))
+    days.keep(ledger)
     ledger.db.executemany("UPDATE reminders SET since = ?, next_at = ?, done_until = ? WHERE name = ?", following)
     return troubles
