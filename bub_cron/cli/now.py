@@ -17,12 +17,13 @@ from bub_cron.cli.base import commands, name_argument, named, with_paths
 from bub_cron.errors import GatewayAbsentError, GatewayLeftError, UnknownReminderError
 from bub_cron.paths import Paths
 from bub_cron.reminders import load
-from bub_cron.states import ACCEPTED, FINAL, GOOD, REASONS, REJECTED, RETRYING, RUNNING, SKIPPED
-from bub_cron.trigger.client import PATIENCE, Connection
-from bub_cron.wire import BUSY, FIELDS, MAX_LINE, check_fields, encode, parse_duration
+from bub_cron.states import ACCEPTED, BAD, FINAL, GOOD, REASONS, REJECTED, RETRYING, RUNNING, SKIPPED
+from bub_cron.trigger.client import Connection
+from bub_cron.wire import BUSY, FIELDS, MAX_LINE, check_fields, encode, parse_duration, parse_instant
 
 _ENDS = FINAL | {BUSY}
 _BY_ITS_GATE = ("gate", "unchanged")
+_LOOK_SECONDS = 1.0  # between two looks at where the firing stands
 
 
 @commands.command()
@@ -40,7 +41,12 @@ def fire(paths: Paths, name: str, no_wait: bool) -> None:
     except UnknownReminderError as error:
         error.exit_status = 1
         raise
-    request = {**reminder.content(), "id": f"fire-{name}-{uuid.uuid4().hex[:12]}", "overlap": "queue"}
+    request = {
+        **reminder.content(),
+        "id": f"fire-{name}-{uuid.uuid4().hex[:12]}",
+        "overlap": "queue",
+        "expires": time.time() + reminder.grace,
+    }
     sys.exit(_run_now(paths, request, wait=not no_wait))
 
 
@@ -71,43 +77,67 @@ def _run_now(paths: Paths, request: dict[str, Any], *, wait: bool) -> int:
         raise click.UsageError(f"the message is too long: a request may have {MAX_LINE // 1024} KiB")
     with Connection(paths.socket) as connection:
         connection.write(line)
-        answer = _follow(connection, request, wait=wait)
+        try:
+            answer = _follow(connection, request, wait=wait)
+        except KeyboardInterrupt:
+            click.echo(f"no longer waiting; the gateway goes on with it: bub-cron log --id {request['id']}", err=True)
+            return 1
     status = answer.get("status")
-    if status == REJECTED:
-        click.echo(f"rejected: {terminal.clean(str(answer.get('error')))}", err=True)
+    if status in (REJECTED, BUSY):
+        what = "rejected" if status == REJECTED else "the gateway is busy, so nothing was fired"
+        click.echo(f"{what}: {terminal.clean(str(answer.get('error')))}", err=True)
         return 1
     _show_answer(answer, request)
+    if status in BAD:
+        click.echo("`bub-cron doctor` looks through the whole chain", err=True)
     is_meant = status in GOOD or (status == SKIPPED and answer.get("reason") in _BY_ITS_GATE)
     return 0 if is_meant or (not wait and status == ACCEPTED) else 1
 
 
 def _follow(connection: Connection, request: dict[str, Any], *, wait: bool) -> dict[str, Any]:
-    """Return the final answer, or without `wait` the first one; on a terminal, show meanwhile what goes on."""
+    """Return the final answer, or without `wait` the first one; show meanwhile what goes on, and each refusal."""
     out = terminal.console(sys.stderr)
     began = time.monotonic()
     answers = connection.read_some()
+    shown_refusals: set[str] = set()
     with out.status("asking the gateway") as shown:
         while True:
             for answer in answers:
                 if not wait or answer.get("status") in _ENDS:
                     return answer
+                refusal = _refusal(answer)
+                if refusal and refusal not in shown_refusals:
+                    if not shown_refusals:
+                        click.echo("Ctrl-C ends the waiting alone: the gateway goes on with it.", err=True)
+                    shown_refusals.add(refusal)
+                    click.echo(refusal, err=True)
                 shown.update(_progress(answer, time.monotonic() - began))
             try:
-                if out.is_terminal:
+                answers = connection.read(_LOOK_SECONDS)
+                if not answers:
                     connection.write(encode({"status": request["id"]}))
-                answers = connection.read(1.0 if out.is_terminal else PATIENCE)
             except GatewayAbsentError as error:
                 text = f"{error}\n{request['id']} is in its inbox: `bub-cron log` will show what becomes of it"
                 raise GatewayLeftError(text) from error
 
 
+def _refusal(answer: dict[str, Any]) -> str:
+    """Return, in one line, why an attempt or a send failed and when the next one is; "" if none did."""
+    if answer.get("status") != RETRYING or not answer.get("error"):
+        return ""
+    try:
+        at = f"; next try at {time.strftime('%H:%M:%S', time.localtime(parse_instant(str(answer['next_try']))))}"
+    except (KeyError, ValueError):
+        at = ""
+    return f"failed: {terminal.first_line(str(answer['error']))}{at}"
+
+
 def _progress(answer: dict[str, Any], seconds: float) -> str:
-    what = {ACCEPTED: "waits for its turn", RUNNING: "is running", RETRYING: "failed and will be tried again"}
+    what = {ACCEPTED: "waits for its turn", RUNNING: "is running", RETRYING: "will be tried again"}
     state = what.get(str(answer.get("status")), "asking the gateway")
     attempts = answer.get("attempts")
     attempts = attempts if isinstance(attempts, int) else 0
-    error = f": {terminal.first_line(str(answer['error']))}" if answer.get("error") else ""
-    return f"it {state}, {terminal.span(seconds)}{f' (attempt {attempts})' if attempts > 1 else ''}{error}"
+    return f"it {state}, {terminal.span(seconds)}{f' (attempt {attempts})' if attempts > 1 else ''}"
 
 
 def _show_answer(answer: dict[str, Any], request: dict[str, Any]) -> None:
