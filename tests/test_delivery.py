@@ -125,6 +125,19 @@ def test_a_router_that_does_not_take_the_message_has_refused_it(tmp_path: Path) 
     in_house(tmp_path, test)
 
 
+def test_a_router_that_says_nothing_leaves_the_send_unseen(tmp_path: Path) -> None:
+    class Forgetful:
+        async def dispatch_output(self, message: object) -> None:
+            """Sends it, perhaps, and forgets to say so."""
+
+    async def test(home: House) -> None:
+        home.framework.bind_channel_router(Forgetful())  # type: ignore[arg-type]
+        with pytest.raises(SendUnseenError, match="neither"):
+            await home.delivery.send("chat:1", "hi", {})
+
+    in_house(tmp_path, test)
+
+
 # --- Refused, or not seen
 
 
@@ -171,15 +184,26 @@ def test_an_exception_that_proves_nothing_was_not_seen(tmp_path: Path, error: Ex
     in_house(tmp_path, test)
 
 
+class UnspeakableError(Exception):
+    """One that can't be looked at."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    @property
+    def reason(self) -> BaseException:
+        raise RuntimeError("no reason")
+
+
 class PanicError(BaseException):
     """As Rust's panics come through pyo3: no `Exception`."""
 
 
 @pytest.mark.parametrize(
     "error",
-    [SystemExit("this plugin thinks it is a program"), KeyboardInterrupt(), GeneratorExit(), PanicError("panicked"), BaseExceptionGroup("all", [PanicError("x")]),
+    [SystemExit("this plugin thinks it is a program"), KeyboardInterrupt(), GeneratorExit(), PanicError("panicked"), BaseExceptionGroup("all", [PanicError("x")]), UnspeakableError(),
      ExceptionGroup("some", [httpx.ConnectError("a"), RuntimeError("b")])],
-    ids=repr,
+    ids=lambda error: type(error).__name__,
 )  # fmt: skip
 def test_no_exception_of_any_kind_gets_past(tmp_path: Path, error: BaseException) -> None:
     async def raises() -> NoReturn:

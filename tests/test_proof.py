@@ -181,4 +181,6 @@ def test_slacks_answers_go_by_their_code(answer: object, expected: Refusal | Non
 def test_of_several_answers_the_hardest_to_try_again_counts() -> None:
     several = ExceptionGroup("x", [made("telegram.error.RetryAfter", retry_after=9), telegram.error.Forbidden("x")])
     assert refusal(several) == Refusal(for_good=False, retry_after=9.0)
+    mixed = ExceptionGroup("x", [CONNECT, telegram.error.Forbidden("x")])
+    assert refusal(mixed) == Refusal(answered=False)
     assert refusal(ExceptionGroup("x", [telegram.error.Forbidden("x"), telegram.error.BadRequest("y")])) == FOR_GOOD

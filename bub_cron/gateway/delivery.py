@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from bub import BubFramework
 from bub.channels import Channel, Interface
@@ -55,7 +55,7 @@ class Channels(Protocol):
 class _End(NamedTuple):
     """How a `send()` ended: what the router returned, or what was raised."""
 
-    taken: bool
+    taken: object
     error: BaseException | None
 
 
@@ -136,25 +136,33 @@ class Delivery:
             raise
         except BaseException as error:
             # A SystemExit or a KeyboardInterrupt that left this task would end the event loop.
-            return _End(taken=False, error=error)
+            return _End(None, error)
 
     def _judge(self, name: str, end: _End, watch: Watch, seconds: float) -> None:
-        if end.error is None and not end.taken:
+        if end.error is not None:
+            self._judge_error(name, end.error, watch, seconds)
+        if end.taken is False:
             # The channel is there (send() saw to that). Without a router, nothing was sent and the gateway is stopping.
             if getattr(self._framework, "_channel_router", None) is None:
                 raise GatewayStopsError("Bub's router is unbound")
             raise SendRefusedError(f"Bub's router did not take the message for {name}")
-        doubt = watch.doubt(end.error)
-        if end.error is not None:
-            text = f"{name}'s send() raised {described(end.error)}"
-            refusal = proof.refusal(end.error)
-            if refusal is not None and doubt is None and not _hides_a_try(watch.facts, refusal, seconds):
-                if refusal.text is not None:
-                    text = f"{text} ({refusal.text})"
-                raise SendRefusedError(text, for_good=refusal.for_good, retry_after=refusal.retry_after) from end.error
-            raise SendUnseenError(text if doubt is None else f"{text}, after it had logged: {doubt}") from end.error
-        if doubt is not None:
+        if (doubt := watch.doubt()) is not None:
             raise SendUnseenError(f"{name} logged while it sent: {doubt}")
+        if end.taken is not True:
+            raise SendUnseenError(f"the router said neither that {name} took the message nor that it didn't")
+
+    @staticmethod
+    def _judge_error(name: str, error: BaseException, watch: Watch, seconds: float) -> NoReturn:
+        text = f"{name}'s send() raised {described(error)}"
+        doubt = watch.doubt(error)
+        if doubt is not None:
+            raise SendUnseenError(f"{text}, after it had logged: {doubt}") from error
+        refusal = proof.refusal(error)
+        if refusal is None or _hides_a_try(watch.facts, refusal, seconds):
+            raise SendUnseenError(text) from error
+        if refusal.text is not None:
+            text = f"{text} ({refusal.text})"
+        raise SendRefusedError(text, for_good=refusal.for_good, retry_after=refusal.retry_after) from error
 
     def _facts(self, name: str) -> Facts:
         channel = self._channels.get_channel(name)
@@ -185,4 +193,4 @@ class Delivery:
 def _hides_a_try(facts: Facts, refusal: proof.Refusal, seconds: float) -> bool:
     """Tell whether an earlier try within the same send may have arrived, although the last one found no connection."""
     after = facts.tries_again_after
-    return refusal is proof.NO_CONNECTION and after is not None and seconds >= after
+    return not refusal.answered and after is not None and seconds >= after

@@ -26,9 +26,11 @@ class Refusal(NamedTuple):
     retry_after: float | None = None
     text: str | None = None
     """What to tell beyond the exception's own words."""
+    answered: bool = True
+    """Whether the platform said so; else the request never left."""
 
 
-NO_CONNECTION = Refusal()
+NO_CONNECTION = Refusal(answered=False)
 FOR_GOOD = Refusal(for_good=True)
 
 # The request never left: there was no name, no connection, no place in a pool, no tunnel through a proxy.
@@ -51,13 +53,11 @@ _BEFORE_THE_REQUEST = frozenset({
 
 def refusal(error: BaseException) -> Refusal | None:
     """Return the refusal that an exception proves, None if the message may have arrived."""
-    if isinstance(error, BaseExceptionGroup):
-        found = [refusal(leaf) for leaf in error.exceptions]
-        proven = [one for one in found if one is not None]
-        return _all_of(proven) if len(proven) == len(found) else None
     for one in causes(error):
         if isinstance(one, BaseExceptionGroup):
-            return refusal(one)
+            found = [refusal(leaf) for leaf in one.exceptions]
+            proven = [leaf for leaf in found if leaf is not None]
+            return _all_of(proven) if len(proven) == len(found) else None
         names = _names(one)
         if not _BEFORE_THE_REQUEST.isdisjoint(names):
             return NO_CONNECTION
@@ -75,6 +75,7 @@ def _all_of(refusals: list[Refusal]) -> Refusal:
         for_good=all(one.for_good for one in refusals),
         retry_after=max(waits, default=None),
         text="; ".join(texts) or None,
+        answered=all(one.answered for one in refusals),
     )
 
 
@@ -85,8 +86,16 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         if one is None:
             return
         yield one
-        named = (one.__cause__, getattr(one, "reason", None), one.args[0] if one.args else None)
+        named = (one.__cause__, _get(one, "reason"), one.args[0] if one.args else None)
         one = next((cause for cause in named if isinstance(cause, BaseException)), None)
+
+
+def _get(error: BaseException, name: str) -> Any:
+    """Return an attribute, None if it isn't there or is a property that raises."""
+    try:
+        return getattr(error, name, None)
+    except Exception:
+        return None
 
 
 def _names(error: BaseException) -> list[str]:
@@ -103,25 +112,25 @@ def _telegram(error: BaseException) -> Refusal | None:
 
 
 def _telegram_migrated(error: BaseException) -> Refusal:
-    return Refusal(for_good=True, text=f"the group's new chat id is {getattr(error, 'new_chat_id', 'unknown')}")
+    return Refusal(for_good=True, text=f"the group's new chat id is {_get(error, 'new_chat_id')}")
 
 
 def _asks_to_wait(error: BaseException) -> Refusal:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # python-telegram-bot 22 warns that this will be a timedelta
-        return Refusal(retry_after=_seconds(getattr(error, "retry_after", None)))
+        return Refusal(retry_after=_seconds(_get(error, "retry_after")))
 
 
 def _http_status(error: BaseException) -> Refusal | None:
     """Judge an answer by its HTTP status."""
-    status = getattr(error, "status", None)
+    status = _get(error, "status")
     if status == 429:
         return _asks_to_wait(error)
     return FOR_GOOD if isinstance(status, int) and 400 <= status < 500 and status != 408 else None
 
 
 def _slack(error: BaseException) -> Refusal | None:
-    response = getattr(error, "response", None)
+    response = _get(error, "response")
     data = getattr(response, "data", response)
     code = data.get("error") if isinstance(data, Mapping) and data.get("ok") is False else None
     if not isinstance(code, str):
