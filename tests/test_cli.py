@@ -89,7 +89,7 @@ def json_lines(result: Result) -> list[dict[str, Any]]:
 
 
 def record(
-    place: Place, *fire_times: int, name: str = "pills", state: str | None = None, reason: str | None = "why"
+    place: Place, *fire_times: int, name: str = "pills", state: str | None = None, error: str | None = "why"
 ) -> None:
     ledger_kit.record(
         place.paths.ledger,
@@ -97,7 +97,7 @@ def record(
         name=name,
         content='{"text": "Time for your pills."}',
         state=state,
-        error=reason,
+        error=error,
     )
 
 
@@ -350,7 +350,7 @@ def test_the_end_of_the_calendar_is_an_end(run: Run) -> None:
 
 
 def test_list_shows_the_next_and_the_last(place: Place, run: Run) -> None:
-    record(place, NOON, state="missed", reason="too late")
+    record(place, NOON, state="missed", error="too late")
     lines = {line["reminder"]: line for line in json_lines(run("list", "--json"))}
     assert list(lines) == ["pills", "standup", "old", "spare"]
     assert lines["pills"]["last"] == {"fire_time": f"{DAY}12:00:00Z", "outcome": "missed", "error": "too late"}
@@ -376,7 +376,7 @@ def test_list_as_a_table(place: Place, run: Run) -> None:
 
 def test_log_merges_both_stores_and_the_inboxs_word_counts(place: Place, run: Run) -> None:
     record(place, NOON, state="accepted")
-    record(place, NOON + 60, state="missed", reason="too late")
+    record(place, NOON + 60, state="missed", error="too late")
     place.fill_inbox(
         id=NOON_ID, reminder="pills", fire_time=f"{DAY}12:00:00Z", state="unknown", reply="Grüße", attempts=1,
         reason="not_seen", error="it broke", accepted_at=NOON + 1.5, started_at=NOON + 2.0, finished_at=NOON + 4.0, tokens=7,
@@ -452,7 +452,7 @@ def test_log_as_a_table_shows_the_first_line_of_what_matters(place: Place, run: 
 WHY: dict[str, tuple[str, dict[str, Any], str]] = {
     "no gateway yet": ("ledger", {}, "due  waits for a gateway to take it: Time for your pills."),
     "downtime": (
-        "ledger", {"state": "missed", "reason": "its grace was over before a tick ran"},
+        "ledger", {"state": "missed", "error": "its grace was over before a tick ran"},
         "missed  its grace was over before a tick ran",
     ),
     "still ran": ("inbox", {"state": "skipped", "error": "pills@x still ran"}, "skipped  pills@x still ran"),
@@ -464,14 +464,14 @@ WHY: dict[str, tuple[str, dict[str, Any], str]] = {
     "a request that is damaged": ("inbox", {"state": "delivered", "request": "[1"}, "delivered"),
     "runs": ("inbox", {"state": "running", "attempts": 1}, "running  1  is under way"),
     "elsewhere": (
-        "ledger", {"state": "accepted", "reason": None},
+        "ledger", {"state": "accepted", "error": None},
         "accepted  a gateway has it, whose own record can't be seen here: Time for your pills.",
     ),
     "again": (
         "inbox", {"state": "retrying", "error": "boom\nmore", "attempts": 1},
         "retrying  1  waits to be tried again: boom more",
     ),
-    "rejected": ("ledger", {"state": "rejected", "reason": "commands are not allowed"}, "rejected  commands are not allowed"),
+    "rejected": ("ledger", {"state": "rejected", "error": "commands are not allowed"}, "rejected  commands are not allowed"),
     "failed": ("inbox", {"state": "failed", "error": "boom", "attempts": 3}, "failed  3  boom"),
     "silent": ("inbox", {"state": "silent", "attempts": 1}, "silent  1  nothing was sent: the model had nothing to say"),
     "ran": ("inbox", {"state": "ran", "attempts": 1}, "ran  1  it ran, and nothing was sent for it"),

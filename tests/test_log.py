@@ -141,7 +141,7 @@ def test_that_no_tick_comes_any_more_is_said(place: Place, ago: int | None, said
 
 
 def test_on_80_columns_each_row_is_a_line_and_a_gap_keeps_its_end(place: Place) -> None:
-    record(place, NOON, NOON + 3 * HOUR, reason="a long reason " * 20)
+    record(place, NOON, NOON + 3 * HOUR, error="a long reason " * 20)
     ticked(place, time.time(), (NOON + HOUR, NOON + 2 * HOUR))
     lines = on_a_terminal()
     assert len(lines) == 4
@@ -164,7 +164,7 @@ def on_a_terminal(*arguments: str) -> list[str]:
 @pytest.mark.parametrize("arguments", [["pills"], ["--id", "pills@2026-11-23T12:00:00Z"]])
 def test_why_one_ended_is_never_cut_where_somebody_asks_for_it(place: Place, arguments: list[str]) -> None:
     words = [f"word-{number}" for number in range(60)]
-    record(place, NOON, reason=" ".join(words[:30]) + "\n" + " ".join(words[30:]))
+    record(place, NOON, error=" ".join(words[:30]) + "\n" + " ".join(words[30:]))
     lines = on_a_terminal(*arguments)
     assert max(map(len, lines)) <= 80
     assert [word for line in lines for word in line.split() if word.startswith("word-")] == words

@@ -39,6 +39,7 @@ from bub_cron.records import (
 )
 from bub_cron.states import BAD, IN_INBOX, OUTCOMES
 from bub_cron.trigger import firings
+from bub_cron.trigger.firings import Verdict
 from bub_cron.trigger.ledger import Ledger
 from bub_cron.wire import firing_id as firing_id_of
 from bub_cron.wire import iso
@@ -247,7 +248,8 @@ def test_what_the_inbox_has_pruned_is_what_it_was(place: Place) -> None:
         firings.keep_outcomes(ledger, [(NOON_ID, "delivered")])
     assert one(place).outcome == "delivered"
     assert counts(place.paths, 0, NOON) == {"delivered": 1}
-    assert not_final(place.paths) == []
+    place.open_inbox().close()
+    assert lost(place.paths, 0, NOON) == []
 
 
 @pytest.mark.parametrize("state", [None, "accepted", "missed", "rejected"])
@@ -349,11 +351,11 @@ def fill_at_random(place: Place, chance: random.Random) -> list[dict[str, Any]]:
         for reminder in ("a", "b", "c"):
             for moment in sorted(chance.sample(range(NOON, NOON + 3000, 60), 20)):
                 with ledger.transaction():
-                    ledger.record(reminder, [moment], content="{}", grace=0, now=moment)
+                    firings.record(ledger, reminder, [moment], content="{}", grace=0, now=moment)
                 firing_id = firing_id_of(reminder, iso(moment))
                 state = chance.choice([None, "accepted", "accepted", "missed", "rejected"])
                 if state is not None:
-                    ledger.settle([(firing_id, state, None)], moment)
+                    ledger_kit.settle(ledger, [firing_id], state, None, moment)
                 expected[firing_id] = {"reminder": reminder, "moment": moment, "outcome": state or "due"}
                 if state == "accepted" or chance.random() < 0.1:
                     word = chance.choice(sorted(IN_INBOX))
@@ -469,10 +471,6 @@ def ledger_of_version_3(place: Place, *rows: dict[str, Any]) -> None:
     """A ledger whose reason is a code, with what a tick has learnt of the inbox's outcome."""
     Ledger(place.paths.ledger).close()
     with closing(sqlite3.connect(place.paths.ledger)) as store, store:
-        store.execute("PRAGMA ignore_check_constraints=ON")
-        have = {row[1] for row in store.execute("PRAGMA table_info(firings)")}
-        for column in {"error", "outcome"} - have:
-            store.execute(f"ALTER TABLE firings ADD COLUMN {column} TEXT")
         for row in rows:
             whole = {
                 "reminder": "a",
@@ -592,8 +590,8 @@ def test_what_a_killed_tick_left_half_written_is_not_seen_and_stays_as_it_is(
     times = range(NOON, NOON + 200 * 60, 60)
     record(place, *times)
     with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
-        ledger.set_last_tick(NOON)
-        ledger.put_reminders([("a", "s", "{}", 1, 60, "latest", None)])
+        ledger.set_last_tick(NOON, NOON)
+        ledger_kit.put(ledger)
     whole = Path(place.paths.ledger).read_bytes()
     subprocess.run([sys.executable, "-c", KILLED, place.paths.ledger], check=False)
     before = snapshot(place)
@@ -619,7 +617,7 @@ def test_a_journal_of_a_tick_that_is_at_work_is_no_trace_of_a_killed_one(
     record(place, NOON)
     monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: pytest.fail("there is nothing to roll back"))
     with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
-        ledger.settle([(NOON_ID, "accepted", None)], NOON)
+        firings.settle(ledger, [Verdict(NOON_ID, "accept")], NOON)
         assert os.path.exists(f"{place.paths.ledger}-journal")
         assert one(place).outcome == "due"
     assert one(place).outcome == "accepted"
