@@ -226,7 +226,7 @@ def test_next_shows_ten_unless_told_otherwise(run: Run) -> None:
 
 def test_next_of_a_disabled_reminder_is_nothing_at_once(place: Place) -> None:
     command = [sys.executable, "-m", "bub_cron", "next", "spare", "--json"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=4).stdout == ""
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=15).stdout == ""
 
 
 def test_next_as_a_table_names_time_zone_reminder_and_target(run: Run) -> None:
@@ -769,7 +769,7 @@ def test_a_gateway_that_says_nothing_is_not_waited_for_for_ever(place: Place) ->
         "from bub_cron.cli import commands; commands(['fire', 'pills', '--no-wait'])"
     )
     with place.gateway(lambda _: []):
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=3, check=False)
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=15, check=False)
     assert found.returncode == 69
 
 
