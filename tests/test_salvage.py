@@ -41,7 +41,7 @@ PAGE = 4096
 REMINDERS = "abc"
 SHAPES = {"ledger": ledger_module.SHAPE, "inbox": inbox_schema.SHAPE}
 REFUSALS = ("is not a store of bub-cron", "was written by a newer bub-cron")
-LEDGER_ROWS = "SELECT id, reminder, fire_time, expires, content, state, reason, submitted_at FROM firings ORDER BY id"
+LEDGER_ROWS = "SELECT id, reminder, fire_time, expires, content, state, error, submitted_at FROM firings ORDER BY id"
 INBOX_ROWS = "SELECT id, moment, expires, request, seq, state, attempts, reason, reply, error FROM firings ORDER BY id"
 
 
@@ -412,7 +412,7 @@ def half_done(path: Path) -> tuple[bytes, bytes]:
     with closing(sqlite3.connect(path, isolation_level=None)) as store:
         store.execute("PRAGMA cache_size = 1")
         store.execute("BEGIN IMMEDIATE")
-        store.execute("UPDATE firings SET reason = 'half done, and longer than it was before'")
+        store.execute("UPDATE firings SET error = 'half done, and longer than it was before'")
         journal, content = Path(f"{path}-journal").read_bytes(), path.read_bytes()
         store.execute("ROLLBACK")
     return content, journal
