@@ -92,6 +92,7 @@ def _make_new(path: str, shape: Shape, finish: "Finish") -> int | None:
         finish(fresh)
     if os.path.exists(f"{new}-wal"):
         raise StoreError(f"{path} is damaged, and a new store can't be written beside it: the disk is full, or refuses")
+    _remove(copy)
     return kept
 
 

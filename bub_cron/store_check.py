@@ -24,6 +24,7 @@ def look_closely(path: str, shape: "Shape") -> None:
     """Check the store at a path closely, through a connection of its own."""
     connection = sqlite3.connect(uri(path, "mode=rw"), uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         # A damaged store is put aside as it was found, so closing it leaves the log as it is.
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
         check_whole(connection, path, shape, closely=True)

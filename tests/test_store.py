@@ -11,13 +11,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bub_cron.errors import EX_IOERR, DamagedStoreError, StoreError
-from bub_cron.store import Shape, Transaction, open_store
+from bub_cron.errors import EX_IOERR, DamagedStoreError, StoreError, StoreFaultError
+from bub_cron.store import Shape, Transaction, made_anew, open_store, store_error
 
 SCHEMA = ("CREATE TABLE things (name TEXT PRIMARY KEY)", "INSERT INTO things VALUES ('first')")
+SHAPE = Shape(77, 1, SCHEMA, "DELETE")
 NOBODY = 65534
 
 
@@ -116,20 +118,29 @@ def test_what_sqlite_would_take_at_its_word_is_damage(tmp_path: Path, place: int
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("column", ["name", "n\xf3me"])
-def test_a_schema_that_is_not_ours_any_more_is_damage(tmp_path: Path, column: str) -> None:
+def test_what_was_left_by_a_store_that_was_removed_is_not_taken_into_a_new_one(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    opened(path).close()
-    path.write_bytes(path.read_bytes().replace(b"things (name", f"things ({column}".encode("latin-1")[:-1] + b"\xff"))
-    with pytest.raises(DamagedStoreError):
-        open_store(str(path), Shape(77, 2, SCHEMA, "DELETE", {1: ("INSERT INTO things (name) VALUES ('x')",)}))
+    with closing(opened(path, journal="WAL")) as store:
+        store.execute("INSERT INTO things VALUES ('x')")
+        path.unlink()
+        log = Path(f"{path}-wal").read_bytes()
+    Path(f"{path}-wal").write_bytes(log)
+    Path(f"{path}-journal").write_bytes(b"a journal")
+    opened(path, journal="WAL").close()
+    assert names(path) == ["first"]
+
+
+def test_rows_have_names_and_text_that_is_not_utf8_comes_out_all_the_same(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "a.db")) as store:
+        store.execute("UPDATE things SET name = CAST(x'41ff' AS TEXT)")
+        assert store.execute("SELECT name FROM things").fetchone()["name"] == "A\ufffd"
 
 
 def test_it_syncs_fully_and_keeps_the_journal_asked_for(tmp_path: Path) -> None:
     for journal in ("delete", "wal"):
         with closing(opened(tmp_path / f"{journal}.db", journal=journal)) as store:
-            assert store.execute("PRAGMA journal_mode").fetchone() == (journal,)
-            assert store.execute("PRAGMA synchronous").fetchone() == (2,)
+            assert store.execute("PRAGMA journal_mode").fetchone()[0] == journal
+            assert store.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
 def test_many_processes_create_it_at_once(tmp_path: Path) -> None:
@@ -270,24 +281,113 @@ def test_a_commit_that_fails_is_rolled_back(tmp_path: Path) -> None:
     assert names(tmp_path / "a.db") == ["first"]
 
 
+# --- Whose fault it is
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELEKT 1",
+        "SELECT size FROM things",
+        "INSERT INTO nowhere VALUES (1)",
+        "INSERT INTO things VALUES ('first')",
+        "SELECT zeroblob(1 << 40)",
+        "CREATE TABLE things (x)",
+        "SELECT ?",
+    ],
+)
+def test_a_statement_that_a_whole_store_refuses_is_a_fault_of_ours(tmp_path: Path, statement: str) -> None:
+    path = tmp_path / "a.db"
+    with closing(opened(path)) as store:
+        with pytest.raises(sqlite3.Error) as caught:
+            store.execute(statement)
+        found = store_error(str(path), caught.value, SHAPE)
+        assert isinstance(found, StoreFaultError)
+        assert str(path) in str(found)
+        assert "\n" not in str(found)
+        assert not isinstance(store_error(str(path), caught.value), DamagedStoreError), "nobody can tell"
+
+
+@pytest.mark.parametrize("column", [b"nama", b"n\xff\xffe"])
+def test_a_letter_that_is_lost_in_the_schema_shows_as_a_refusal_and_is_damage(tmp_path: Path, column: bytes) -> None:
+    path = tmp_path / "a.db"
+    opened(path).close()
+    path.write_bytes(path.read_bytes().replace(b"things (name", b"things (" + column))
+    with closing(opened(path)) as store:
+        with pytest.raises((sqlite3.OperationalError, UnicodeDecodeError)) as caught:
+            store.execute("INSERT INTO things (name) VALUES ('x')")
+        assert isinstance(store_error(str(path), caught.value, SHAPE), DamagedStoreError)
+
+
+def test_an_index_that_lost_a_row_shows_as_a_refusal_and_is_damage(tmp_path: Path) -> None:
+    """Looking through it daily doesn't find that; looking closely does."""
+    path = tmp_path / "a.db"
+    with closing(opened(path)) as store:
+        store.execute("PRAGMA writable_schema = 1")
+        store.execute("INSERT INTO things VALUES ('second')")
+        [index], [table] = (
+            store.execute("SELECT rootpage FROM sqlite_master WHERE name LIKE ?", (like,)).fetchone()
+            for like in ("%auto%", "things")
+        )
+    content = path.read_bytes()
+    cut = content.rindex(b"second", 0, table * 4096)
+    path.write_bytes(content[:cut] + b"third." + content[cut + 6 :])  # in the table; the index still has "second"
+    assert index != table
+    with closing(opened(path)) as store:
+        assert names(path) == ["first", "second"]
+        with pytest.raises(sqlite3.IntegrityError) as caught:
+            store.execute("INSERT INTO things VALUES ('second')")
+        assert isinstance(store_error(str(path), caught.value, SHAPE), DamagedStoreError)
+
+
+def test_a_disk_that_refuses_is_neither(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with closing(opened(path)) as store:
+        store.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+        with pytest.raises(sqlite3.DatabaseError) as caught:
+            store.execute("SELECT 1")
+    assert type(store_error(str(path), caught.value, SHAPE)) is StoreError
+    assert type(store_error(str(path), OSError(28, "No space left on device"), SHAPE)) is StoreError
+    # Nor is one that can't be looked at.
+    path.unlink()
+    refused = sqlite3.OperationalError("no such table: things")
+    refused.sqlite_errorcode = sqlite3.SQLITE_ERROR
+    assert type(store_error(str(path), refused, SHAPE)) is StoreError
+    assert not path.exists()
+
+
 # --- Migrations
 
 
 def test_an_older_store_is_brought_up_to_date_in_place(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     opened(path).close()
-    migrations = {1: ("ALTER TABLE things ADD COLUMN size INTEGER",), 2: ("UPDATE things SET size = 3",)}
-    with closing(open_store(str(path), Shape(77, 3, SCHEMA, "DELETE", migrations))) as store:
-        assert store.execute("SELECT name, size FROM things").fetchall() == [("first", 3)]
-        assert store.execute("PRAGMA user_version").fetchone() == (3,)
+    create = "CREATE TABLE things (name TEXT PRIMARY KEY, size INTEGER NOT NULL)"
+    shape = Shape(
+        77,
+        3,
+        (create,),
+        "DELETE",
+        {
+            1: made_anew("things", create, "name, size", "upper(name), 2"),
+            2: ("UPDATE things SET size = size + 1", lambda store: store.execute("UPDATE things SET size = size * 2")),
+        },
+    )
+    with closing(open_store(str(path), shape)) as store:
+        assert [tuple(row) for row in store.execute("SELECT name, size FROM things")] == [("FIRST", 6)]
+        assert store.execute("PRAGMA user_version").fetchone()[0] == 3
 
 
-def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+def raises(_: sqlite3.Connection) -> None:
+    raise KeyError("no such thing")
+
+
+@pytest.mark.parametrize("last", ["INSERT INTO nowhere VALUES (1)", "INSERT INTO things VALUES ('first')", raises])
+def test_a_migration_that_fails_changes_nothing_and_is_a_fault_of_ours(tmp_path: Path, last: Any) -> None:
     path = tmp_path / "a.db"
     opened(path).close()
-    migrations = {1: ("INSERT INTO things VALUES ('second')", "INSERT INTO nowhere VALUES (1)")}
-    with pytest.raises(StoreError):
-        open_store(str(path), Shape(77, 2, SCHEMA, "DELETE", migrations))
+    with pytest.raises(StoreFaultError):
+        open_store(str(path), Shape(77, 2, SCHEMA, "DELETE", {1: ("INSERT INTO things VALUES ('second')", last)}))
     assert names(path) == ["first"]
     with closing(opened(path)) as store:
-        assert store.execute("PRAGMA user_version").fetchone() == (1,)
+        assert store.execute("PRAGMA user_version").fetchone()[0] == 1
