@@ -482,7 +482,7 @@ def test_commands_that_are_not_allowed(place: Place, programs: Programs) -> None
 
 
 def test_a_firing_that_failed(place: Place, programs: Programs) -> None:
-    record(place, NOON - 3600, reason="too late: its grace was over")
+    record(place, NOON - 3600, error="too late: its grace was over")
     found = the_one(examined(place), "firings")
     assert found.text.startswith("pills was missed at ")
     assert found.remedy == "bub-cron log pills"

@@ -141,7 +141,7 @@ def test_that_no_tick_comes_any_more_is_said(place: Place, ago: int | None, said
 
 
 def test_on_80_columns_each_row_is_a_line_and_a_gap_keeps_its_end(place: Place) -> None:
-    record(place, NOON, NOON + 3 * HOUR, reason="a long reason " * 20)
+    record(place, NOON, NOON + 3 * HOUR, error="a long reason " * 20)
     ticked(place, time.time(), (NOON + HOUR, NOON + 2 * HOUR))
     master, slave = pty.openpty()
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"}

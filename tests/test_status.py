@@ -167,16 +167,16 @@ def test_what_went_wrong_with_a_reminder_that_is_no_more_is_nobodys_concern(plac
 
 
 @pytest.mark.parametrize(
-    "reason",
+    ("state", "reason", "error"),
     [
-        "edited: its reminder was removed, disabled or rescheduled before it could be submitted",
-        "catching up: pills@2026-11-23T11:00:00Z starts in its place",
-        "already past when its reminder was saved",
-        "pills@2026-11-23T10:00:00Z still ran",
+        ("skipped", "edited", "its reminder was removed, disabled or rescheduled before it could be submitted"),
+        ("skipped", "superseded", "pills@2026-11-23T11:00:00Z starts in its place"),
+        ("missed", "past", "already past when its reminder was saved"),
+        ("missed", None, "pills@2026-11-23T10:00:00Z still ran"),
     ],
 )
-def test_what_was_missed_on_purpose_needs_nobody(place: Place, reason: str) -> None:
-    record(place, NOON - 3600, reason=reason)
+def test_what_did_not_run_on_purpose_needs_nobody(place: Place, state: str, reason: str | None, error: str) -> None:
+    record(place, NOON - 3600, state=state, reason=reason, error=error)
     with place.gateway(answering()):
         assert attention(place) == []
 
@@ -221,7 +221,7 @@ def test_what_is_due_and_not_for_long_waits_in_peace(place: Place) -> None:
 
 
 def test_a_gateway_that_stays_busy_is_told(place: Place) -> None:
-    record(place, NOON - 20 * MINUTE, state=None)
+    record(place, NOON - 20 * MINUTE, state=None, name="other")
     with place.gateway(busy):
         place.tick(NOON)
     with place.gateway(answering()):
