@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_gateway import Place, at, firing
@@ -121,7 +122,7 @@ def test_data_that_is_the_same_in_another_file_changes_nothing(place: Place, dat
     assert place.select("SELECT * FROM reminders") == before
 
 
-JUMPS = {
+JUMPS: dict[str, tuple[str, list[str], dict[int, list[str]]]] = {
     # name: (schedule, its fire times before the jump at 12:30 UTC, those from then on), the wall clock shows UTC before
     "fixed, jumped over": ("cron: 0 13 * * *", [], {HOUR: ["12:30"], -HOUR: ["14:00"], 3 * HOUR: []}),
     "fixed, just before": ("cron: 29 12 * * *", ["12:29"], {HOUR: [], -HOUR: [], 3 * HOUR: []}),
@@ -501,13 +502,14 @@ def test_a_few_that_have_many_leave_those_alone_that_have_few(place: Place) -> N
 def test_a_tick_that_is_killed_in_long_downtime_has_lost_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     many(place, 50, "300", since=NOON)
     monkeypatch.setattr(recording, "_CHUNK_SECONDS", 0.0)
-    record, done = recording._record, []
+    record: Any = recording._record
+    done: list[None] = []
 
     def dies(*arguments: object) -> None:
         if len(done) == 20:
             raise KeyboardInterrupt
         done.append(None)
-        record(*arguments)  # type: ignore[arg-type]
+        record(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(recording, "_record", dies)

@@ -261,9 +261,11 @@ def test_a_home_that_is_not_utf_8_is_one(tmp_path: Path, command: list[str]) -> 
     with open(home + b"/reminders.yaml", "w") as file:
         file.write(FILE)
     environment = {**os.environb, b"BUB_HOME": home}
-    run = lambda *words: subprocess.run(
-        [SCRIPTS / "bub-cron", *words], env=environment, capture_output=True, text=True, errors="replace", check=False
-    )
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [SCRIPTS / "bub-cron", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+
     for _ in range(2):
         assert run("tick").returncode == 0
     done = run(*command)

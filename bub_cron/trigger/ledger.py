@@ -50,8 +50,8 @@ class _Shape(Shape):
 
 
 SHAPE = _Shape()
-REMINDER = "name, file, schedule, machine_zone, content, enabled, grace, catch_up, since, next_at, done_until"
-"""The columns of a reminder, in their order."""
+REMINDERS = "SELECT name, file, schedule, machine_zone, content, enabled, grace, catch_up, since, next_at, done_until FROM reminders"
+"""All columns, so that a store which has lost one is found to be damaged."""
 
 
 def mend(path: str, now: float) -> "StoreError | None":
@@ -163,7 +163,7 @@ class Ledger:
         """Return the reminders that have a fire time to record, the longest overdue first."""
         # Beyond the calendar's end stand only values that no tick wrote: they are not to wait there unseen. Each of the two
         # looks into the index alone; one condition with OR would read every reminder.
-        query = f"SELECT {REMINDER} FROM reminders WHERE next_at"  # noqa: S608 - our own words
+        query = f"{REMINDERS} WHERE next_at"
         rows = self.db.execute(f"{query} <= ? UNION ALL {query} > ?", (now, FAR)).fetchall()
         return sorted(map(self.sound_reminder, rows), key=lambda row: (row["next_at"], row["name"])) if rows else rows
 

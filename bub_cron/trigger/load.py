@@ -28,7 +28,7 @@ from bub_cron.reminders import read_files as read_files
 from bub_cron.schedule import Schedule, decode, encode, fire_times, machine_zone, next_fire_time, zones
 from bub_cron.trigger import firings
 from bub_cron.trigger import tick as ticks
-from bub_cron.trigger.ledger import REMINDER, Ledger
+from bub_cron.trigger.ledger import REMINDERS, Ledger
 from bub_cron.trigger.recording import kept_zones, position, record_between
 from bub_cron.trigger.telling import Trouble
 from bub_cron.trigger.tick import signature
@@ -120,9 +120,7 @@ class _Taking:
         tick = ledger.tick_row()
         self._last_tick: int | None = tick["last_tick"]
         self._former: str | None = tick["file"]
-        self._known: dict[str, Row] = {
-            row["name"]: ledger.sound_reminder(row) for row in ledger.db.execute(f"SELECT {REMINDER} FROM reminders")
-        }
+        self._known: dict[str, Row] = {row["name"]: ledger.sound_reminder(row) for row in ledger.db.execute(REMINDERS)}
         self._old_data = kept_zones(ledger)
         self._new_data = {**self._old_data, **read.data}
         self._changed: dict[tuple[str, str], zones.ChangedZone] = {}
