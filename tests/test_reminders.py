@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -137,6 +138,7 @@ def test_what_is_not_written_has_the_defaults_of_the_contract() -> None:
         quiet=False,
         model=None,
         context={},
+        machine_zone=True,
         line=2,
         column=3,
         file="f",
