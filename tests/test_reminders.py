@@ -752,11 +752,11 @@ def written_on(monkeypatch: pytest.MonkeyPatch, path: Path, *versions: str) -> l
     following = iter(versions)
     judge = reminders.file.parse
 
-    def parse_meanwhile(text: bytes, name: str) -> list[Reminder]:
+    def parse_meanwhile(text: bytes, name: str, **how: Any) -> list[Reminder]:
         seen.append(text)
         if (version := next(following, None)) is not None:
             path.write_text(version)
-        return judge(text, name)
+        return judge(text, name, **how)
 
     monkeypatch.setattr(reminders.file, "parse", parse_meanwhile)
     return seen
