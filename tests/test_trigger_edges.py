@@ -286,7 +286,7 @@ def test_a_working_directory_that_was_removed(tmp_path: Path, command: list[str]
             "-c",
             'cd "$1" && rmdir "$1" && shift && exec "$@"',
             "sh",
-            gone,
+            str(gone),
             str(SCRIPTS / "bub-cron"),
             *command,
         ]
