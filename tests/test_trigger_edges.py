@@ -263,7 +263,7 @@ def test_a_home_that_is_not_utf_8_is_one(tmp_path: Path, command: list[str]) -> 
     environment = {**os.environb, b"BUB_HOME": home}
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [SCRIPTS / "bub-cron", *words]
+        command = [str(SCRIPTS / "bub-cron"), *words]
         return subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
 
     for _ in range(2):
@@ -286,8 +286,8 @@ def test_a_working_directory_that_was_removed(tmp_path: Path, command: list[str]
             "-c",
             'cd "$1" && rmdir "$1" && shift && exec "$@"',
             "sh",
-            gone,
-            SCRIPTS / "bub-cron",
+            str(gone),
+            str(SCRIPTS / "bub-cron"),
             *command,
         ]
         done = subprocess.run(words, env={**os.environ, "BUB_HOME": path}, capture_output=True, text=True, check=False)
