@@ -263,6 +263,15 @@ def mended(path: Path, now: float = LATER) -> str:
     return str(ledger_module.mend(str(path), now))
 
 
+# What a tick may say of a damaged ledger. Of a letter that is another one now, it can't know that.
+SAID = (
+    (74, "ledger.db "),
+    (76, "the gateway rejected"),
+    (65, "this state directory belonged to"),
+    (0, "the clock is behind the last tick"),
+)
+
+
 def ticks_after(place: Place, path: Path) -> tuple[list[tuple[int, str]], list[str]]:
     """Run three ticks a minute apart over what is there; return what they said, and the ids they submitted.
 
@@ -272,9 +281,8 @@ def ticks_after(place: Place, path: Path) -> tuple[list[tuple[int, str]], list[s
     with place.gateway() as gateway, within(1.5):
         said = [place.tick(LATER + number * MINUTE) for number in range(3)]
     for status, text in said:
-        assert status == 76 or (status, text.count("\n")) in ((0, 0), (74, 1)), said
-        assert status != 74 or text.startswith(f"bub-cron: {path}"), said
-        assert status != 76 or "the gateway rejected" in text, said  # a letter of a message is another one
+        assert (status, text) == (0, "") or any(status == code and sign in text for code, sign in SAID), said
+        assert status != 74 or (text.startswith(f"bub-cron: {path}") and text.count("\n") == 1), said
     if any("was damaged" in text for _, text in said):
         assert len(asides(path)) == 1, said
         if "was damaged" in said[0][1]:
@@ -291,12 +299,12 @@ def test_a_damaged_ledger(place: Place, damage: str) -> None:
     before = rows_of(path)
     put(path, DAMAGES[damage](path.read_bytes()))
     said, submitted = ticks_after(place, path)
-    # Whichever of them comes upon the damage.
-    assert sorted(status for status, _ in said)[:2] == [0, 0], said
+    # The first tick doesn't read every page.
+    assert sorted(status for status, _ in said) in ([0, 0, 0], [0, 0, 74]), said
     # Nothing that was accepted already is submitted again, and what is submitted is so once.
     assert [firing for firing in submitted if firing in before and before[firing][5] == "accepted"] == []
     assert len(submitted) == len(set(submitted))
-    if said[0][0] == 74:
+    if asides(path):
         kept = rows_of(path)
         assert all(kept[firing][:5] == before[firing][:5] for firing in kept.keys() & before.keys())
     assert (" and 0 rows that could still be read" in said[0][1]) == (damage in NOTHING_LEFT), said
@@ -333,7 +341,6 @@ def test_bytes_flipped_in_a_ledger(place: Place, where: tuple[int, int] | str) -
             assert said == [said[0]] * 3
             assert path.read_bytes() == damaged
             return
-        assert {status for status, _ in said} <= {0, 74, 76}, said
         assert [status for status, _ in said].count(74) <= 1, said
         again = [firing for firing in submitted if firing in before and before[firing][5] == "accepted"]
         assert len(again) <= count, "what was accepted is submitted again"
