@@ -42,7 +42,7 @@ from bub_cron.wire import iso
 FAR = 253402214400  # 9999-12-31, where calendars end
 DEFAULT_COUNT = 10
 _DAY = 86400
-_OFTEN = 4  # fire times in 24 h, from which on a reminder takes one line
+OFTEN = 4  # fire times in 24 h, from which on a reminder takes one line
 _COUNTED = 1440
 
 
@@ -144,7 +144,7 @@ def next_(
 
 
 def _print_upcoming(upcoming: list[Upcoming], chosen: list[Reminder], now: int) -> None:
-    clock, zone = _clock(chosen)
+    clock, zone = screen_clock(chosen)
     has_names = any(one.reminder.name for one in upcoming)
     shows_why = any(one.note for one in upcoming)
     rows = [
@@ -176,7 +176,7 @@ def _upcoming(
         first = next_fire_time(reminder.schedule, after) if folds else None
         if first is not None:
             in_a_day = len(list(islice(fire_times(reminder.schedule, first - 1, first - 1 + _DAY), _COUNTED)))
-            if in_a_day >= _OFTEN:
+            if in_a_day >= OFTEN:
                 more = "or more " if in_a_day == _COUNTED else ""
                 return iter([Upcoming(first, reminder, f"{in_a_day:,} {more}times in 24 h")])
         times = (Upcoming(moment, reminder) for moment in fire_times(reminder.schedule, after, until))
@@ -202,7 +202,7 @@ def _upcoming_json(one: Upcoming) -> dict[str, Any]:
     return {**line, "left_out": one.left_out} if one.left_out else line
 
 
-def _clock(reminders: list[Reminder]) -> tuple[tzinfo | None, str]:
+def screen_clock(reminders: list[Reminder]) -> tuple[tzinfo | None, str]:
     """Return the zone that a screen shows, and its name: that of all its reminders, or else the machine's."""
     zones = {reminder.timezone for reminder in reminders}
     try:
