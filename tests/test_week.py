@@ -156,6 +156,16 @@ def test_a_change_of_clocks_takes_nothing_from_the_week(place: Place, week: Week
     assert list(days.values()) == [["standup", "pills"]] * 7
 
 
+def test_today_begins_with_the_first_of_two_midnights(
+    place: Place, week: Week, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 01:00 of that Sunday, the clocks of Havana go back to 00:00; it is the second 00:30."""
+    monkeypatch.setattr("bub_cron.cli.week.time", SimpleNamespace(time=lambda: at("2026-11-01T05:30:00")))
+    place.write(FILE.replace("Europe/Berlin", "America/Havana").replace("0 21", "15 0"), NOW)
+    ticked(place, "2026-11-01T04:00:00")
+    assert columns(week().out)["Sun 01"] == ["pills", "no tick"]
+
+
 def test_a_reminder_that_fires_often_has_one_line_a_day(place: Place, week: Week) -> None:
     place.write(FILE + MAIL + '  tea: {cron: "0 6,12,18 * * *", text: x}\n', NOW)
     days = columns(week("--after", "2026-12-21").out)

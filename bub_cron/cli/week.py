@@ -104,7 +104,7 @@ def week(paths: Paths, after: str | None, as_json: bool) -> None:
 def _week(when: str, now: int, clock: tzinfo | None, zone: str) -> Week:
     try:
         after = begin_of(when, now, ahead=True, zone=clock)
-        first = datetime.fromtimestamp(after + 1, clock).replace(hour=0, minute=0, second=0, fold=0)
+        first = datetime.fromtimestamp(after + 1, clock).replace(hour=0, minute=0, second=0)
         until = int((first + timedelta(days=_DAYS)).timestamp()) - 1
     except (ValueError, OverflowError) as error:
         raise click.UsageError(f"{when!r}: no seven days begin then") from error
