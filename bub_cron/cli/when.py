@@ -34,7 +34,7 @@ def _day(text: str, now: int, zone: tzinfo | None = None) -> datetime | None:
     """Return the local midnight with which a day begins, None if WHEN is no day."""
     word = text.strip().lower()
     if word in _DAYS:
-        today = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        today = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0)
         return today + timedelta(days=_DAYS[word])
     if len(word) != len("2026-12-01"):
         return None
