@@ -204,7 +204,7 @@ def test_the_schema_is_json(run: Run) -> None:
 def test_next_gives_the_fire_times_after_and_up_to(run: Run) -> None:
     within = ("next", "pills", "--json", "--after", "2026-11-23T20:00:00Z", "--until")
     assert json_lines(run(*within, "2026-11-24T20:00:00Z")) == [
-        {"reminder": "pills", "fire_time": "2026-11-24T20:00:00Z", "local": "2026-11-24T21:00:00+01:00"}
+        {"reminder": "pills", "fire_time": "2026-11-24T20:00:00Z", "local": "2026-11-24T21:00:00+01:00", "paused": None}
     ]
     assert json_lines(run(*within, "2026-11-24T19:59:59Z")) == []
 
@@ -266,7 +266,7 @@ def test_next_tells_which_days_a_calendar_left_out(place: Place, run: Run) -> No
     assert shown[1].endswith("left out: off")
     assert len(run(*within).out.splitlines()) == 3
     assert json_lines(run(*within, "--all", "--json"))[1] == {
-        "reminder": "tea", "fire_time": "2026-12-24T16:00:00Z", "local": "2026-12-24T17:00:00+01:00", "left_out": "off",
+        "reminder": "tea", "fire_time": "2026-12-24T16:00:00Z", "local": "2026-12-24T17:00:00+01:00", "paused": None, "left_out": "off",
     }  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def test_next_tries_an_expression_without_a_file(run: Run) -> None:
     assert result.out.splitlines()[2].startswith("Mon 2026-11-30 09:00")
     rule = ("--rrule", "FREQ=MONTHLY;BYDAY=-1FR", "--start", "2026-12-01 16:00")
     assert json_lines(run("next", *rule, *zone, "-n", "1", "--json")) == [
-        {"reminder": None, "fire_time": "2026-12-25T15:00:00Z", "local": "2026-12-25T16:00:00+01:00"}
+        {"reminder": None, "fire_time": "2026-12-25T15:00:00Z", "local": "2026-12-25T16:00:00+01:00", "paused": None}
     ]
     assert "starts over each hour" in run("next", "--cron", "*/90 * * * *", *zone).err
     later = run("next", "--cron", "0 9 * * *", "--start", "2027-01-01 10:00", *zone)

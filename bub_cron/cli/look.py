@@ -193,7 +193,8 @@ def _noted(one: Upcoming, clock: tzinfo | None) -> str:
     def local(instant: int) -> str:
         return f"{datetime.fromtimestamp(instant, clock):%Y-%m-%d %H:%M}"
 
-    return "; ".join(filter(None, (one.note, one.pause and terminal.first_line(one.pause.sentence(local)))))
+    words = [one.note, terminal.first_line(one.pause.sentence(local)) if one.pause else ""]
+    return "; ".join(filter(None, words))
 
 
 class Upcoming(NamedTuple):

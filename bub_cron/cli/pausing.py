@@ -17,7 +17,7 @@ import click
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, complete_names, name_argument, named, with_paths
-from bub_cron.cli.look import local_fire_time, next_of
+from bub_cron.cli.look import local_fire_time
 from bub_cron.cli.when import start_of
 from bub_cron.errors import BubCronError, one_line
 from bub_cron.paths import Paths

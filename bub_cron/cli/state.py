@@ -15,9 +15,9 @@ from rich.text import Text
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, with_paths
+from bub_cron.errors import one_line
 from bub_cron.health.doctor import BROKEN, OK, WARNING, examine
 from bub_cron.health.status import Status, because, few, look
-from bub_cron.errors import one_line
 from bub_cron.paths import Paths
 from bub_cron.pauses import Pause
 

@@ -110,9 +110,10 @@ def _short_grace(reminder: Reminder) -> Iterator[_Doubt]:
 
 def _outlasted(reminder: Reminder, now: int) -> Iterator[_Doubt]:
     until = reminder.pause_until
-    if until is not None and schedule.next_fire_time(reminder.schedule, max(now, until - 1)) is None:
-        if schedule.next_fire_time(reminder.schedule, now) is not None:
-            yield "pause_until", "is paused until its last fire time is over: it will not fire"
+    if until is None or until <= now or schedule.next_fire_time(reminder.schedule, now) is None:
+        return
+    if schedule.next_fire_time(reminder.schedule, until - 1) is None:
+        yield "pause_until", "is paused until its last fire time is over: it will not fire"
 
 
 def _both_days(reminder: Reminder) -> Iterator[str]:

@@ -92,7 +92,7 @@ def record(
     `skipped` where a pause holds them back.
     """
     skipped = None if pause is None else (SKIPPED, pause.reason, pause.sentence())
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for fire_time in fire_times:
         late = past or now > fire_time + grace
         missed = (MISSED, "past", PAST) if past else (MISSED, "late", LATE) if late else None
@@ -110,9 +110,9 @@ def record_crowd(
     first: int,
     last: int,
     count: int,
-    *,
     content: str,
     now: int,
+    *,
     pause: "Pause | None" = None,
 ) -> None:
     """Record many fire times that passed while no tick ran as one row: `missed`, or `skipped` by a pause."""
