@@ -632,3 +632,50 @@ def test_a_real_process_pauses_for_its_user(place: Place, now: int) -> None:
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.endswith(f" by {ME}\n")
     assert records.pauses(place.paths).of("a")[0].who == ME
+
+
+# --- What `check` says of pause_until
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("soon", "4:18: pause_until: 'soon' is not a date and time; write it as 2026-12-01 08:30"),
+        ("2027-02-30", "4:18: pause_until: '2027-02-30' does not exist: day is out of range for month"),
+        ("2027-01-01T08:00Z", "4:18: pause_until: '2027-01-01T08:00Z' has an offset"),
+        ("2027-03-28 02:30", ""),  # it stands for the jump
+        ("", "4:17: pause_until is empty"),
+        ("[2027-01-01]", "4:18: pause_until must be a date such as 2026-12-31, or a date and time, not a list"),
+    ],
+)
+def test_a_faulty_pause_until_is_told_at_its_place(place: Place, run: Run, value: str, message: str) -> None:
+    head = "reminders:\n  a: {every: 1h, text: hi, to: 'x:1', timezone: Europe/Berlin}\n  b:\n"
+    place.write(
+        f"{head}    pause_until: {value}\n    every: 1h\n    text: ho\n    to: x:1\n    timezone: Europe/Berlin\n", NOON
+    )
+    result = run("check")
+    assert result.status == (65 if message else 0)
+    assert message in result.err + result.out
+
+
+def test_a_pause_past_the_last_fire_time_is_doubted(place: Place, run: Run) -> None:
+    place.write(
+        "defaults: {to: 'x:1', timezone: UTC}\nreminders:\n"
+        "  a: {at: 2098-01-01 08:00, text: hi, pause_until: 2098-01-02}\n"
+        "  b: {at: 2098-01-01 08:00, text: ho, pause_until: 2098-01-01}\n",
+        NOON,
+    )
+    result = run("check")
+    assert result.status == 0
+    assert "a is paused until its last fire time is over: it will not fire" in result.err + result.out
+    assert "b is paused" not in result.err + result.out
+
+
+def test_a_pause_until_of_the_defaults_counts_in_each_reminders_zone(place: Place) -> None:
+    begin(
+        place,
+        "defaults: {to: 'x:1', pause_until: 2027-01-01}\nreminders:\n"
+        "  a: {every: 1h, text: hi, timezone: Europe/Berlin}\n  b: {every: 1h, text: hi, timezone: UTC}\n",
+    )
+    found = dict(place.select("SELECT name, pause_until FROM reminders"))
+    assert found == {"a": at("2026-12-31T23:00:00"), "b": at("2027-01-01T00:00:00")}

@@ -200,7 +200,6 @@ class _Taking:
                 0,
                 f"the reminder {pause.reminder} is not in the files any more, and it is {pause.sentence()}: if it was"
                 f" renamed, pause it by its new name; `bub-cron resume {pause.reminder}` ends this pause",
-                key=f"pause {pause.reminder}",
             )
             for pause in self._pauses.gone(names, self._now)
         ]
