@@ -86,7 +86,7 @@ def _next_in_words(reminder: Reminder, pauses: Pauses, now: int) -> str:
     return f"{_zoned(moment, reminder):%a %Y-%m-%d %H:%M}{' (paused)' if pause else ''}"
 
 
-def _paused_json(pause: Pause | None) -> str | bool | None:
+def paused_json(pause: Pause | None) -> str | bool | None:
     """Return until when something is paused: an instant, True where that is open, None where it is not paused."""
     if pause is None:
         return None
@@ -104,7 +104,7 @@ def _reminder_json(reminder: Reminder, last: Record | None, pauses: Pauses, now:
         "kind": reminder.kind,
         "to": reminder.to,
         "next": None if moment is None else iso(moment),
-        "paused": _paused_json(in_force(pauses.of(reminder.name, reminder.pause_until), now)),
+        "paused": paused_json(in_force(pauses.of(reminder.name, reminder.pause_until), now)),
         "last": None if last is None else {"fire_time": last.fire_time, "outcome": last.outcome, "error": last.error},
     }
 
@@ -246,7 +246,7 @@ def _moment(one: Upcoming) -> int:
 def _upcoming_json(one: Upcoming) -> dict[str, Any]:
     local = _zoned(one.instant, one.reminder).isoformat()
     line: dict[str, Any] = {"reminder": one.reminder.name or None, "fire_time": iso(one.instant), "local": local}
-    line["paused"] = _paused_json(one.pause)
+    line["paused"] = paused_json(one.pause)
     return {**line, "left_out": one.left_out} if one.left_out else line
 
 
