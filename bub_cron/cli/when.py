@@ -24,6 +24,12 @@ def begin_of(text: str, now: int, *, ahead: bool, zone: tzinfo | None = None) ->
     return _instant(text, now, ahead=ahead, zone=zone) if day is None else int(day.timestamp()) - 1
 
 
+def start_of(text: str, now: int) -> int:
+    """Return the first instant of WHEN, for an interval that ends before it; a duration is ahead of now."""
+    day = _day(text, now)
+    return _instant(text, now, ahead=True) if day is None else int(day.timestamp())
+
+
 def end_of(text: str, now: int, *, ahead: bool) -> int:
     """Return the last instant of WHEN, for an interval that ends with it; a duration is `ahead` of now, or ago."""
     day = _day(text, now)
