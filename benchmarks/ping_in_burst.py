@@ -84,15 +84,16 @@ def _pinged(place: Place, line: bytes) -> Iterator[list[Ping]]:
 
     async def ping() -> None:
         began = time.monotonic()
-        reader, writer = await asyncio.open_unix_connection(place.paths.socket)
-        writer.write(line)
-        answer = json.loads(await reader.readline())
+        async with asyncio.timeout(PATIENCE):
+            reader, writer = await asyncio.open_unix_connection(place.paths.socket)
+            writer.write(line)
+            answer = json.loads(await reader.readline())
         pings.append(Ping(began, time.monotonic() - began, bool(answer.get("waiting") or answer.get("running"))))
         writer.close()
         await writer.wait_closed()
 
     async def ping_on() -> None:
-        async with asyncio.TaskGroup() as group, asyncio.timeout(PATIENCE):
+        async with asyncio.TaskGroup() as group:
             while not over.is_set():
                 group.create_task(ping())
                 await asyncio.sleep(EVERY)

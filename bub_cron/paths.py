@@ -45,7 +45,8 @@ def find_paths(
 ) -> Paths:
     """Find the places: a flag (`file`, `state`, `socket`) wins over its variable, that over the default below BUB_HOME.
 
-    An empty variable or flag counts as not given; `~` is the user's home; relative paths start at the working directory.
+    An empty variable or flag counts as not given; `~` is the user's home; relative paths start at the working directory,
+    and are a `UnusablePathError` where that has been removed.
     """
     home = _absolute(environ.get("BUB_HOME") or "~/.bub")
     own = os.path.join(home, "cron")
@@ -77,7 +78,14 @@ def drop_ins(file: str) -> list[str]:
 
 
 def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+    try:
+        return os.path.abspath(os.path.expanduser(path))
+    except FileNotFoundError as error:
+        from bub_cron.errors import UnusablePathError
+
+        raise UnusablePathError(
+            f"{path} starts at the working directory, which has been removed: go to another one, or write the whole path"
+        ) from error
 
 
 def make_private_directory(path: str) -> None:

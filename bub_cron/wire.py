@@ -233,6 +233,8 @@ def _check_id(value: object) -> str:
 def _check_reminder(value: object) -> str:
     if not isinstance(value, str) or not is_name(value):
         raise ValueError("must be a name: letters, digits, - _ . only, at most 64")
+    if value[0] in "-.":
+        raise ValueError("must begin with a letter, a digit or _")
     return value
 
 

@@ -64,10 +64,17 @@ def as_shown(word: str) -> str:
 
 
 def record(
-    place: Place, *fire_times: int, name: str = "pills", state: str | None = "missed", error: str | None = "why"
+    place: Place,
+    *fire_times: int,
+    name: str = "pills",
+    state: str | None = "missed",
+    error: str | None = "why",
+    reason: str | None = None,
 ) -> None:
     """Put firings into the ledger, settled in a state if one is given."""
-    ledger_kit.record(place.paths.ledger, *fire_times, name=name, content='{"text": "x"}', state=state, error=error)
+    ledger_kit.record(
+        place.paths.ledger, *fire_times, name=name, content='{"text": "x"}', state=state, error=error, reason=reason
+    )
 
 
 class Programs:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_gateway import Place, at, firing
@@ -501,14 +502,14 @@ def test_a_few_that_have_many_leave_those_alone_that_have_few(place: Place) -> N
 def test_a_tick_that_is_killed_in_long_downtime_has_lost_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     many(place, 50, "300", since=NOON)
     monkeypatch.setattr(recording, "_CHUNK_SECONDS", 0.0)
-    record = recording._record
+    record: Any = recording._record
     done: list[None] = []
 
     def dies(*arguments: object) -> None:
         if len(done) == 20:
             raise KeyboardInterrupt
         done.append(None)
-        record(*arguments)  # type: ignore[arg-type]
+        record(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(recording, "_record", dies)

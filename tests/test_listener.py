@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -557,6 +558,21 @@ def test_a_close_lets_everybody_go_and_takes_nobody_new(path: Path) -> None:
     at_door(path, test)
 
 
+def test_a_caller_that_nobody_serves_yet_is_closed_too(path: Path) -> None:
+    async def test(made: Door) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX)
+        made.listener._admit(theirs)
+        [serving] = made.listener._serving
+        serving.cancel()  # before its first step
+        await settle()
+        assert not made.listener._serving
+        ours.setblocking(False)
+        assert ours.recv(1) == b""
+        ours.close()
+
+    at_door(path, test)
+
+
 def test_a_send_that_hangs_delays_no_answer(path: Path) -> None:
     async def test(made: Door) -> None:
         made.home.chat.script = [hang]
@@ -716,8 +732,30 @@ def test_a_firing_that_gets_no_outcome_now_ends_the_connection_of_who_waits(path
         caller = await made.call()
         await caller.ask({"id": "long", **LONG})
         await made.home.runner.stop()
-        assert await caller.reader.read() == b""
-        assert elapsed() < 10
+        async with asyncio.timeout(10):
+            assert await caller.reader.read() == b""
+
+    at_door(path, test)
+
+
+def test_what_is_being_stored_when_the_connection_ends_is_run(path: Path) -> None:
+    """The connection ends because what its caller waits for gets no outcome now; its next request is at the disk."""
+
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(3000)]
+        caller = await made.call()
+        await caller.ask({"id": "long", **LONG})
+        async with made.home.inbox.thread_held():
+            caller.send({"id": "a", **TEXT})
+            for _ in range(50):
+                await asyncio.sleep(0)
+            final = made.home.runner.final("long")
+            assert final is not None
+            final.cancel()
+            async with asyncio.timeout(10):
+                assert await caller.reader.read() == b""
+        await asyncio.sleep(1)
+        assert (await made.home.get("a")).state == "delivered"
 
     at_door(path, test)
 

@@ -78,7 +78,6 @@ def filled_ledger() -> Iterator[bytes]:
 
 @pytest.fixture
 def place(tmp_path: Path, filled_ledger: bytes) -> Place:
-
     made = Place(tmp_path / "bub")
     write_reminders(made)
     put(Path(made.paths.ledger), filled_ledger)
@@ -88,6 +87,8 @@ def place(tmp_path: Path, filled_ledger: bytes) -> Place:
         found = signature(made.paths.file, tz, zone_files.splitlines())
         store.execute("UPDATE tick SET signature = ?, file = ?", (found, made.paths.file))
         store.execute("UPDATE reminders SET file = ?", (made.paths.file,))
+        # Else the tick would ask what became of each.
+        store.execute("UPDATE firings SET outcome = 'delivered' WHERE state = 'accepted'")
         store.commit()
     return made
 
@@ -295,8 +296,8 @@ def test_a_damaged_ledger(place: Place, damage: str) -> None:
     before = rows_of(path)
     put(path, DAMAGES[damage](path.read_bytes()))
     said, submitted = ticks_after(place, path)
-    # The first tick doesn't read every page.
-    assert sorted(status for status, _ in said) in ([0, 0, 0], [0, 0, 74]), said
+    # Whichever of them comes upon the damage.
+    assert sorted(status for status, _ in said)[:2] == [0, 0], said
     # Nothing that was accepted already is submitted again, and what is submitted is so once.
     assert [firing for firing in submitted if firing in before and before[firing][5] == "accepted"] == []
     assert len(submitted) == len(set(submitted))

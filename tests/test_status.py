@@ -261,7 +261,7 @@ def test_what_is_due_and_not_for_long_waits_in_peace(place: Place) -> None:
 
 
 def test_a_gateway_that_stays_busy_is_told(place: Place) -> None:
-    record(place, NOON - 20 * MINUTE, state=None)
+    record(place, NOON - 20 * MINUTE, state=None, name="other")
     with place.gateway(busy):
         assert place.tick(NOON - 30)[0] == 69  # no later one is due that would start in its place
     with place.gateway(answering()):

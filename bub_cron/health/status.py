@@ -204,12 +204,13 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
     status.gaps = records.gaps(paths, status.now - DAY)
     status.outcomes = dict(sorted(records.counts(paths, status.now - DAY, status.now).items()))
     _look_at_what_waits(status, paths)
+    _look_at_what_was_lost(status, paths)
     # What stands in the file no more is nobody's concern any more.
     names = None if status.reminders is None else {reminder.name for reminder in status.reminders}
     status.bad = [
         record
         for name, record in sorted(records.last_records(paths, status.now - DAY, status.now).items())
-        if record.is_bad and (names is None or name in names)
+        if record.is_bad and record.reason != "lost_record" and (names is None or name in names)
     ]
     status.attention += few(f"{told(record)}; see `bub-cron log {record.reminder}`" for record in status.bad)
     status.attention += few(
@@ -217,6 +218,16 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
         for path in sorted(glob.glob(f"{glob.escape(paths.state)}/*.db.damaged-*"))
         if not path.endswith(("-wal", "-journal"))
     )
+
+
+def _look_at_what_was_lost(status: Status, paths: Paths) -> None:
+    """Name the firings whose record was lost, for a day from when that was found out; `log` shows them longer."""
+    lost = [
+        record
+        for record in records.history(paths, outcome=UNKNOWN)
+        if record.reason == "lost_record" and record.finished_at is not None and record.finished_at >= status.now - DAY
+    ]
+    status.attention += few(f"{told(record)}; see `bub-cron log {record.reminder}`" for record in lost)
 
 
 def _look_at_what_waits(status: Status, paths: Paths) -> None:

@@ -139,14 +139,11 @@ class Judge:
 
 def _name(node: Node) -> str:
     try:
-        name = text(wire.REQUEST_FIELDS["reminder"], node)
+        return text(wire.REQUEST_FIELDS["reminder"], node)
     except ValueError as error:
         if node.kind == SCALAR and node.text and not wire.is_name(node.text):
             raise ValueError(f"{error}; a name is no title, the chat gets the message alone") from error
         raise
-    if name[0] in "-.":
-        raise ValueError("must begin with a letter, a digit or _")
-    return name
 
 
 _CONTEXT = "words, each with a text"

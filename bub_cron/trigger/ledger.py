@@ -50,6 +50,8 @@ class _Shape(Shape):
 
 
 SHAPE = _Shape()
+REMINDERS = "SELECT name, file, schedule, machine_zone, content, enabled, grace, catch_up, since, next_at, done_until FROM reminders"
+"""All columns, so that a store which has lost one is found to be damaged."""
 
 
 def mend(path: str, now: float) -> "StoreError | None":
@@ -100,7 +102,9 @@ class Ledger:
 
     def tick_row(self) -> Row:
         """Return the tick's own row."""
-        row: Row | None = self.db.execute("SELECT * FROM tick").fetchone()
+        row: Row | None = self.db.execute(
+            "SELECT last_tick, high, signature, zone_files, file, tz, tz_seen, trouble, said_at FROM tick"
+        ).fetchone()
         if row is None:
             raise self.damaged("its tick", None)
         instants = (row["last_tick"] or 0, row["high"] or 0, row["said_at"] or 0)
@@ -159,7 +163,7 @@ class Ledger:
         """Return the reminders that have a fire time to record, the longest overdue first."""
         # Beyond the calendar's end stand only values that no tick wrote: they are not to wait there unseen. Each of the two
         # looks into the index alone; one condition with OR would read every reminder.
-        query = "SELECT * FROM reminders WHERE next_at"
+        query = f"{REMINDERS} WHERE next_at"
         rows = self.db.execute(f"{query} <= ? UNION ALL {query} > ?", (now, FAR)).fetchall()
         return sorted(map(self.sound_reminder, rows), key=lambda row: (row["next_at"], row["name"])) if rows else rows
 

@@ -39,7 +39,7 @@ from bub_cron.schedule import (
 )
 from bub_cron.trigger import days, firings
 from bub_cron.trigger import tick as ticks
-from bub_cron.trigger.ledger import Ledger
+from bub_cron.trigger.ledger import REMINDERS, Ledger
 from bub_cron.trigger.recording import kept_zones, position, record_between
 from bub_cron.trigger.telling import Trouble
 from bub_cron.trigger.tick import signature
@@ -119,12 +119,12 @@ def take_in(ledger: Ledger, path: str, tz: str, now: int) -> list[Trouble]:
             return _Taking(ledger, path, tz, read, now).put_in_force()
     unreadable = FileUnreadableError(f"{path} is being written: it, or a drop-in, changed each time that it was read")
     with ledger.transaction():
-        ledger.set_files(signature=None, faulty=[(text_of(path), str(unreadable), unreadable.exit_status)])
+        ledger.set_files(signature=None, faulty=[(text_of(path), text_of(str(unreadable)), unreadable.exit_status)])
     return []
 
 
 def text_of(path: str) -> str:
-    """Return a path as text that a store takes; a path need not be UTF-8."""
+    """Return a path, or what holds one, as text that a store takes; a path need not be UTF-8."""
     return path.encode("utf-8", "backslashreplace").decode()
 
 
@@ -145,9 +145,7 @@ class _Taking:
         tick = ledger.tick_row()
         self._last_tick: int | None = tick["last_tick"]
         self._former: str | None = tick["file"]
-        self._known: dict[str, Row] = {
-            row["name"]: ledger.sound_reminder(row) for row in ledger.db.execute("SELECT * FROM reminders")
-        }
+        self._known: dict[str, Row] = {row["name"]: ledger.sound_reminder(row) for row in ledger.db.execute(REMINDERS)}
         self._old_data = kept_zones(ledger)
         self._new_data = {**self._old_data, **read.data}
         self._changed: dict[tuple[str, str], zones.ChangedZone] = {}
@@ -161,12 +159,12 @@ class _Taking:
         moved: dict[str, Reminder] = {}  # what is new, rescheduled, or switched on or off
         kept: set[str] = set()
         if read.missing is not None:
-            faulty.append((text_of(self._path), str(read.missing), read.missing.exit_status))
+            faulty.append((text_of(self._path), text_of(str(read.missing)), read.missing.exit_status))
             kept = set(self._known)
         for file in read.files:
             error: BubCronError | None = file.error or repeated_names(file, places)
             if error is not None:
-                faulty.append((text_of(file.path), str(error), error.exit_status))
+                faulty.append((text_of(file.path), text_of(str(error)), error.exit_status))
                 older = {name for name, row in self._known.items() if _is_below(row["file"], file.path)} - places.keys()
                 kept |= older
                 places |= dict.fromkeys(older, file.path)

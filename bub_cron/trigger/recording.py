@@ -14,6 +14,7 @@ from bub_cron.errors import ScheduleError
 from bub_cron.schedule import count_fire_times, decode, fire_times, latest_fire_times, next_fire_time
 from bub_cron.schedule import zones as zones_
 from bub_cron.trigger import days, firings
+from bub_cron.trigger.ledger import REMINDERS
 from bub_cron.trigger.telling import Trouble
 
 TYPE_CHECKING = False
@@ -221,7 +222,7 @@ def _reposition(ledger: "Ledger", last: int, now: int, began: int | None) -> lis
     place = now if began is None else began
     troubles, following = [], []
     known: dict[tuple[str, int], int | None] = {}  # many share a schedule
-    for row in map(ledger.sound_reminder, ledger.db.execute("SELECT * FROM reminders WHERE enabled").fetchall()):
+    for row in map(ledger.sound_reminder, ledger.db.execute(f"{REMINDERS} WHERE enabled").fetchall()):
         since, done_until, next_at = row["since"], row["done_until"], row["next_at"]
         if began is None:
             recorded = last if next_at is None else min(last, next_at - 1)

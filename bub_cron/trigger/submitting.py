@@ -157,7 +157,8 @@ def _take_answers(ledger: "Ledger", answers: "list[dict[str, Any]]", ids: set[st
     verdicts: list[Verdict] = []
     troubles: list[Trouble] = []
     for answer in answers:
-        firing, status, error = answer.get("id"), str(answer.get("status")), str(answer.get("error", ""))
+        firing, status = answer.get("id"), str(answer.get("status"))
+        error = errors.whole_characters(str(answer.get("error", "")))
         if not isinstance(firing, str) or firing not in ids:
             troubles.append(Trouble(errors.EX_UNAVAILABLE, f"the gateway refused the connection: {error or answer}"))
         elif status in IN_INBOX:

@@ -70,7 +70,8 @@ def _run(paths: "Paths", now: float, out: "TextIO") -> int:
         if not troubles and not tick["trouble"]:
             return 0
         with ledger.transaction():
-            is_news = ledger.is_news("\n".join(trouble.key for trouble in troubles), int(now))
+            keys = "\n".join(trouble.key for trouble in troubles)
+            is_news = ledger.is_news(keys.encode("utf-8", "backslashreplace").decode(), int(now))
     finally:
         ledger.close()
     from bub_cron.trigger.telling import exit_status, say, tell_systemd
