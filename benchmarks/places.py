@@ -73,6 +73,15 @@ class Place:
             lines += [f"  reminder-{number}:", f'    cron: "{FAR[number % len(FAR)]}"', f"    text: {text}"]
         self._save("\n".join([*lines, ""]))
 
+    def write_drop_ins(self, count: int) -> None:
+        """Save so many drop-ins, of one reminder each, none of them due."""
+        directory = self.home / "reminders.d"
+        directory.mkdir()
+        for number in range(count):
+            entry = f'  drop-in-{number}: {{cron: "{FAR[0]}", text: A message.}}'
+            text = f"defaults: {{timezone: {ZONE}, to: 'benchchat:alice'}}\nreminders:\n{entry}\n"
+            (directory / f"{number}.yaml").write_text(text)
+
     def write_due(
         self, count: int, *, message: str, kind: str = "cron", chats: int = 1, others: int = 0, label: str = "due"
     ) -> int:

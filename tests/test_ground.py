@@ -199,9 +199,9 @@ def test_a_zone_that_has_gone_from_the_machine_goes_on_by_the_data_that_was_kept
 
 def test_a_change_and_the_calendar_itself_agree() -> None:
     """A zone whose rules change at an instant is as one that always had that change."""
-    old, new = Zone("Old", zone_data(HOUR)), Zone("New", zone_data(3 * HOUR, (NOON + 9 * DAY, HOUR)))
+    old, new = Zone(zone_data(HOUR)), Zone(zone_data(3 * HOUR, (NOON + 9 * DAY, HOUR)))
     changed = ChangedZone(old, new, NOON)
-    whole = Zone("Whole", zone_data(HOUR, (NOON, 3 * HOUR), (NOON + 9 * DAY, HOUR)))
+    whole = Zone(zone_data(HOUR, (NOON, 3 * HOUR), (NOON + 9 * DAY, HOUR)))
     for text in ("0 9 * * *", "*/25 * * * *", "30 13,14 * * *", "5 0-23 * * *"):
         schedule = parse_cron(text, "UTC", "a")
         found = []

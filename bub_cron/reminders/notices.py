@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -17,9 +17,11 @@ from bub_cron.errors import ScheduleError
 from bub_cron.reminders.faults import in_quotes, shown
 from bub_cron.reminders.reminder import Notice, Reminder
 from bub_cron.schedule import Schedule
+from bub_cron.schedule.zones import load_zone
 
 if TYPE_CHECKING:
-    from bub_cron.schedule import Calendar
+    from bub_cron.schedule.zones import load_zone
+from bub_cron.schedule import Calendar
 
 _DAY = 86400
 _MANY = 1000  # runs of a model a day
@@ -32,7 +34,7 @@ def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
     """Return the notices; see `bub_cron.reminders.suspicions`."""
     notices: list[Notice] = []
     zones_told: set[tuple[str, object]] = set()
-    changes = cache(lambda zone: _changes(ZoneInfo(zone), now))
+    changes = cache(lambda zone: _changes(zone, now))
     meetings: dict[Schedule, list[str]] = {}  # of 10,000 reminders most share a few
     first_of: dict[tuple[Schedule, str, str, str], Reminder] = {}
     for reminder in (one for one in reminders if one.enabled):
@@ -153,21 +155,13 @@ def _context(reminder: Reminder) -> Iterator[str]:
 _Change = tuple[int, int, int]
 
 
-def _changes(zone: ZoneInfo, now: int) -> list[_Change]:
+def _changes(zone: str, now: int) -> list[_Change]:
     """Return the zone's changes within a year after `now`."""
-
-    def offset(instant: int) -> int:
-        return int((datetime.fromtimestamp(instant, zone).utcoffset() or timedelta()).total_seconds())
-
-    changes = []
-    for start in range(now, now + 366 * _DAY, _DAY // 2):
-        low, high = start, start + _DAY // 2
-        if offset(low) != offset(high):
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (middle, high) if offset(middle) == offset(start) else (low, middle)
-            changes.append((high, offset(low), offset(high)))
-    return changes
+    return [
+        (start, before, offset)
+        for start, _, offset, before in load_zone(zone).stretches(now + 1, now + 366 * _DAY)
+        if start > now
+    ]
 
 
 def _clock_changes(reminder: Reminder, changes: list[_Change]) -> Iterator[str]:

@@ -4,8 +4,6 @@ Invariants:
 - The stretches of a zone cover all time without a gap or an overlap, and are the same whatever is asked.
 - A zone's rules are those of its data, and its data is known: a caller may give the data that it has kept (`use`), or
   another zone to stand for a name (`standing_for`). zoneinfo's own cache is not used.
-
-zoneinfo knows when an offset changes but doesn't tell: changes are searched block by block, and kept for all schedules.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from bub_cron.errors import ScheduleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     Stretch = tuple[int, int, int, int]  # start, stop (excluded), offset, the offset just before start
@@ -26,36 +24,60 @@ MAX_NAME = 64  # characters
 MAX_DATA = 1 << 20  # bytes of a zone: many times what any has
 NO_ZONES = frozenset({"localtime", "posixrules", "Factory"})  # files of the database that are no IANA zones
 _CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+/")
-_BLOCK = 64 * DAY
 
 
 class Zone:
-    """A zone's wall clock, by its data: `local` tells what it shows at an instant."""
+    """A zone's wall clock, by its data."""
 
-    __slots__ = ("_blocks", "_calm", "data", "local")
+    __slots__ = ("_calm", "_stretches", "_year", "_zone", "data")
 
-    def __init__(self, name: str, data: bytes) -> None:
-        from datetime import datetime
-        from io import BytesIO
-        from zoneinfo import ZoneInfo
+    def __init__(self, data: bytes) -> None:
+        from bub_cron.schedule.tzif import Changes
 
-        tz = ZoneInfo.from_file(BytesIO(data), key=name)
         self.data = data
-        self.local: Callable[[int], datetime] = lambda instant: datetime.fromtimestamp(instant, tz)
-        self._blocks: dict[int, tuple[Stretch, ...]] = {}
+        self._zone = Changes(data)
         self._calm: tuple[int, int, int | None] = (0, 0, None)
+        self._stretches: list[Stretch] = []
+        before = offset = self._zone.first
+        start = FIRST - DAY
+        for stop, following in zip(self._zone.instants, self._zone.offsets, strict=True):
+            self._stretches.append((start, stop, offset, before))
+            start, before, offset = stop, offset, following
+        # The last one is open, until the rule has a change in a later year.
+        self._stretches.append((start, _NEVER, offset, before))
+        self._year = max(_year_of(start), 1)
 
     def stretches(self, begin: int, end: int) -> Iterator[Stretch]:
         """Yield the stretches that meet [begin, end], whole ones, ascending.
 
-        They also end where blocks do, with both offsets the same, so that a far end costs nothing until it is reached.
+        A far end costs nothing until it is reached.
         """
-        for block in range(begin // _BLOCK, end // _BLOCK + 1):
-            if block not in self._blocks:
-                self._blocks[block] = tuple(self._cut(block))
-            for stretch in self._blocks[block]:
-                if begin < stretch[1] and stretch[0] <= end:
-                    yield stretch
+        from bisect import bisect_right
+
+        number = max(0, bisect_right(self._stretches, begin, key=_start) - 1)
+        while True:
+            if number + 1 == len(self._stretches):
+                self._go_on(max(begin, self._stretches[-1][0]) + 366 * DAY)
+            stretch = self._stretches[number]
+            if stretch[0] > end:
+                return
+            if begin < stretch[1]:
+                yield stretch
+            if stretch[1] == _NEVER:
+                return
+            number += 1
+
+    def _go_on(self, until: int) -> None:
+        """Let the rule add its changes, at least up to an instant."""
+        if self._zone.rule is None:
+            return
+        last = min(_year_of(min(until, LAST)) + 1, 9999)
+        while self._year <= last:
+            for instant, offset in self._zone.of_year(self._year):
+                start, _, former, before = self._stretches[-1]
+                if instant > start and offset != former:
+                    self._stretches[-1:] = [(start, instant, former, before), (instant, _NEVER, offset, former)]
+            self._year += 1
 
     def calm(self, after: int, until: int) -> int | None:
         """The offset in (after, until], or None if a change in it, or in its reach before it, may matter."""
@@ -68,37 +90,28 @@ class Zone:
         self._calm = (after, until + 1, None) if changed else (after, stop, offset)
         return self._calm[2]
 
-    def _cut(self, block: int) -> Iterator[Stretch]:
-        """Cut a block where the offset changes.
-
-        One sample a day: an offset that comes and goes between two would be overlooked, but the shortest-lived in the
-        zone database held for 4 days (Africa/Freetown, 1939), since 1970 for 7.
-        """
-        start = block * _BLOCK
-        before = offset = self.offset(start - 1)
-        for low in range(start - 1, start + _BLOCK - 1, DAY):
-            high = low + DAY
-            while self.offset(high) != offset:
-                change = self._change(offset, low, high)
-                if start < change:
-                    yield start, change, offset, before
-                start, before, offset = change, offset, self.offset(change)
-        yield start, (block + 1) * _BLOCK, offset, before
-
-    def _change(self, offset: int, low: int, high: int) -> int:
-        """The first instant in (low, high] without the offset that holds at `low`, and at `high` no more."""
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self.offset(middle) == offset:
-                low = middle
-            else:
-                high = middle
-        return high
-
     def offset(self, instant: int) -> int:
         """The offset from UTC, in seconds, that holds at an instant."""
-        offset = self.local(min(max(instant, FIRST), LAST)).utcoffset()
-        return int(offset.total_seconds()) if offset else 0
+        instant = min(max(instant, FIRST), LAST)
+        return next(self.stretches(instant, instant))[2]
+
+    def local(self, instant: int) -> datetime:
+        """What the wall clock shows at an instant, without a zone of its own."""
+        from datetime import datetime, timedelta
+
+        return datetime(1970, 1, 1) + timedelta(seconds=instant + self.offset(instant))
+
+
+_NEVER = LAST + 400 * DAY  # beyond whatever is asked for
+
+
+def _start(stretch: Stretch) -> int:
+    return stretch[0]
+
+
+def _year_of(instant: int) -> int:
+    """The year of an instant in UTC; near the first one, it may be one less."""
+    return 1970 + instant // 31_556_952  # the mean length of a year, in seconds
 
 
 class ChangedZone(Zone):
@@ -110,7 +123,6 @@ class ChangedZone(Zone):
         self._old, self._new, self.at = old, new, at
         self._calm = (0, 0, None)
         self.data = new.data
-        self.local = lambda instant: (old if instant < at else new).local(instant)
 
     def stretches(self, begin: int, end: int) -> Iterator[Stretch]:
         for start, stop, offset, before in self._old.stretches(min(begin, self.at - 1), min(end, self.at - 1)):
@@ -189,7 +201,7 @@ def load_zone(name: str) -> Zone:
         if not fits or name in NO_ZONES or name.startswith(("right/", "posix/")):
             raise _unknown(name)
         try:
-            _ZONES[name] = Zone(name, _kept[name] if name in _kept else read(name))
+            _ZONES[name] = Zone(_kept[name] if name in _kept else read(name))
         except Exception as fault:  # not found, a directory, no permission, not a zone file: each has a type of its own
             raise _unknown(name) from fault
     return _ZONES[name]

@@ -315,7 +315,7 @@ class _Taking:
         key = (old, new)
         if key not in self._changed:
             minute = self._now // 60 * 60
-            before, after = zones.Zone(old, self._old_data[old]), zones.Zone(new, self._new_data[new])
+            before, after = zones.Zone(self._old_data[old]), zones.Zone(self._new_data[new])
             goes_back = after.offset(self._now) < before.offset(self._now)
             ran = self._last_tick is not None and self._last_tick >= minute
             self._changed[key] = zones.ChangedZone(before, after, minute + 60 * (goes_back and ran))
@@ -331,7 +331,7 @@ class _Taking:
         name = decode_zone(before["schedule"])
         try:
             with (
-                zones.standing_for(name, zones.Zone(name, self._old_data[name]))
+                zones.standing_for(name, zones.Zone(self._old_data[name]))
                 if name in self._old_data
                 else contextlib.nullcontext()
             ):
@@ -359,7 +359,7 @@ class _Taking:
         """Return the instants of an `at`, by some zone data; none if it is of another kind."""
         name = decode_zone(encoded)
         try:
-            with zones.standing_for(name, zones.Zone(name, data[name])) if name in data else contextlib.nullcontext():
+            with zones.standing_for(name, zones.Zone(data[name])) if name in data else contextlib.nullcontext():
                 schedule = decode(encoded)
                 return frozenset(fire_times(schedule, -1, zones.LAST)) if schedule.kind == "at" else frozenset()
         except ScheduleError:
