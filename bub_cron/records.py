@@ -17,6 +17,7 @@ import os
 import sqlite3
 
 from bub_cron.errors import DamagedStoreError, StoreError
+from bub_cron.pauses import Pause, Pauses
 from bub_cron.states import BAD, DUE, MISSED, OPEN, REASONS, sql_list
 from bub_cron.store import ERRORS, FAR, MENDED, store_error
 from bub_cron.store_check import uri
@@ -207,6 +208,12 @@ def gaps(paths: Paths, since: float = 0) -> list[tuple[int, int]]:
     """Return (the last tick before, the first one after) of each time without ticks that ended since, the newest first."""
     query = "SELECT began, ended FROM ledger.gaps WHERE ended >= ? ORDER BY began DESC"
     return _read(paths, lambda view: [(row["began"], row["ended"]) for row in _rows(view, "gaps", query, since)])
+
+
+def pauses(paths: Paths) -> Pauses:
+    """Return the pauses and skips that the ledger knows; `StoreError` if a store can't be read."""
+    query = "SELECT reminder, kind, since, until, why, who FROM ledger.pauses"
+    return _read(paths, lambda view: Pauses(Pause(*row) for row in _rows(view, "pauses", query)))
 
 
 def names_in_force(paths: Paths) -> list[str]:

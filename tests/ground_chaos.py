@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from fake_gateway import FakeGateway, Message, Place
 from zone_kit import install, zone_data
@@ -289,22 +290,9 @@ class GroundChaos:
             zone = self._machine if one.zone == "machine" else self._zones[one.zone]
             expected = list(one.fire_times(zone, START, last))
             self.true += len(expected)
+            known |= {f"{one.name}@{iso(instant)}" for instant in expected}
             for instant in expected:
-                firing = f"{one.name}@{iso(instant)}"
-                known.add(firing)
-                if firing not in states:
-                    shared = [row for row in crowds if row[1] == one.name and row[0][:85] and _within(row, instant)]
-                    if not shared:
-                        yield f"{firing} is lost: no row tells of it"
-                    continue
-                state, reason = states[firing]
-                allowed = {("accepted", None), ("missed", "late")}
-                if not one.wants_all or one.kind == "at":
-                    allowed.add(("skipped", "superseded"))
-                if (state, reason) not in allowed:
-                    yield f"{firing} is {state}, {reason}"
-                if state == "accepted" and not self.taken[firing]:
-                    yield f"{firing} is accepted, and no gateway took it"
+                yield from self._account_of(one, instant, states, crowds)
         yield from (f"{firing} was submitted before its time" for firing in self.early)
         yield from (f"{firing} was taken {count} times" for firing, count in self.taken.items() if count > 1)
         for identity, name, instant, *_ in rows:
@@ -313,6 +301,24 @@ class GroundChaos:
                     continue
                 yield f"{identity} has a row, and is no fire time of any clock"
         yield from (f"{identity} is due still" for identity, (state, _) in states.items() if state == "due")
+
+    def _account_of(
+        self, one: Any, instant: int, states: dict[str, tuple[str, str | None]], crowds: list[Any]
+    ) -> Iterator[str]:
+        """Hold one true fire time of a reminder to account."""
+        firing = f"{one.name}@{iso(instant)}"
+        if firing not in states:
+            if not any(row[1] == one.name and _within(row, instant) for row in crowds):
+                yield f"{firing} is lost: no row tells of it"
+            return
+        state, reason = states[firing]
+        allowed = {("accepted", None), ("missed", "late")}
+        if not one.wants_all or one.kind == "at":
+            allowed.add(("skipped", "superseded"))
+        if (state, reason) not in allowed:
+            yield f"{firing} is {state}, {reason}"
+        if state == "accepted" and not self.taken[firing]:
+            yield f"{firing} is accepted, and no gateway took it"
 
 
 def _within(crowd: tuple[str, ...], instant: int) -> bool:

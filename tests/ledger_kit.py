@@ -14,7 +14,7 @@ from bub_cron.trigger.ledger import Ledger
 FAR = 253402300799
 COLUMNS = {
     "name": "a", "file": "f", "schedule": "s", "machine_zone": 0, "content": "{}", "enabled": 1, "grace": 3600,
-    "catch_up": "latest", "since": None, "next_at": None, "done_until": None,
+    "catch_up": "latest", "since": None, "next_at": None, "done_until": None, "pause_until": None,
 }  # fmt: skip
 REASONS = {"missed": "late", "rejected": "rejected"}  # by state, where a test says none
 MOVES = {move.state: name for name, move in LEDGER_MOVES.items() if move.sources and move.state}

@@ -204,7 +204,7 @@ def test_the_schema_is_json(run: Run) -> None:
 def test_next_gives_the_fire_times_after_and_up_to(run: Run) -> None:
     within = ("next", "pills", "--json", "--after", "2026-11-23T20:00:00Z", "--until")
     assert json_lines(run(*within, "2026-11-24T20:00:00Z")) == [
-        {"reminder": "pills", "fire_time": "2026-11-24T20:00:00Z", "local": "2026-11-24T21:00:00+01:00"}
+        {"reminder": "pills", "fire_time": "2026-11-24T20:00:00Z", "local": "2026-11-24T21:00:00+01:00", "paused": None}
     ]
     assert json_lines(run(*within, "2026-11-24T19:59:59Z")) == []
 
@@ -266,7 +266,7 @@ def test_next_tells_which_days_a_calendar_left_out(place: Place, run: Run) -> No
     assert shown[1].endswith("left out: off")
     assert len(run(*within).out.splitlines()) == 3
     assert json_lines(run(*within, "--all", "--json"))[1] == {
-        "reminder": "tea", "fire_time": "2026-12-24T16:00:00Z", "local": "2026-12-24T17:00:00+01:00", "left_out": "off",
+        "reminder": "tea", "fire_time": "2026-12-24T16:00:00Z", "local": "2026-12-24T17:00:00+01:00", "paused": None, "left_out": "off",
     }  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def test_next_tries_an_expression_without_a_file(run: Run) -> None:
     assert result.out.splitlines()[2].startswith("Mon 2026-11-30 09:00")
     rule = ("--rrule", "FREQ=MONTHLY;BYDAY=-1FR", "--start", "2026-12-01 16:00")
     assert json_lines(run("next", *rule, *zone, "-n", "1", "--json")) == [
-        {"reminder": None, "fire_time": "2026-12-25T15:00:00Z", "local": "2026-12-25T16:00:00+01:00"}
+        {"reminder": None, "fire_time": "2026-12-25T15:00:00Z", "local": "2026-12-25T16:00:00+01:00", "paused": None}
     ]
     assert "starts over each hour" in run("next", "--cron", "*/90 * * * *", *zone).err
     later = run("next", "--cron", "0 9 * * *", "--start", "2027-01-01 10:00", *zone)
@@ -674,6 +674,7 @@ def test_fire_submits_what_the_reminder_is_under_an_id_of_its_own(place: Place, 
     assert gateway.requests[0] == {
         "reminder": "standup", "to": "telegram:1", "prompt": "What changed?", "attempts": 3, "timeout": 600,
         "overlap": "queue", "reply": "chat", "quiet": False, "model": "openai:x", "wait": True,
+        "expires": NOON + 3600,
     }  # fmt: skip
     assert results[0] == (0, f"delivered to telegram:1 in 1.2 s ({ids[0]})\nAll well.\nReally.\n", "")
 
@@ -692,7 +693,8 @@ def test_fire_and_send_exit_as_the_last_word_says(place: Place, run: Run, status
     with place.gateway(ending(status=status, error="why not")) as gateway:
         for arguments in (["fire", "pills"], ["send", "--to", "telegram:9", "--text", "hello"]):
             result = run(*arguments)
-            assert (result.status, result.err) == (code, "error: why not\n")
+            cure = "`bub-cron doctor` looks through the whole chain\n" if code else ""
+            assert (result.status, result.err) == (code, f"error: why not\n{cure}")
             assert result.out.startswith(f"{status} {'to' if status.endswith('delivered') else 'for'} telegram:")
     assert gateway.requests[1]["to"] == "telegram:9"
 
@@ -728,8 +730,28 @@ def test_what_its_gate_skips_is_a_success_and_says_so(place: Place, run: Run, re
 def test_busy_is_told_and_no_success(place: Place, run: Run) -> None:
     with place.gateway(busy):
         result = run("fire", "pills")
-    assert (result.status, result.err) == (1, "error: the inbox is full\n")
-    assert result.out.startswith("busy for telegram:1 (")
+    assert result == (1, "", "the gateway is busy, so nothing was fired: the inbox is full\n")
+
+
+def test_each_refusal_is_shown_as_it_happens_with_the_next_try(place: Place, run: Run) -> None:
+    looks: list[Message] = []
+
+    def script(request: Message) -> list[Message]:
+        if "status" not in request:
+            return [{"id": request["id"], "status": "accepted"}]
+        looks.append(request)
+        again = {"id": request["status"], "status": "retrying", "error": f"no way {len(looks) // 2}"}
+        if len(looks) < 4:
+            return [{**again, "next_try": "2026-11-23T11:00:30Z"}]
+        return [{"id": request["status"], "status": "delivered"}]
+
+    with place.gateway(script):
+        result = run("fire", "pills")
+    assert (result.status, result.out.split()[0]) == (0, "delivered")
+    assert [line.partition("; next try at")[0] for line in result.err.splitlines()] == [
+        "Ctrl-C ends the waiting alone: the gateway goes on with it.", "failed: no way 0", "failed: no way 1"
+    ]  # fmt: skip
+    assert "; next try at " in result.err
 
 
 @pytest.mark.parametrize("arguments", [["fire", "pills"], ["send", "--to", "telegram:1", "--text", "x"]])
@@ -757,7 +779,7 @@ def test_what_the_gateway_says_is_shown_and_not_obeyed(place: Place, run: Run) -
     with place.gateway(ending(status="failed", error=EVIL, reply=f"{EVIL}\n{EVIL}", seconds=1)):
         result = run("fire", "pills")
     shown = "\\u001b[31mred\\u0007\\u009b1m\\u202e\\u0000"
-    assert result.err == f"error: {shown}\n"
+    assert result.err.splitlines()[0] == f"error: {shown}"
     assert result.out.splitlines()[1:] == [shown, shown]
     with place.gateway(lambda request: [{"id": request["id"], "status": "rejected", "error": EVIL}]):
         assert run("fire", "pills").err == f"rejected: {shown}\n"

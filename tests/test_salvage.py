@@ -300,8 +300,8 @@ def test_a_damaged_ledger(place: Place, damage: str) -> None:
     before = rows_of(path)
     put(path, DAMAGES[damage](path.read_bytes()))
     said, submitted = ticks_after(place, path)
-    # Whichever of them comes upon the damage.
-    assert sorted(status for status, _ in said)[:2] == [0, 0], said
+    # The first tick doesn't read every page.
+    assert sorted(status for status, _ in said) in ([0, 0, 0], [0, 0, 74]), said
     # Nothing that was accepted already is submitted again, and what is submitted is so once.
     assert [firing for firing in submitted if firing in before and before[firing][5] == "accepted"] == []
     assert len(submitted) == len(set(submitted))

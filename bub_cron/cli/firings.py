@@ -20,7 +20,8 @@ from bub_cron.cli.look import instant_of, local_fire_time, next_of
 from bub_cron.errors import BubCronError, UnknownReminderError
 from bub_cron.health.status import is_late
 from bub_cron.paths import Paths
-from bub_cron.records import Record, gaps, history, last_tick
+from bub_cron.pauses import in_force
+from bub_cron.records import Record, gaps, history, last_tick, pauses
 from bub_cron.reminders import load
 from bub_cron.schedule import left_out
 from bub_cron.states import ACCEPTED, DUE, OUTCOMES, RAN, RETRYING, RUNNING, SILENT
@@ -251,13 +252,19 @@ def _outlook(paths: Paths, name: str, outcome: str | None, *, has_rows: bool) ->
     except BubCronError as error:
         return f"{none}when {shown} fires next can't be told: {terminal.first_line(str(error))}"
     now = int(time.time())
-    moment = next_of(reminder, now)
+    known = pauses(paths)
+    moment = next_of(reminder, now, known)
+    pause = in_force(known.of(name, reminder.pause_until), now)
+    if pause is not None and reminder.enabled:
+        none += f"{shown} is {terminal.first_line(pause.sentence(terminal.local_time))}; "
     if moment is not None:
         return f"{none}{shown} fires next at {local_fire_time(moment, reminder)}, in {terminal.span(moment - now)}"
     return (
         f"{none}{shown} is disabled"
         if not reminder.enabled
         else f"{none}{shown} will not fire again: its times are past"
+        if pause is None
+        else f"{none}`bub-cron resume {shown if pause.reminder else '--all'}` ends that"
     )
 
 

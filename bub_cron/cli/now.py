@@ -33,7 +33,7 @@ _LOOK_SECONDS = 1.0  # between two looks at where the firing stands
 def fire(paths: Paths, name: str, no_wait: bool) -> None:
     """Fire a reminder now and show what becomes of it.
 
-    Ignores `enabled` and `overlap`. Exits with 0 for delivered, silent, ran and what its gate skipped, 69 without a
+    Ignores `enabled`, pauses and `overlap`. Exits with 0 for delivered, silent, ran and what its gate skipped, 69 without a
     gateway, 1 otherwise.
     """
     try:

@@ -15,9 +15,11 @@ from rich.text import Text
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, with_paths
+from bub_cron.errors import one_line
 from bub_cron.health.doctor import BROKEN, OK, WARNING, examine
 from bub_cron.health.status import Status, because, few, look
 from bub_cron.paths import Paths
+from bub_cron.pauses import Pause
 
 _WIDTH = 11
 _GAPS = 3
@@ -66,6 +68,7 @@ def _show(found: Status) -> None:
         ("gateway", _gateway(found)),
         ("trigger", _trigger(found)),
         ("reminders", _reminders(found)),
+        *(("paused", text) for text in few(map(_paused, found.paused))),
         ("waiting", _waiting(found)),
         *(("retrying", text) for text in few(f"{record.id}{because(record)}" for record in found.retrying)),
         ("24 hours", _outcomes(found)),
@@ -118,6 +121,11 @@ def _reminders(found: Status) -> str:
         return f"{count}; none is to fire"
     moment, name = found.next_fire
     return f"{count}; the next is {name}, at {terminal.local_time(moment)}, in {terminal.span(moment - found.now)}"
+
+
+def _paused(pause: Pause) -> str:
+    name = f"{pause.reminder} is " if pause.reminder else ""
+    return f"{name}{one_line(pause.sentence(terminal.local_time))}"
 
 
 def _waiting(found: Status) -> str:

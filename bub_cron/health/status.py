@@ -15,9 +15,9 @@ from typing import Any
 from bub_cron import records
 from bub_cron.errors import BubCronError, FaultyFilesError, FileFaultsError, each_of, one_line
 from bub_cron.paths import Paths
+from bub_cron.pauses import SKIP, Pause, Pauses, in_force, next_running
 from bub_cron.records import Record
 from bub_cron.reminders import Reminder, load
-from bub_cron.schedule import next_fire_time
 from bub_cron.states import DUE, FAILED, MISSED, REJECTED, RETRYING, UNDELIVERED, UNKNOWN
 from bub_cron.trigger.client import ask
 from bub_cron.wire import PONG, iso, parse_instant
@@ -52,6 +52,7 @@ class Status:
     last_tick: int | None = None
     trouble: str = ""
     outcomes: dict[str, int] = field(default_factory=dict)  # of the last 24 hours
+    pauses: Pauses = field(default_factory=Pauses)
     due: int = 0
     accepted: int = 0
     retrying: list[Record] = field(default_factory=list)  # the newest first
@@ -87,6 +88,13 @@ class Status:
             return False
         return bool(self.why_not_ready) and since <= self.now <= since + STARTING_SECONDS
 
+    @property
+    def paused(self) -> list[Pause]:
+        """The pauses that are in force: those by hand, and those of the files."""
+        by_hand = [pause for pause in self.pauses.holding(self.now) if pause.kind != SKIP]
+        in_files = (in_force(Pauses().of(one.name, one.pause_until), self.now) for one in self.reminders or ())
+        return by_hand + [pause for pause in in_files if pause is not None]
+
     def as_json(self) -> dict[str, Any]:
         """Return it as one JSON object, instants as UTC text."""
         return {
@@ -102,6 +110,16 @@ class Status:
             "next": None
             if self.next_fire is None
             else {"fire_time": iso(self.next_fire[0]), "reminder": self.next_fire[1]},
+            "paused": [
+                {
+                    "reminder": pause.reminder or None,
+                    "since": iso(pause.since) if pause.who else None,
+                    "until": _iso(pause.until),
+                    "by": pause.who or None,
+                    "why": pause.why,
+                }
+                for pause in self.paused
+            ],
             "outcomes": self.outcomes,
             "waiting": {"due": self.due, "accepted": self.accepted},
             "retrying": [{"id": record.id, "error": record.why} for record in self.retrying],
@@ -130,6 +148,14 @@ def told(record: Record) -> str:
     return f"{name} {_HOW.get(record.outcome, record.outcome)} at {local(record.moment)}{because(record)}"
 
 
+def told_of_nobody(pause: Pause) -> str:
+    """Return, in one sentence, that a pause's reminder is not in the files any more, and what to do."""
+    return (
+        f"{pause.reminder} is {one_line(pause.sentence(local))}, and the files have no such reminder any more: if it was"
+        f" renamed, pause it by its new name; `bub-cron resume {pause.reminder}` ends this pause"
+    )
+
+
 def because(record: Record) -> str:
     """Return the first line of why a firing is where it is, after a colon; "" if nothing is known of it."""
     return f": {record.why.splitlines()[0]}" if record.why else ""
@@ -152,6 +178,13 @@ def look(paths: Paths, now: int) -> Status:
     except BubCronError as error:
         status.stores_error = str(error)
         status.attention.append(f"{error}: see `bub-cron doctor`")
+    upcoming = [
+        (moment, one.name)
+        for one in status.reminders or ()
+        if one.enabled
+        and (moment := next_running(one.schedule, status.pauses.of(one.name, one.pause_until), now)) is not None
+    ]
+    status.next_fire = min(upcoming, default=None)
     return status
 
 
@@ -183,12 +216,6 @@ def _look_at_file(status: Status, paths: Paths) -> None:
     except BubCronError as error:
         status.attention.append(str(error))
         return
-    upcoming = [
-        (moment, reminder.name)
-        for reminder in status.reminders
-        if reminder.enabled and (moment := next_fire_time(reminder.schedule, status.now)) is not None
-    ]
-    status.next_fire = min(upcoming, default=None)
 
 
 def _look_at_stores(status: Status, paths: Paths) -> None:
@@ -201,6 +228,10 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
     elif last.instant > status.now + LATE_SECONDS:
         text = f"the clock is behind the last tick, which was at {local(last.instant)}: see `timedatectl`"
         status.attention.append(text)
+    status.pauses = records.pauses(paths)
+    if status.reminders is not None:
+        gone = status.pauses.gone((one.name for one in status.reminders), status.now)
+        status.attention += few(told_of_nobody(pause) for pause in gone)
     status.gaps = records.gaps(paths, status.now - DAY)
     status.outcomes = dict(sorted(records.counts(paths, status.now - DAY, status.now).items()))
     _look_at_what_waits(status, paths)

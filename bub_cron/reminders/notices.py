@@ -45,6 +45,7 @@ def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
         told = [*_both_days(reminder), *_often(reminder, now), *_past(reminder, now), *meetings[reminder.schedule]]
         told += schedule.cron_doubts(reminder.schedule_text, reminder.schedule) if when == "cron" else ()
         doubts: list[_Doubt] = [(when, sentence) for sentence in told] + [*_cut(reminder), *_short_grace(reminder)]
+        doubts += _outlasted(reminder, now)
         doubts += [("context", sentence) for sentence in _context(reminder)]
         if twin is not reminder:
             place = f"on line {twin.line}" if twin.file == reminder.file else f"in {twin.file}"
@@ -105,6 +106,14 @@ def _cut(reminder: Reminder) -> Iterator[_Doubt]:
 def _short_grace(reminder: Reminder) -> Iterator[_Doubt]:
     if reminder.grace < _SHORT_GRACE:
         yield "grace", f"is missed if the tick comes more than {reminder.grace} s late; write a grace of 1m or more"
+
+
+def _outlasted(reminder: Reminder, now: int) -> Iterator[_Doubt]:
+    until = reminder.pause_until
+    if until is None or until <= now or schedule.next_fire_time(reminder.schedule, now) is None:
+        return
+    if schedule.next_fire_time(reminder.schedule, until - 1) is None:
+        yield "pause_until", "is paused until its last fire time is over: it will not fire"
 
 
 def _both_days(reminder: Reminder) -> Iterator[str]:

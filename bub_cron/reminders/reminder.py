@@ -19,7 +19,8 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     `kind` is `prompt`, `text` or `command` and `body` the message; `grace` and `timeout` are seconds; `timezone` is
     where its times are read, "UTC" for an `every` without one; `file` is the path of the file that holds it, `line` and
     `column` are those of its name there, from 1, and `places` those of the values given for it, by key; `machine_zone`
-    tells that its zone is the machine's, for want of another; `cut` is what YAML took for a comment behind the message.
+    tells that its zone is the machine's, for want of another; `cut` is what YAML took for a comment behind the message;
+    `pause_until` is the instant before which it doesn't run.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     machine_zone: bool = False
     places: Mapping[str, tuple[int, int]] = {}  # never changed
     cut: str = ""
+    pause_until: int | None = None
 
     def content(self) -> dict[str, object]:
         """Return the fields of a request on the socket that make this reminder what it is: no id, no time."""

@@ -92,6 +92,11 @@ _KEYS: dict[str, _Schema] = {
     "session": _text("The Bub session that the turn belongs to. Default: the same as `to`."),
     "timezone": _text("An IANA name such as Europe/Berlin. Default: the machine's zone."),
     "enabled": _choice("false keeps the reminder from firing.", True, False),
+    "pause_until": _text(
+        "A local date, until that day begins, or a date and time, before which it doesn't run.",
+        f"^ *({_DAY}|{_LOCAL}) *$",
+        64,
+    ),
     "grace": _duration("How late it may still start. Default: 1h, and 24h for `at`."),
     "catch_up": _choice("Of the fire times missed within grace, start the latest or all.", "latest", "all"),
     "overlap": _choice("When an earlier firing still runs: skip this one, or queue it.", "skip", "queue"),

@@ -45,6 +45,7 @@ reminders:
   #   every: 2w
   #   start: 2036-12-01 19:00
   #   until: 2037-12-31
+  #   pause_until: 2037-01-10
   #   text: Paper bin.
 
 # What no cron can say: the last weekday of the month, five times.
