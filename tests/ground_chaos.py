@@ -184,7 +184,7 @@ class GroundChaos:
 
     def _answer(self, request: Message) -> list[Message]:
         if "status" in request:
-            return [{"id": request["status"], "status": "delivered"}]
+            return [{"id": request["status"], "status": "delivered" if self.taken[request["status"]] else "unknown-id"}]
         if self._clock < self._gateway_down_until:
             return [{"id": request["id"], "status": "busy", "error": "an outage"}]
         self.taken[request["id"]] += request["id"] not in self.taken
@@ -282,37 +282,34 @@ class GroundChaos:
             [(last,)] = ledger.execute("SELECT last_tick FROM tick")
         states = {row[0]: (row[4], row[5]) for row in rows}
         self.states = Counter(f"{state}{f' ({reason})' if reason else ''}" for state, reason in states.values())
-        crowds = [row for row in rows if row[3] > 1]
-        self.true = 0
         known = set()
         for one in self.reminders:
             zone = self._machine if one.zone == "machine" else self._zones[one.zone]
-            expected = list(one.fire_times(zone, START, last))
-            self.true += len(expected)
-            for instant in expected:
+            crowds = [row for row in rows if row[3] > 1 and row[1] == one.name]
+            for instant in one.fire_times(zone, START, last):
                 firing = f"{one.name}@{iso(instant)}"
                 known.add(firing)
-                if firing not in states:
-                    shared = [row for row in crowds if row[1] == one.name and row[0][:85] and _within(row, instant)]
-                    if not shared:
-                        yield f"{firing} is lost: no row tells of it"
-                    continue
-                state, reason = states[firing]
-                allowed = {("accepted", None), ("missed", "late")}
-                if not one.wants_all or one.kind == "at":
-                    allowed.add(("skipped", "superseded"))
-                if (state, reason) not in allowed:
-                    yield f"{firing} is {state}, {reason}"
-                if state == "accepted" and not self.taken[firing]:
-                    yield f"{firing} is accepted, and no gateway took it"
+                if firing in states:
+                    yield from self._account_of(one, firing, *states[firing])
+                elif not any(_within(row, instant) for row in crowds):
+                    yield f"{firing} is lost: no row tells of it"
+        self.true = len(known)
         yield from (f"{firing} was submitted before its time" for firing in self.early)
         yield from (f"{firing} was taken {count} times" for firing, count in self.taken.items() if count > 1)
-        for identity, name, instant, *_ in rows:
-            if identity not in known and not any(abs(instant - wrong) <= 6 * HOUR + 60 for wrong in self.wrong):
-                if "/" in identity and name:
-                    continue
+        for identity, _, instant, count, *_ in rows:
+            near = any(abs(instant - wrong) <= 6 * HOUR + MINUTE for wrong in self.wrong)
+            if identity not in known and count == 1 and not near:
                 yield f"{identity} has a row, and is no fire time of any clock"
         yield from (f"{identity} is due still" for identity, (state, _) in states.items() if state == "due")
+
+    def _account_of(self, one: TrueReminder, firing: str, state: str, reason: str | None) -> Iterator[str]:
+        allowed = {("accepted", None), ("missed", "late")}
+        if not one.wants_all:
+            allowed.add(("skipped", "superseded"))
+        if (state, reason) not in allowed:
+            yield f"{firing} is {state}, {reason}"
+        if state == "accepted" and not self.taken[firing]:
+            yield f"{firing} is accepted, and no gateway took it"
 
 
 def _within(crowd: tuple[str, ...], instant: int) -> bool:
