@@ -53,7 +53,7 @@ FUZZ := build/fuzz/bin/python
 
 fuzz: $(VENV)/.ready ## Fuzz the parsers, guided by coverage: RUNS inputs each (atheris, in build/fuzz)
 	@test -x $(FUZZ) || $(BIN)/python -m venv build/fuzz
-	@$(FUZZ) -m pip install --quiet atheris croniter PyYAML tzdata
+	@$(FUZZ) -m pip install --quiet atheris croniter holidays icalendar python-dateutil PyYAML recurring-ical-events tzdata
 	@for target in requests schedules reminders; do nice $(FUZZ) tests/fuzz/run.py $$target --runs $(RUNS) || exit; done
 
 SIEGE := PYTHONPATH=tests:examples/demo $(BIN)/python -u tests/siege.py

@@ -29,9 +29,7 @@ class ScheduleError(BubCronError):
 
 
 class UnknownReminderError(BubCronError):
-    """A reminder's name that the file doesn't hold."""
-
-    exit_status = EX_DATAERR
+    """A reminder's name that the files don't hold."""
 
 
 class Fault:

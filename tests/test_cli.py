@@ -172,7 +172,7 @@ def test_check_prints_every_fault_as_data(place: Place, run: Run) -> None:
 
 def test_check_warns_beside_the_data(place: Place, run: Run) -> None:
     result = run("check")
-    assert result.err.startswith(f"{place.paths.file}:11:3: warning: ")
+    assert result.err.startswith(f"{place.paths.file}:12:9: warning: ")
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["list"], ["next"], ["fire", "pills"]])
@@ -232,12 +232,105 @@ def test_next_of_a_disabled_reminder_is_nothing_at_once(place: Place) -> None:
 def test_next_as_a_table_names_time_zone_reminder_and_target(run: Run) -> None:
     result = run("next", "pills", "-n", "1", "--after", "2026-11-23T12:00:00Z")
     assert (result.status, result.err) == (0, "")
-    assert "Mon 2026-11-23 21:00 Europe/Berlin" in result.out.splitlines()[1]
+    assert result.out.startswith("when (Europe/Berlin)  in")
+    assert result.out.splitlines()[1].startswith("Mon 2026-11-23 21:00  ")
     assert result.out.splitlines()[1].split()[-2:] == ["pills", "telegram:1"]
 
 
+CALENDARS = """\
+defaults: {to: 'telegram:1', timezone: Europe/Berlin}
+calendars:
+  off: {dates: 2026-12-24}
+  old: {dates: 2020-12-24}
+reminders:
+  mail: {every: 30m, text: x}
+  tea: {cron: "0 17 * * *", except: "off", text: x}
+  over: {cron: "0 17 * * *", until: 2020-01-01, text: x}
+"""
+
+
+def test_next_takes_a_line_for_each_reminder_that_fires_often(place: Place, run: Run) -> None:
+    Path(place.paths.file).write_text(CALENDARS)
+    lines = run("next", "--after", "2026-11-26T12:00:00Z").out.splitlines()
+    assert [line.split()[-6:] for line in lines if "mail" in line] == [["telegram:1", "48", "times", "in", "24", "h"]]
+    assert sum("tea" in line for line in lines) == 9
+    assert sum("mail" in line for line in run("next", "-n", "10").out.splitlines()) >= 9
+    assert len(run("next", "mail").out.splitlines()) == 11
+
+
+def test_next_tells_which_days_a_calendar_left_out(place: Place, run: Run) -> None:
+    Path(place.paths.file).write_text(CALENDARS)
+    within = ("next", "tea", "--after", "2026-12-23", "--until", "2026-12-25")
+    shown = [line.split("  ")[0] + line[-15:] for line in run(*within, "--all").out.splitlines()[1:]]
+    assert [line[:14] for line in shown] == ["Wed 2026-12-23", "Thu 2026-12-24", "Fri 2026-12-25"]
+    assert shown[1].endswith("left out: off")
+    assert len(run(*within).out.splitlines()) == 3
+    assert json_lines(run(*within, "--all", "--json"))[1] == {
+        "reminder": "tea", "fire_time": "2026-12-24T16:00:00Z", "local": "2026-12-24T17:00:00+01:00", "left_out": "off",
+    }  # fmt: skip
+
+
+def test_a_schedule_that_has_ended_is_shown_as_ended(place: Place, run: Run) -> None:
+    Path(place.paths.file).write_text(CALENDARS)
+    (line,) = [line for line in run("list").out.splitlines() if line.startswith("over")]
+    assert "  ended  " in line
+
+
+def test_next_tries_an_expression_without_a_file(run: Run) -> None:
+    zone = ("--timezone", "Europe/Berlin", "--after", "2026-11-26T12:00:00Z")
+    result = run("next", "--cron", "0 9 * * mon", *zone, "-n", "1", "--file", "/nowhere")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.splitlines()[0] == "at 09:00, on Monday, Europe/Berlin"
+    assert result.out.splitlines()[2].startswith("Mon 2026-11-30 09:00")
+    rule = ("--rrule", "FREQ=MONTHLY;BYDAY=-1FR", "--start", "2026-12-01 16:00")
+    assert json_lines(run("next", *rule, *zone, "-n", "1", "--json")) == [
+        {"reminder": None, "fire_time": "2026-12-25T15:00:00Z", "local": "2026-12-25T16:00:00+01:00"}
+    ]
+    assert "starts over each hour" in run("next", "--cron", "*/90 * * * *", *zone).err
+    later = run("next", "--cron", "0 9 * * *", "--start", "2027-01-01 10:00", *zone)
+    assert later.out.splitlines()[2].startswith("Sat 2027-01-02 09:00")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--cron", "61 * * * *"], 65, "cron, minute"),
+        (["--rrule", "FREQ=HOURLY", "--start", "2026-12-01 16:00"], 65, "write every: 2h"),
+        (["--cron", "0 9 * * *", "--timezone", "Berln"], 65, "not a time zone"),
+        (["--rrule", "FREQ=DAILY"], 2, "a rule counts from a start"),
+        (["--rrule", "FREQ=DAILY", "--cron", "0 9 * * *"], 2, "can't be tried at once"),
+        (["--cron", "0 9 * * *", "pills"], 2, "a name can't be given"),
+        (["--timezone", "UTC"], 2, "go with --cron or --rrule"),
+    ],
+)
+def test_an_expression_that_can_t_be_tried(run: Run, arguments: list[str], status: int, words: str) -> None:
+    result = run("next", *arguments)
+    assert (result.status, result.out) == (status, "")
+    assert words in result.err
+
+
+@pytest.mark.parametrize(
+    ("after", "until", "days"),
+    [
+        ("2026-12-23", "2026-12-24", ["2026-12-23", "2026-12-24"]),
+        ("2026-12-23T17:00+01:00", "2026-12-24 16:00Z", ["2026-12-24"]),
+        ("2026-12-23T16:59+01:00", "2026-12-24 15:59Z", ["2026-12-23"]),
+    ],
+)
+def test_a_date_stands_for_its_whole_day(place: Place, run: Run, after: str, until: str, days: list[str]) -> None:
+    Path(place.paths.file).write_text(CALENDARS.replace('except: "off", ', ""))
+    lines = json_lines(run("next", "tea", "--json", "--after", after, "--until", until))
+    assert [line["local"][:10] for line in lines] == days
+
+
+@pytest.mark.parametrize(("until", "least"), [("2d", 2), ("tomorrow", 1), ("today", 0)])
+def test_a_duration_or_a_word_is_counted_from_now(place: Place, run: Run, until: str, least: int) -> None:
+    Path(place.paths.file).write_text(CALENDARS.replace('except: "off", ', ""))
+    assert least <= len(json_lines(run("next", "tea", "--json", "--until", until))) <= least + 1
+
+
 def test_an_unknown_reminder_gets_the_nearest_name(run: Run) -> None:
-    assert run("next", "pils") == (65, "", "bub-cron: there is no reminder pils; did you mean pills?\n")
+    assert run("next", "pils") == (1, "", "bub-cron: there is no reminder pils; did you mean pills?\n")
     assert run("fire", "zzz") == (1, "", "bub-cron: there is no reminder zzz; `bub-cron list` shows those there are\n")
     assert "\\u001b[31m" in run("fire", EVIL.replace("\0", "")).err
 
@@ -247,7 +340,7 @@ def test_an_unknown_reminder_gets_the_nearest_name(run: Run) -> None:
 def test_what_is_no_instant_is_a_usage_error(run: Run, option: str, text: str) -> None:
     result = run("next", option, text)
     assert (result.status, result.out) == (2, "")
-    assert "is not an instant; write it like 2026-12-01T07:30:00Z" in result.err
+    assert "is not an instant; write it like 2026-12-01T07:30:00Z, 2026-12-01, 2h or tomorrow" in result.err
 
 
 def test_the_end_of_the_calendar_is_an_end(run: Run) -> None:

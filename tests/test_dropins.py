@@ -150,7 +150,7 @@ def test_check_counts_them_and_names_the_file_of_a_warning(place: Place) -> None
     one = write(place, "one.yaml", file("b", schedule="at: 2020-01-01 08:00"))
     result = bub_cron(place, "check")
     assert (result.exit_code, result.stdout.split(":")[0]) == (0, f"{place.paths.file} and 1 drop-in")
-    assert result.stderr.startswith(f"{one}:3:3: warning: b is past")
+    assert result.stderr.startswith(f"{one}:3:11: warning: b is past")
 
 
 @pytest.mark.parametrize("command", [["list", "--json"], ["next", "b", "-n", "1", "--json"], ["next", "--json"]])

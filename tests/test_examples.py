@@ -7,6 +7,7 @@ needed: what their files say is held together here, and a gateway is put into a 
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import shlex
@@ -15,8 +16,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -26,13 +29,21 @@ from machine_kit import ROOT, Machine, need
 
 from bub_cron.health.triggers import find_triggers
 from bub_cron.paths import find_paths
-from bub_cron.reminders import json_schema, load, parse
+from bub_cron.reminders import json_schema, load, parse, suspicions
+from bub_cron.schedule import fire_times, left_out
 from bub_cron.trigger import tick
 from bub_cron.trigger.ledger import Ledger
 from bub_cron.wire import iso
 
 EXAMPLES = ROOT / "examples"
-FILES = ["reminders.yaml", "laptop.yaml", "team-chat.yaml", "server/reminders.yaml", "kubernetes/reminders.yaml"]
+FILES = [
+    "reminders.yaml",
+    "days.yaml",
+    "laptop.yaml",
+    "team-chat.yaml",
+    "server/reminders.yaml",
+    "kubernetes/reminders.yaml",
+]
 SERVER, CONTAINER, POD = EXAMPLES / "server", EXAMPLES / "container", EXAMPLES / "kubernetes"
 
 
@@ -63,7 +74,42 @@ def commands_of_root(readme: Path) -> list[str]:
 @pytest.mark.parametrize("name", FILES)
 def test_the_parser_and_the_schema_take_every_file(name: str) -> None:
     assert load(str(EXAMPLES / name))
-    Draft202012Validator(json_schema()).validate(yaml.safe_load((EXAMPLES / name).read_text()))
+    Draft202012Validator(json_schema()).validate(as_editor_reads((EXAMPLES / name).read_text()))
+
+
+def as_editor_reads(text: str) -> Any:
+    """Load as YAML 1.2, which language servers use: it has no dates."""
+
+    resolvers = {
+        first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    loader: Any = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
+    return yaml.load(text, Loader=loader)  # noqa: S506
+
+
+def test_the_days_that_people_mean() -> None:
+    """Bins, taxes, work days, a school term, a vacation and a birthday, as `next` and `check` show them."""
+    path = str(EXAMPLES / "days.yaml")
+    now = int(datetime(2026, 11, 26, 12, 0, tzinfo=UTC).timestamp())
+    reminders = {reminder.name: reminder for reminder in load(path)}
+
+    def days(name: str, count: int, form: str = "%a %Y-%m-%d %H:%M") -> list[str]:
+        found = itertools.islice(fire_times(reminders[name].schedule, now, now + 500 * 86400), count)
+        return [datetime.fromtimestamp(at, ZoneInfo("Europe/Berlin")).strftime(form) for at in found]
+
+    assert days("paper-bin", 3) == ["Tue 2026-12-01 19:00", "Tue 2026-12-15 19:00", "Tue 2026-12-29 19:00"]
+    assert days("taxes", 3) == ["Thu 2026-12-31 10:00", "Wed 2027-03-31 10:00", "Wed 2027-06-30 10:00"]
+    assert days("standup", 24, "%m-%d")[-6:] == ["12-23", "01-04", "01-05", "01-06", "01-07", "01-08"]
+    assert days("lunch-box", 21, "%m-%d")[-3:] == ["01-04", "01-05", "01-06"]
+    assert days("plants", 9, "%m-%d") == ["12-26", "12-29", "01-01"]
+    assert days("pills", 99)[-1] == "Sun 2026-12-06 08:00"
+    assert days("birthday", 1) == ["Sun 2027-03-14 09:00"]
+    why = [(datetime.fromtimestamp(out.instant, UTC).strftime("%m-%d"), out.why)
+           for out in left_out(reminders["standup"].schedule, now, now + 40 * 86400)]  # fmt: skip
+    assert ("12-25", "holidays: Erster Weihnachtstag") in why
+    assert ("12-28", "vacation") in why
+    assert suspicions(list(reminders.values()), now) == []
 
 
 def test_no_file_is_left_out() -> None:

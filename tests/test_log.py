@@ -227,3 +227,21 @@ def test_what_is_piped_into_something_that_ends_is_no_traceback(place: Place) ->
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith("time ")
     assert "Traceback" not in done.stderr
+
+
+# --- Days that calendars left out
+
+
+def test_what_a_calendar_left_out_stands_among_the_firings_of_its_reminder(place: Place) -> None:
+    calendars = "calendars: {off: {dates: 2026-11-22}, work: {weekdays: mon-fri}}\n"
+    place.write(
+        f'{calendars}{FILE}  tea: {{cron: "0 12 * * *", only: work, except: "off", text: x, to: "x:1", timezone: UTC}}\n',
+        NOON,
+    )
+    shown = log("tea", "--since", "2026-11-20", "--until", "2026-11-23T11:00:00Z")
+    assert [line.split("(left out)") for line in shown] == [
+        ["2026-11-22 12:00  tea       ", "                     off"],
+        ["2026-11-21 12:00  tea       ", "                     not in work"],
+    ]
+    assert log("--since", "2026-11-20", "--until", "2026-11-23T11:00:00Z") == []
+    assert log("tea") == []  # from when it was in force can't be told

@@ -56,10 +56,10 @@ def test_there_is_yaml_in_the_readme() -> None:
     assert YAML_BLOCKS
 
 
-def test_the_example_file_is_good_and_shows_every_key() -> None:
-    path = ROOT / "examples" / "reminders.yaml"
-    assert len(load(str(path))) >= 6
-    keys = set(re.findall(r"^ +(\w+):", path.read_text(), re.MULTILINE))
+def test_the_example_files_are_good_and_show_every_key() -> None:
+    paths = [ROOT / "examples" / name for name in ("reminders.yaml", "days.yaml")]
+    assert all(len(load(str(path))) >= 6 for path in paths)
+    keys = {key for path in paths for key in re.findall(r"^ +(\w+):", path.read_text(), re.MULTILINE)}
     table = set(re.findall(r"^\| `(\w+)`", README, re.MULTILINE)) & set(_documented_keys())
     assert table <= keys | {"enabled"}
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -137,6 +138,7 @@ def test_what_is_not_written_has_the_defaults_of_the_contract() -> None:
         quiet=False,
         model=None,
         context={},
+        machine_zone=True,
         line=2,
         column=3,
         file="f",
@@ -750,11 +752,11 @@ def written_on(monkeypatch: pytest.MonkeyPatch, path: Path, *versions: str) -> l
     following = iter(versions)
     judge = reminders.file.parse
 
-    def parse_meanwhile(text: bytes, name: str) -> list[Reminder]:
+    def parse_meanwhile(text: bytes, name: str, **how: Any) -> list[Reminder]:
         seen.append(text)
         if (version := next(following, None)) is not None:
             path.write_text(version)
-        return judge(text, name)
+        return judge(text, name, **how)
 
     monkeypatch.setattr(reminders.file, "parse", parse_meanwhile)
     return seen

@@ -159,3 +159,7 @@ def test_a_grace_below_a_minute() -> None:
 )
 def test_zones_that_mean_something_else_than_many_think(zone: str, words: str) -> None:
     assert suspicions('cron: "0 9 * * *", text: hi', zone=zone) == [f"3: r0 {words}"]
+
+
+def test_a_zone_of_the_defaults_is_told_once() -> None:
+    assert len(suspicions('cron: "0 9 * * *", text: a', 'cron: "1 9 * * *", text: b', zone="EST")) == 1

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from bisect import bisect
+from collections import deque
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -22,11 +23,13 @@ from bub_cron.health.status import is_late
 from bub_cron.paths import Paths
 from bub_cron.records import Record, gaps, history, last_tick
 from bub_cron.reminders import load
+from bub_cron.schedule import left_out
 from bub_cron.states import ACCEPTED, DUE, OUTCOMES, RAN, RETRYING, RUNNING, SILENT
 from bub_cron.trigger import tick as trigger
 from bub_cron.wire import iso, parse_duration
 
 LOG_COUNT = 20
+_LEFT_OUT = 100  # days that calendars left out, at most
 
 
 @commands.command()
@@ -61,7 +64,8 @@ def log(
 ) -> None:
     """Show firings and what became of them, the newest first; with --follow the newest last.
 
-    Where no tick ran for a minute or more, a line says so: then nothing could fire. (Not with --json: see `status`.)
+    Where no tick ran for a minute or more, a line says so: then nothing could fire. (Not with --json: see `status`.) With a
+    name, so does a line for each fire time that a calendar took away.
     """
     now = int(time.time())
     begin, end = (None if when is None else _instant(when, now) for when in (since, until))
@@ -81,6 +85,9 @@ def log(
         oldest = max(begin or 0, records[-1].moment if len(records) == count else 0)
         there = [gap for gap in gaps(paths, oldest) if end is None or gap[0] <= end]
         shown += _gap_rows(there, [record.moment for record in records])
+        if name is not None:
+            first = max(begin or 0, records[-1].moment if records else begin or now)
+            shown += _left_out_rows(paths, name, int(first), int(min(now, end or now)))
     rows = [row for _, row in sorted(shown, key=lambda pair: pair[0], reverse=True)]
     terminal.table(_COLUMNS, rows, elastic=_ELASTIC)
     if name is not None:
@@ -120,6 +127,16 @@ def _gap_rows(found: list[tuple[int, int]], moments: list[float]) -> list[tuple[
         text = f"{times}until {until_[11:] if until_[:10] == since_[:10] else until_} ({lost}{all_})"
         rows.append((began, (terminal.local_time(began), "(no tick)", "", "", "", text)))
     return rows
+
+
+def _left_out_rows(paths: Paths, name: str, after: int, until: int) -> list[tuple[float, tuple[str | Text, ...]]]:
+    """Return a row for each fire time that a calendar took away, by what the files say now; the latest ones."""
+    try:
+        reminder = named(load(paths.file), name)
+        found = deque(left_out(reminder.schedule, after, until), maxlen=_LEFT_OUT)
+    except BubCronError:
+        return []  # what is wrong with the files is told below the table
+    return [(out.instant, (terminal.local_time(out.instant), name, "(left out)", "", "", out.why)) for out in found]
 
 
 def _tell_of_silence(paths: Paths, now: int) -> None:

@@ -1,6 +1,6 @@
 """The commands that look ahead: list, next.
 
-Kept true here: what they say of the past is what the stores say; what they say of the future is what a tick will find.
+Invariants: what they say of the past is what the stores say; what they say of the future is what a tick will find.
 """
 
 from __future__ import annotations
@@ -8,23 +8,42 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, tzinfo
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import click
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, named, optional_name_argument, with_paths
+from bub_cron.cli.when import begin_of, end_of
+from bub_cron.errors import ScheduleError
 from bub_cron.paths import Paths
 from bub_cron.records import Record, last_records
 from bub_cron.reminders import Reminder, load
-from bub_cron.schedule import describe, fire_times, next_fire_time
+from bub_cron.schedule import (
+    Schedule,
+    cron_doubts,
+    describe,
+    fire_times,
+    left_out,
+    limit,
+    machine_zone,
+    next_fire_time,
+    parse_cron,
+    parse_rrule,
+    parse_start,
+    require_zone,
+    zone_doubt,
+)
 from bub_cron.wire import iso
 
 FAR = 253402214400  # 9999-12-31, where calendars end
 DEFAULT_COUNT = 10
+_DAY = 86400
+_OFTEN = 4  # fire times in 24 h, from which on a reminder takes one line
+_COUNTED = 1440
 
 
 @commands.command("list")
@@ -45,7 +64,7 @@ def list_(paths: Paths, as_json: bool) -> None:
             describe(reminder.schedule),
             f"{_zoned(moment, reminder):%a %Y-%m-%d %H:%M}"
             if (moment := next_of(reminder, now))
-            else "-"
+            else "ended"
             if reminder.enabled
             else "disabled",
             reminder.to,
@@ -76,49 +95,160 @@ def _reminder_json(reminder: Reminder, last: Record | None, now: int) -> dict[st
 @click.option(
     "-n", "count", type=click.IntRange(min=1), help=f"At most so many (default {DEFAULT_COUNT}; all with --until)."
 )
-@click.option("--after", metavar="ISO", help="Fire times after this instant (default: now).")
-@click.option("--until", metavar="ISO", help="... and not after this one.")
+@click.option("--after", metavar="WHEN", help="Fire times after then: 2026-12-01, 2h (ahead), tomorrow (default: now).")
+@click.option("--until", metavar="WHEN", help="... and not after then.")
+@click.option("--all", "with_left_out", is_flag=True, help="Also those that a calendar leaves out, and why.")
+@click.option("--cron", metavar="TEXT", help="Try a cron, without a file.")
+@click.option("--rrule", metavar="TEXT", help="Try a rule, without a file; it needs --start.")
+@click.option("--timezone", metavar="ZONE", help="With --cron or --rrule: its zone (default: the machine's).")
+@click.option("--start", metavar="LOCAL", help="With --cron or --rrule: its start, as 2026-12-01 08:30.")
 @with_paths
 @json_option
 def next_(
-    paths: Paths, name: str | None, count: int | None, after: str | None, until: str | None, as_json: bool
+    paths: Paths,
+    name: str | None,
+    count: int | None,
+    after: str | None,
+    until: str | None,
+    with_left_out: bool,
+    cron: str | None,
+    rrule: str | None,
+    timezone: str | None,
+    start: str | None,
+    as_json: bool,
 ) -> None:
-    """Show the fire times to come, of one reminder or of all."""
-    reminders = load(paths.file)
-    chosen = reminders if name is None else [named(reminders, name)]
+    """Show the fire times to come, of one reminder or of all.
+
+    Without a name, -n or --until, reminders that fire often take one line each.
+    """
     now = int(time.time())
-    begin = now if after is None else instant_of(after)
-    end = FAR if until is None else instant_of(until)
+    tried = _tried(cron, rrule, timezone, start, name)
+    reminders = [] if tried else load(paths.file)
+    chosen = [tried] if tried else reminders if name is None else [named(reminders, name)]
+    begin = now if after is None else begin_of(after, now, ahead=True)
+    end = FAR if until is None else end_of(until, now, ahead=True)
+    folds = not as_json and name is None and count is None and until is None and tried is None
     most = count or (DEFAULT_COUNT if until is None else None)
-    moments = islice(_upcoming(chosen, begin, end), most)
+    upcoming = list(islice(_upcoming(chosen, begin, end, folds=folds, with_left_out=with_left_out), most))
     if as_json:
-        for moment, reminder in moments:
-            local = _zoned(moment, reminder).isoformat()
-            click.echo(terminal.json_line({"reminder": reminder.name, "fire_time": iso(moment), "local": local}))
+        for one in upcoming:
+            click.echo(terminal.json_line(_upcoming_json(one)))
         return
-    shown = [
-        (local_fire_time(moment, reminder), _here(moment, reminder), moment, reminder) for moment, reminder in moments
-    ]
-    if not shown:
+    if tried:
+        _tell_of(tried)
+    if not upcoming:
         off = ", ".join(reminder.name for reminder in chosen if not reminder.enabled)
-        click.echo(f"nothing is to fire{f'; disabled: {off}' if off else ''}", err=True)
+        click.echo(f"no upcoming fire times{f'; disabled: {off}' if off else ''}", err=True)
         return
-    # Where the machine's clock shows the same as each reminder's, one column says it all.
-    differ = any(here for _, here, *_ in shown)
+    _print_upcoming(upcoming, chosen, now)
+
+
+def _print_upcoming(upcoming: list[Upcoming], chosen: list[Reminder], now: int) -> None:
+    clock, zone = _clock(chosen)
+    has_names = any(one.reminder.name for one in upcoming)
+    shows_why = any(one.note for one in upcoming)
     rows = [
-        [when, *([here] if differ else []), _away(moment - now), reminder.name, reminder.to]
-        for when, here, moment, reminder in shown
+        [
+            f"{datetime.fromtimestamp(one.instant, clock):%a %Y-%m-%d %H:%M}",
+            _away(one.instant - now),
+            *([one.reminder.name, one.reminder.to] if has_names else []),
+            *([one.note] if shows_why else []),
+        ]
+        for one in upcoming
     ]
-    columns = ["when", *(["here"] if differ else []), "in", "reminder", "to"]
-    terminal.table(columns, rows, elastic=("reminder", "to"))
+    names = ["reminder", "to"] if has_names else []
+    terminal.table([f"when ({zone})", "in", *names, *([""] if shows_why else [])], rows, elastic=names or ["in"])
 
 
-def _upcoming(reminders: list[Reminder], after: int, until: int) -> Iterator[tuple[int, Reminder]]:
-    def one(reminder: Reminder) -> Iterator[tuple[int, Reminder]]:
-        return ((moment, reminder) for moment in fire_times(reminder.schedule, after, until))
+class Upcoming(NamedTuple):
+    """A fire time to come: of a reminder that fires often the first of a day's; or one that is left out, and why."""
+
+    instant: int
+    reminder: Reminder
+    note: str = ""
+    left_out: str = ""
+
+
+def _upcoming(
+    reminders: list[Reminder], after: int, until: int, *, folds: bool, with_left_out: bool
+) -> Iterator[Upcoming]:
+    def one(reminder: Reminder) -> Iterator[Upcoming]:
+        first = next_fire_time(reminder.schedule, after) if folds else None
+        if first is not None:
+            in_a_day = len(list(islice(fire_times(reminder.schedule, first - 1, first - 1 + _DAY), _COUNTED)))
+            if in_a_day >= _OFTEN:
+                more = "or more " if in_a_day == _COUNTED else ""
+                return iter([Upcoming(first, reminder, f"{in_a_day:,} {more}times in 24 h")])
+        times = (Upcoming(moment, reminder) for moment in fire_times(reminder.schedule, after, until))
+        if not with_left_out:
+            return times
+        out = (
+            Upcoming(gone.instant, reminder, f"left out: {gone.why}", gone.why)
+            for gone in left_out(reminder.schedule, after, until)
+        )
+        return heapq.merge(times, out, key=_moment)
 
     enabled = [reminder for reminder in reminders if reminder.enabled]
-    return heapq.merge(*map(one, enabled), key=lambda pair: pair[0])
+    return heapq.merge(*map(one, enabled), key=_moment)
+
+
+def _moment(one: Upcoming) -> int:
+    return one.instant
+
+
+def _upcoming_json(one: Upcoming) -> dict[str, Any]:
+    local = _zoned(one.instant, one.reminder).isoformat()
+    line: dict[str, Any] = {"reminder": one.reminder.name or None, "fire_time": iso(one.instant), "local": local}
+    return {**line, "left_out": one.left_out} if one.left_out else line
+
+
+def _clock(reminders: list[Reminder]) -> tuple[tzinfo | None, str]:
+    """Return the zone that a screen shows, and its name: that of all its reminders, or else the machine's."""
+    zones = {reminder.timezone for reminder in reminders}
+    try:
+        zone = zones.pop() if len(zones) == 1 else machine_zone()
+    except ScheduleError:
+        return None, "local time"
+    return ZoneInfo(zone), zone
+
+
+# Expressions that are tried without a file
+
+
+def _tried(
+    cron: str | None, rrule: str | None, timezone: str | None, start: str | None, name: str | None
+) -> Reminder | None:
+    """Return a reminder without a name, a target and a message, for an expression that is to be tried."""
+    if cron is None and rrule is None:
+        if timezone is not None or start is not None:
+            raise click.UsageError("--timezone and --start go with --cron or --rrule")
+        return None
+    if cron is not None and rrule is not None:
+        raise click.UsageError("--cron and --rrule can't be tried at once")
+    if name is not None:
+        raise click.UsageError("a name can't be given with --cron or --rrule")
+    zone = machine_zone() if timezone is None else require_zone(timezone)
+    begin = None if start is None else parse_start(start, zone)
+    plan: Schedule
+    if cron is not None:
+        text, plan = cron, parse_cron(cron, zone, "")
+    elif begin is None:
+        raise click.UsageError("a rule counts from a start; write --start as well, as --start '2026-12-01 08:30'")
+    else:
+        text, plan = rrule or "", parse_rrule(rrule or "", begin, zone)
+    plan = limit(plan, zone, start=begin, until=None, times=None, only=(), excepted=())
+    return Reminder(
+        name="", schedule=plan, schedule_text=text, kind="text", body="", to="", session="", timezone=zone, grace=3600,
+        attempts=1, context={}, line=1, column=1,
+    )  # fmt: skip
+
+
+def _tell_of(tried: Reminder) -> None:
+    click.echo(describe(tried.schedule))
+    doubts = list(cron_doubts(tried.schedule_text, tried.schedule)) if tried.schedule.kind == "cron" else []
+    for doubt in [f"it {doubt}" for doubt in doubts] + [zone_doubt(tried.timezone)]:
+        if doubt:
+            click.echo(f"warning: {terminal.clean(doubt)}", err=True)
 
 
 def instant_of(text: str) -> int:
@@ -139,12 +269,6 @@ def _zoned(moment: int, reminder: Reminder) -> datetime:
 
 def local_fire_time(moment: int, reminder: Reminder) -> str:
     return f"{_zoned(moment, reminder):%a %Y-%m-%d %H:%M} {reminder.timezone}"
-
-
-def _here(moment: int, reminder: Reminder) -> str:
-    """Return what the machine's clock shows then: "" if the same as the reminder's, without the date if that is."""
-    theirs, here = f"{_zoned(moment, reminder):%Y-%m-%d %H:%M}", terminal.local_time(moment)
-    return "" if here == theirs else here[11:] if here[:10] == theirs[:10] else here
 
 
 def _away(seconds: int) -> str:

@@ -73,16 +73,20 @@ class Calendars:
         what = f"the calendar {shown(name.text)}"
         if body.kind == BROKEN or not keys.is_group(body, what, f"a group of keys ({_RIGHT})", at=name):
             return None
-        entries = keys.entries(body, KEYS, _unknown)
         before = len(keys.faults.found)
+        entries = keys.entries(body, KEYS, _unknown)
+        if (
+            len(keys.faults.found) == before
+            and not {*entries} & {"dates", "weekdays", "country", "ics"}
+            and not keys.is_cut
+        ):
+            keys.faults.add(name, f"{what} names no day; give it dates, weekdays, a country or an ics")
         values = {
             "ranges": self._each(entries, "dates", lambda node: _ranges(keys, node)),
             "weekdays": self._each(entries, "weekdays", _weekdays),
             "sources": self._sources(entries),
             "excepted": self._each(entries, "except", self.named),
         }
-        if not {*entries} & {"dates", "weekdays", "country", "ics"} and not keys.is_cut:
-            keys.faults.add(name, f"{what} names no day; give it dates, weekdays, a country or an ics")
         if len(keys.faults.found) > before or None in values.values():
             return None
         return schedule.Calendar(name.text, **{key: value for key, value in values.items() if value})

@@ -33,6 +33,7 @@ _Doubt = tuple[str, str]  # the key that it is about, "" for none, and a sentenc
 def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
     """Return the notices; see `bub_cron.reminders.suspicions`."""
     notices: list[Notice] = []
+    zones_told: set[tuple[str, object]] = set()
     changes = cache(lambda zone: _changes(zone, now))
     meetings: dict[Schedule, list[str]] = {}  # of 10,000 reminders most share a few
     first_of: dict[tuple[Schedule, str, str, str], Reminder] = {}
@@ -47,7 +48,9 @@ def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
         if twin is not reminder:
             place = f"on line {twin.line}" if twin.file == reminder.file else f"in {twin.file}"
             doubts.append(("", f"has the schedule, target and message of {twin.name} {place}: both will fire"))
-        if doubt := schedule.zone_doubt(reminder.timezone):
+        zone = (reminder.file, reminder.places.get("timezone", reminder.name))
+        if (doubt := schedule.zone_doubt(reminder.timezone)) and zone not in zones_told:
+            zones_told.add(zone)  # that of the defaults once
             doubts.append(("timezone", f"has a fixed zone: {doubt}"))
         doubts += _days_without_start(reminder, now)
         for key, sentence in doubts:

@@ -28,7 +28,7 @@ def _choice(description: str, *choices: object) -> _Schema:
     return {"description": description, "enum": list(choices), "default": choices[0]}
 
 
-_AT = {
+_AT: _Schema = {
     "type": "string",
     "pattern": r"^ *[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{1,2}:[0-9]{2}(:00([.]0+)?)? ?(Z|[+-][0-9]{2}:?[0-9]{2})? *$",
 }

@@ -226,11 +226,11 @@ class _Composer:
         value = _unshifted(event.value, event.style == '"') if self._has_pairs else event.value
         node = self._add(event, SCALAR, value, plain)
         if plain:
-            comment = _COMMENT.match(self._text, event.end_mark.index)
-            if comment is not None:
+            end = event.end_mark.index
+            if self._text[end : end + 1] in " \t" and (comment := _COMMENT.match(self._text, end)):
                 node.cut = comment[1].rstrip()
             if "\uff1a" in value:
-                self._note_wide_colon(event.start_mark.index, event.end_mark.index)
+                self._note_wide_colon(event.start_mark.index, end)
 
     def _note_wide_colon(self, begin: int, end: int) -> None:
         """Report a key with a full-width colon: YAML takes its line for more of the text that stands above it."""

@@ -18,6 +18,7 @@ from bub_cron.schedule import Schedule
 
 # `H` makes a schedule depend on its reminder's name. The letter alone counts: thu, march and @hourly are common to all.
 _HASHED = re.compile(r"(?<![A-Za-z@])H(?![A-Za-z])", re.IGNORECASE)
+_LIMITS = frozenset(LIMITS)
 _DATE = "a date and time such as 2026-12-01 08:30"
 
 
@@ -36,6 +37,8 @@ class Plans:
         """Return the schedule that the key `when` gives within its limits; None once its fault is reported."""
         plans = {kind: self._base(kind, entries[kind][1], values, name) for kind in SCHEDULES if kind in entries}
         base = plans.get(when)
+        if _LIMITS.isdisjoint(values):
+            return base
         limits: dict[str, Any] = {key: values.get(key) for key in LIMITS}
         if base is None or any(limits[key] is None for key in LIMITS if key in values):
             return None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bub_cron.schedule.crons import parse_cron
     from bub_cron.schedule.dates import parse_at, parse_day, parse_start, parse_until
     from bub_cron.schedule.doubts import cron_doubts, zone_doubt
-    from bub_cron.schedule.limits import MAX_TIMES, calendars_of, left_out, limit, unlimited
+    from bub_cron.schedule.limits import MAX_TIMES, calendars_of, left_out, limit, sources_of, unlimited
     from bub_cron.schedule.machine import machine_zone
     from bub_cron.schedule.phrases import describe
     from bub_cron.schedule.rule_texts import parse_rrule
@@ -37,7 +37,7 @@ __all__ = [
     "MAX_TIMES", "Calendar", "Schedule", "calendars_of", "count_fire_times", "country_source", "cron_doubts", "decode",
     "describe", "encode", "fire_times", "latest_fire_times", "left_out", "limit", "machine_zone", "next_fire_time",
     "parse_at", "parse_cron", "parse_day", "parse_every", "parse_every_from", "parse_rrule", "parse_start", "parse_until",
-    "require_readable", "require_zone", "unlimited", "zone_doubt",
+    "require_readable", "require_zone", "sources_of", "unlimited", "zone_doubt",
 ]
 # fmt: on
 _BY_MODULE = {
@@ -45,7 +45,7 @@ _BY_MODULE = {
     "crons": ("parse_cron",),
     "dates": ("parse_at", "parse_day", "parse_start", "parse_until"),
     "doubts": ("cron_doubts", "zone_doubt"),
-    "limits": ("MAX_TIMES", "calendars_of", "left_out", "limit", "unlimited"),
+    "limits": ("MAX_TIMES", "calendars_of", "left_out", "limit", "sources_of", "unlimited"),
     "machine": ("machine_zone",),
     "phrases": ("describe",),
     "rule_texts": ("parse_rrule",),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bub_cron.schedule.calendars import Calendar
 
 MAX_TIMES = 10_000
+_EPOCH = 719_163  # the proleptic ordinal of 1970-01-01
 _NONE = "-"
 
 
@@ -142,8 +143,7 @@ class Limited(Schedule):
         if self.start is not None:
             after = max(after, first_showing(zone, local_seconds(self.start)) - 1)
         if self.until is not None:
-            local = local_seconds(self.until if "T" in self.until else f"{self.until}T23:59") + MINUTE - 1
-            until = min(until, last_showing(zone, local))
+            until = min(until, last_showing(zone, _last_minute(self.until) + MINUTE - 1))
         return after, until if self.days is None else min(until, HORIZON)
 
     def _all(self) -> list[int]:
@@ -177,7 +177,9 @@ class Limited(Schedule):
                 yield from self.base.between(instant - 1, at - 1)
 
 
-_EPOCH = 719_163  # the proleptic ordinal of 1970-01-01
+def _last_minute(until: str) -> int:
+    """The last minute that an `until` allows, as the wall clock's seconds."""
+    return local_seconds(until if "T" in until else f"{until}T23:59")
 
 
 def limit(
@@ -224,7 +226,7 @@ def _require_fires(schedule: Limited) -> None:
 
 
 def _why_never(schedule: Limited) -> str:
-    if schedule.start and schedule.until and schedule.until < schedule.start:
+    if schedule.start and schedule.until and _last_minute(schedule.until) < local_seconds(schedule.start):
         return "until is before start"
     if schedule.days is not None:
         return "only, except, start and until leave none of its fire times"
@@ -244,6 +246,11 @@ def calendars_of(schedule: Schedule) -> Iterator[tuple[str, Calendar]]:
         for calendar in calendars:
             for one in calendar.all():
                 yield key, one
+
+
+def sources_of(schedule: Schedule) -> set[str]:
+    """Return the sources, of `sources`, whose days decide on a schedule's."""
+    return {source for _, calendar in calendars_of(schedule) for source in calendar.sources}
 
 
 def left_out(schedule: Schedule, after: int, until: int) -> Iterator[LeftOut]:
@@ -273,6 +280,10 @@ def _read(word: str) -> tuple[Calendar, ...]:
 def decoded(_: str, words: Sequence[str]) -> Limited:
     """Make the schedule of an encoded line's words. Raises ValueError, or ScheduleError for its zone."""
     zone, start, until, times, only, excepted, *base = words
+    if start != _NONE:
+        local_seconds(start)
+    if until != _NONE:
+        _last_minute(until)
     if base[:1] == ["limited"] or (times != _NONE and not 1 <= int(times) <= MAX_TIMES):
         raise ValueError("limits within limits, or out of range")
     return Limited(

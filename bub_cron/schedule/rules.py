@@ -7,7 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
-from bub_cron.schedule.kinds import Schedule, Wall, first_showing, last_showing, local_seconds, parse_every
+from bub_cron.schedule.kinds import Schedule, Wall, first_showing, local_seconds, parse_every
 from bub_cron.schedule.zones import DAY, MINUTE, load_zone, require_zone
 
 TYPE_CHECKING = False
@@ -86,10 +86,11 @@ class Days(Wall):
 class Rule(Wall):
     """A rule of RFC 5545, from a local date and time on, which counts only if it matches."""
 
-    __slots__ = ("ends", "local", "start", "text", "times")
+    __slots__ = ("ends", "last", "local", "start", "text", "times")
 
     follows = False
-    ends: int | None  # the last instant that UNTIL allows
+    ends: int  # the last instant that an UNTIL with Z allows
+    last: int  # the last second of the wall clock that an UNTIL without Z allows
     local: int
     start: str
     text: str
@@ -97,30 +98,29 @@ class Rule(Wall):
 
     def __init__(self, text: str, start: str, zone: str) -> None:
         parts = dict(part.split("=", 1) for part in text.split(";"))
-        local, ends = local_seconds(start), _ends(parts.pop("UNTIL", None), zone)
-        times = _Times(parts, local)
-        encoded = f"rrule {text} {start} {zone}"
-        super().__init__(encoded, zone, text=text, start=start, local=local, ends=ends, times=times)
+        until, local = parts.pop("UNTIL", ""), local_seconds(start)
+        limit = _until(until) if until else HORIZON
+        super().__init__(
+            f"rrule {text} {start} {zone}", zone, text=text, start=start, local=local, times=_Times(parts, local),
+            ends=min(limit, HORIZON) if until.endswith("Z") else HORIZON, last=HORIZON if until.endswith("Z") else limit,
+        )  # fmt: skip
 
     def between(self, after: int, until: int) -> Iterator[int]:
-        last = HORIZON if self.ends is None else min(self.ends, HORIZON)
-        return super().between(after, min(until, last)) if after < last else iter(())
+        return super().between(after, min(until, self.ends)) if after < self.ends else iter(())
 
     def count(self, after: int, until: int) -> int:
         return sum(1 for _ in self.between(after, until))
 
     def _matches(self, begin: int, end: int) -> Iterator[int]:
-        return iter(self.times.between(begin, end))
+        return iter(self.times.between(begin, min(end, self.last + 1)))
 
 
-def _ends(until: str | None, zone: str) -> int | None:
-    if until is None:
-        return None
-    day = f"{until[:4]}-{until[4:6]}-{until[6:8]}"
-    if len(until) == 8:
-        return last_showing(load_zone(zone), local_seconds(f"{day}T23:59") + MINUTE - 1)
-    local = local_seconds(f"{day}T{until[9:11]}:{until[11:13]}") + int(until[13:15])
-    return local if until.endswith("Z") else last_showing(load_zone(zone), local)
+def _until(text: str) -> int:
+    """Read an UNTIL as seconds, of the wall clock or since the epoch; a date alone includes its day."""
+    day = f"{text[:4]}-{text[4:6]}-{text[6:8]}"
+    if len(text) == 8:
+        return local_seconds(f"{day}T23:59") + MINUTE - 1
+    return local_seconds(f"{day}T{text[9:11]}:{text[11:13]}") + int(text[13:15])
 
 
 class _Times:

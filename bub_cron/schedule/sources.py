@@ -11,11 +11,13 @@ Invariants:
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from bub_cron.errors import ScheduleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 _EPOCH = 719_163  # the proleptic ordinal of 1970-01-01
@@ -40,13 +42,23 @@ class Kept:
             day, _, name = line.partition(" ")
             self._names[int(day)] = name
 
+    @property
+    def path(self) -> str:
+        """The file that the days were read from."""
+        return self.ground.partition("\n")[0]
+
     def name_of(self, day: int) -> str | None:
         """What a day is called, None if it isn't one of the days; one beyond the span is read first.
 
-        Raises ScheduleError if that can't be done.
+        Raises ScheduleError if nothing has been read yet, and can't be now.
         """
         if not self.first <= day <= self.last:
-            self._extend(day)
+            try:
+                self._extend(day)
+            except ScheduleError:
+                if not self.ground:
+                    raise
+                return None  # what was read stays in force; the tick says that the file can't be read
         return self._names.get(day)
 
     def _extend(self, day: int) -> None:
@@ -67,16 +79,39 @@ _known: dict[str, Kept] = {}
 _learned: set[str] = set()
 
 
-def remember(kept: list[Kept]) -> None:
+def remember(kept: Iterable[Kept]) -> None:
     """Take what a store has, in place of what this process knows."""
     _known.clear()
     _learned.clear()
     _known.update({one.source: one for one in kept})
 
 
+@contextmanager
+def standing(kept: Iterable[Kept]) -> Iterator[None]:
+    """Go by these days of sources for a while, in place of what is known of them."""
+    former = dict(_known)
+    _known.update({one.source: one for one in kept})
+    try:
+        yield
+    finally:
+        _known.clear()
+        _known.update(former)
+
+
+def know(kept: Kept) -> None:
+    """Go by these days of a source, though its file can't be read any more."""
+    _known[kept.source] = kept
+
+
+def paths() -> set[str]:
+    """Return the files that the sources which were asked for stand on, also those that couldn't be read."""
+    files = {one.path or source.removeprefix("ics ") for source, one in _known.items()}
+    return {path for path in files if os.path.isabs(path)}
+
+
 def learned() -> list[Kept]:
     """Return what was read since `remember`; the caller must store it."""
-    return [_known[source] for source in sorted(_learned)]
+    return [_known[source] for source in sorted(_learned & _known.keys())]
 
 
 def days_of(source: str) -> Kept:
@@ -86,23 +121,9 @@ def days_of(source: str) -> Kept:
     return _known[source]
 
 
-def is_stale(ground: str) -> bool:
+def is_stale(kept: Kept) -> bool:
     """Whether the file that days were read from is another one by now. One look at the disk."""
-    return ground != _ground_of(ground.partition("\n")[0])
-
-
-def reread(kept: Kept) -> Kept:
-    """Read a source's days anew, for the years that were known, and use those from now on.
-
-    Raises ScheduleError if that can't be done; then the old ones stay in use.
-    """
-    from datetime import date
-
-    first, last = (date.fromordinal(day + _EPOCH).year for day in (kept.first, kept.last))
-    fresh = read(kept.source, first, last)
-    _known[kept.source] = fresh
-    _learned.add(kept.source)
-    return fresh
+    return kept.ground != _ground_of(kept.path)
 
 
 def _ground_of(path: str) -> str:
@@ -175,11 +196,16 @@ def _near(word: str, known: dict[str, str]) -> str:
 
 
 def _country_days(rest: str, first_year: int, last_year: int) -> dict[int, str]:
+    import warnings
+
     from holidays import country_holidays
 
     country, _, place = rest.partition(" ")
     try:
-        found = country_holidays(country, subdiv=place or None, years=range(first_year, last_year + 1))
+        with warnings.catch_warnings():
+            # Of years that it has no data of. `check` tells of a calendar that has no day in the next year.
+            warnings.simplefilter("ignore")
+            found = country_holidays(country, subdiv=place or None, years=range(first_year, last_year + 1))
         return {day.toordinal() - _EPOCH: str(name) for day, name in found.items()}
     except (NotImplementedError, ValueError, KeyError) as error:
         raise ScheduleError(f"the library holidays can't tell the days of {rest}: {error}") from error
@@ -190,7 +216,7 @@ def _country_days(rest: str, first_year: int, last_year: int) -> dict[int, str]:
 
 def require_readable(source: str) -> str:
     """Return a source if its days can be read. Raises ScheduleError."""
-    if source not in _known:
+    if not days_of(source).ground:
         read(source, _SOME_YEAR, _SOME_YEAR)
     return source
 
@@ -252,4 +278,6 @@ def _contents(path: str) -> bytes:
         raise ScheduleError(f"{path} is over {_MAX_BYTES // 1024 // 1024} MiB")
     if not contents.lstrip(b"\xef\xbb\xbf \r\n").upper().startswith(b"BEGIN:VCALENDAR"):
         raise ScheduleError(f"{path} is no iCalendar file: it doesn't begin with BEGIN:VCALENDAR")
+    if not contents.rstrip().upper().endswith(b"END:VCALENDAR"):
+        raise ScheduleError(f"{path} is cut short: it doesn't end with END:VCALENDAR")
     return contents

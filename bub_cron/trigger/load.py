@@ -1,6 +1,6 @@
 """Take the reminders files into the ledger, as they are and on the ground as it is.
 
-The ground is what the files don't say: the machine's zone, and the zone data.
+The ground is what the files don't say: the machine's zone, the zone data, and the days of countries and iCalendar files.
 
 Invariants:
 - It is all or nothing, in one transaction. A file with a fault keeps its own last good version in force; the others count.
@@ -11,6 +11,7 @@ Invariants:
   before the previous tick, and without a previous tick from now, so that no old time ever fires.
 - A change of the ground is no edit. Until this tick the old rules hold; from it on the new ones; in between, the wall
   clock jumps, and fixed times that it jumps over, or repeats, are treated as at any change of clocks.
+- Of a calendar whose days change, the old ones hold until this tick.
 """
 
 from __future__ import annotations
@@ -25,8 +26,18 @@ from bub_cron import errors
 from bub_cron.errors import BubCronError, FileMissingError, FileUnreadableError, ScheduleError
 from bub_cron.reminders import Reminder, ReminderFile, repeated_names
 from bub_cron.reminders import read_files as read_files
-from bub_cron.schedule import Schedule, decode, encode, fire_times, machine_zone, next_fire_time, zones
-from bub_cron.trigger import firings
+from bub_cron.schedule import (
+    Schedule,
+    decode,
+    encode,
+    fire_times,
+    machine_zone,
+    next_fire_time,
+    sources,
+    sources_of,
+    zones,
+)
+from bub_cron.trigger import days, firings
 from bub_cron.trigger import tick as ticks
 from bub_cron.trigger.ledger import REMINDERS, Ledger
 from bub_cron.trigger.recording import kept_zones, position, record_between
@@ -38,12 +49,23 @@ _GONE_SECONDS = 0.2  # some editors move a file aside before they write the new 
 
 
 class _Read:
-    """The files and the zone data as they were read, and the signatures from before that."""
+    """The files, the zone data and the calendars' days as they were read, and the signatures from before that."""
 
-    __slots__ = ("before", "data", "files", "files_before", "missing", "zone_files")
+    __slots__ = (
+        "before",
+        "data",
+        "files",
+        "files_before",
+        "missing",
+        "moved_days",
+        "old_days",
+        "zone_files",
+    )
 
-    def __init__(self, path: str, tz: str) -> None:
+    def __init__(self, ledger: Ledger, path: str, tz: str, now: int) -> None:
         zones.use({})
+        self.old_days = days.kept_days(ledger)
+        sources.remember(one for one in self.old_days if not sources.is_stale(one))
         self.files_before = signature(path, tz, ())
         self.missing: FileMissingError | None = None
         self.files: list[ReminderFile] = []
@@ -51,6 +73,9 @@ class _Read:
             self.files = read_files(path, machine_zone=lambda: _machine_zone(tz))
         except FileMissingError as error:
             self.missing = error
+        plans = [reminder.schedule for file in self.files for reminder in file.reminders]
+        used = set().union(*map(sources_of, plans), _sources_in_force(ledger))
+        self.moved_days = days.read_again(self.old_days, used, now)
 
     def paths(self) -> set[str]:
         return {text_of(file.path) for file in self.files}
@@ -60,7 +85,7 @@ class _Read:
         parsed = {name: zones.load_zone(name).data for name in self._named()}
         names = names | parsed.keys()
         looked = {name: zones.places(name) for name in names}
-        self.zone_files = sorted({place for places in looked.values() for place in places})
+        self.zone_files = sorted({place for places in looked.values() for place in places} | sources.paths())
         self.before = signature(path, tz, self.zone_files)
         self.data = {}
         for name in names:
@@ -78,7 +103,7 @@ def take_in(ledger: Ledger, path: str, tz: str, now: int) -> list[Trouble]:
     What is wrong with a file goes into the ledger, for each tick to tell. Returns what else there is to say.
     """
     for turn in range(_READS):
-        read = _Read(path, tz)
+        read = _Read(ledger, path, tz, now)
         known = ledger.db.execute("SELECT DISTINCT file, schedule, enabled FROM reminders").fetchall()
         if turn == 0 and read.missing is None and not {row["file"] for row in known} <= read.paths():
             time.sleep(_GONE_SECONDS)
@@ -156,6 +181,8 @@ class _Taking:
         firings.mark_edited(ledger, self._edited(moved, gone))
         ledger.db.executemany("DELETE FROM reminders WHERE name = ?", ((name,) for name in gone))
         self._keep_zones()
+        days.keep(ledger)
+        days.drop_unused(ledger, _sources_in_force(ledger))
         # One that could not be read is tried again each time: a changed mode may not change what is seen of it.
         again = any(isinstance(file.error, FileUnreadableError) for file in read.files)
         ledger.set_files(signature=None if again else read.before, faulty=faulty)
@@ -200,6 +227,8 @@ class _Taking:
             since, next_at, done_until = before["since"], before["next_at"], before["done_until"]
             if reminder.enabled and self._ground_moved(before, reminder.schedule.zone):
                 next_at = self._cross(before, encoded)
+            elif reminder.enabled and self._read.moved_days & sources_of(reminder.schedule):
+                next_at = self._cross_days(before)
         else:
             moved[reminder.name] = reminder
             since = self._since(reminder.file)
@@ -222,11 +251,16 @@ class _Taking:
         if row["machine_zone"]:
             with contextlib.suppress(ScheduleError):  # then it stays where it was
                 new_zone = _machine_zone(self._tz)
-        if not row["enabled"] or not self._ground_moved(row, new_zone):
+        if not row["enabled"]:
             return
         encoded = in_zone(row["schedule"], zone, new_zone)
         try:
-            next_at = self._cross(row, encoded)
+            if self._ground_moved(row, new_zone):
+                next_at = self._cross(row, encoded)
+            elif self._read.moved_days & _sources_of(encoded):
+                next_at = self._cross_days(row)
+            else:
+                return
         except ScheduleError as error:
             troubles.append(Trouble(error.exit_status, f"the reminder {row['name']} can't be scheduled: {error}"))
             return
@@ -262,6 +296,15 @@ class _Taking:
             if after < self._now:
                 record_between(self._ledger, schedule, before, after, self._now, now=self._now)
             return next_fire_time(schedule, self._now)
+
+    def _cross_days(self, before: Row) -> int | None:
+        """Record what a schedule had by the days that its calendars had until now; return its next fire time."""
+        with sources.standing(self._read.old_days):
+            after = position(before, self._now)
+            if after < self._now:
+                schedule = decode(before["schedule"])
+                record_between(self._ledger, schedule, before, after, self._now, now=self._now)
+        return next_fire_time(decode(before["schedule"]), self._now)
 
     def _changed_zone(self, old: str, new: str) -> zones.ChangedZone:
         """Return the zone whose rules change this minute.
@@ -353,6 +396,19 @@ def _still(reminder: Reminder, fire_time: int) -> bool:
 def _is_below(file: str, path: str) -> bool:
     """Tell whether a file is the one at `path`, or in the directory that is there."""
     return file == text_of(path) or file.startswith(f"{text_of(path)}/")
+
+
+def _sources_of(encoded: str) -> set[str]:
+    # Nothing is decoded that has no calendar.
+    return sources_of(decode(encoded)) if encoded.startswith("limited ") else set()
+
+
+def _sources_in_force(ledger: Ledger) -> set[str]:
+    found: set[str] = set()
+    for row in ledger.db.execute("SELECT DISTINCT schedule FROM reminders WHERE schedule LIKE 'limited %'"):
+        with contextlib.suppress(ScheduleError):  # the tick that computes its fire times says so
+            found |= _sources_of(row["schedule"])
+    return found
 
 
 def decode_zone(encoded: str) -> str:

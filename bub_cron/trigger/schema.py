@@ -19,7 +19,7 @@ began INTEGER PRIMARY KEY {instant("began")},
 ended INTEGER NOT NULL {instant("ended")}
 )"""
 # The tick's own row. `high`: the latest instant that a tick ran at by a clock that wasn't found to be ahead. `signature`: of
-# the files, the machine's zone and `zone_files` (paths, one a line) as they were last read. `file`: the reminders file that
+# the files, the machine's zone and `zone_files` (paths, one a line, also those that calendars' days were read from) as they were last read. `file`: the reminders file that
 # was last taken over. `tz`: the TZ in force; `tz_seen`: that of the last tick. `trouble`: what the last tick had to say,
 # last printed at `said_at`.
 _TICK = f"""
@@ -47,6 +47,15 @@ CREATE TABLE files (
 path TEXT PRIMARY KEY {text("path")},
 faults TEXT NOT NULL {text("faults")},
 status INTEGER NOT NULL {number("status", 255)}
+) WITHOUT ROWID"""
+# The days of calendars' sources that were read, with their names: schedule.sources has the meaning of each column.
+_CALENDAR_DAYS = f"""
+CREATE TABLE calendar_days (
+source TEXT PRIMARY KEY {text("source")},
+ground TEXT NOT NULL,
+first INTEGER NOT NULL,
+last INTEGER NOT NULL,
+days TEXT NOT NULL
 ) WITHOUT ROWID"""
 # The last good files. `schedule` as schedule.encode() writes it; `machine_zone`: its zone is the machine's; `content` is
 # JSON, the request's fields but for id, fire_time and expires; `grace` is seconds; `since` is when it came into force;
@@ -98,6 +107,7 @@ SCHEMA = (
     _TICK,
     _ZONES,
     _FILES,
+    _CALENDAR_DAYS,
     _REMINDERS,
     _FIRINGS,
     _GAPS,
@@ -135,6 +145,7 @@ MIGRATIONS = {
         *made_anew("gaps", _GAPS),
         _FILES,
         _ZONES,
+        _CALENDAR_DAYS,
         *_INDEXES,
     ),
 }
