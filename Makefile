@@ -42,8 +42,9 @@ demo: $(VENV)/.ready ## Show the main job at work: reminders, a tick, a live gat
 test: $(VENV)/.ready ## Run all tests
 	@$(BIN)/python -m pytest -q -n 4
 
-chaos: $(VENV)/.ready ## Kill ticks and gateways at random for 10 minutes, then hold the books to account
+chaos: $(VENV)/.ready ## Kill ticks and gateways, and move the ground under ticks, at random; then hold the books to account
 	@$(BIN)/python tests/chaos.py
+	@$(BIN)/python tests/ground_chaos.py
 
 bench: $(VENV)/.ready ## Measure what it costs, and print the table of benchmarks/README.md (half an hour)
 	@$(BIN)/python -m benchmarks
@@ -65,7 +66,7 @@ soak: $(VENV)/.ready ## Run 100,000 firings through a live gateway and watch its
 	@$(SIEGE) soak --firings 100000
 
 LOWEST := build/lowest/bin
-SLOW := gateway crashes chaos systemd debian_cron disks attacks install readme benchmarks examples
+SLOW := gateway crashes chaos ground_chaos systemd debian_cron disks attacks install readme benchmarks examples
 
 lowest: $(VENV)/.ready ## Run the unit tests with the lowest versions that pyproject.toml allows (uv, in build/lowest)
 	@$(BIN)/python -m venv build/lowest

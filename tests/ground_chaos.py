@@ -101,6 +101,10 @@ class TrueReminder:
                 yield minute
 
 
+def just_at(shown: int) -> Callable[[int], bool]:
+    return lambda wall: wall == shown
+
+
 def at_minutes(hours: set[int], minutes: set[int]) -> Callable[[int], bool]:
     return lambda wall: wall // HOUR % 24 in hours and wall // MINUTE % 60 in minutes
 
@@ -145,7 +149,7 @@ class GroundChaos:
             for number in range(6):
                 shown = START + 4 * HOUR + MINUTE * chance.randrange(max(1, (self._end - START - 6 * HOUR) // MINUTE))
                 keys = f"at: {time.strftime('%Y-%m-%d %H:%M', time.gmtime(shown))}, grace: 6h"
-                yield TrueReminder(f"at{number}-{zone[-1]}", keys, zone, lambda wall, shown=shown: wall == shown, "at")
+                yield TrueReminder(f"at{number}-{zone[-1]}", keys, zone, just_at(shown), "at")
         period = chance.choice([11, 13, 45])
         yield TrueReminder(
             "elapsed", f"every: {period}m, grace: 6h, catch_up: all", "UTC", lambda instant: instant % (period * 60) == 0, "elapsed"
