@@ -1,6 +1,6 @@
 """Every error that a caller can do something about, each with its exit status.
 
-Kept true here: whatever goes wrong reaches the user as a `BubCronError`, which is turned into one line of text and an
+Invariants: whatever goes wrong reaches the user as a `BubCronError`, which is turned into one line of text and an
 exit status in one place for the commands (`cli`) and in one for the tick (`trigger.tick.run`). Exit statuses are those
 of sysexits.h where one fits.
 

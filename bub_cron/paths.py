@@ -1,6 +1,6 @@
 """Where everything stands: the reminders file, the directory of the stores, the socket.
 
-Kept true here: both sides find the same places from the same four variables, and a flag overrides its variable. Nothing
+Invariants: both sides find the same places from the same four variables, and a flag overrides its variable. Nothing
 is read from `config.yml` or `.env`, because a cron job sees neither. Only strings and `os` are used: a tick with nothing
 to do pays for every module it loads.
 """

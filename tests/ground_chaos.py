@@ -30,7 +30,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from fake_gateway import FakeGateway, Message, Place
 from zone_kit import install, zone_data
@@ -102,6 +101,10 @@ class TrueReminder:
                 yield minute
 
 
+def just_at(shown: int) -> Callable[[int], bool]:
+    return lambda wall: wall == shown
+
+
 def at_minutes(hours: set[int], minutes: set[int]) -> Callable[[int], bool]:
     return lambda wall: wall // HOUR % 24 in hours and wall // MINUTE % 60 in minutes
 
@@ -146,7 +149,7 @@ class GroundChaos:
             for number in range(6):
                 shown = START + 4 * HOUR + MINUTE * chance.randrange(max(1, (self._end - START - 6 * HOUR) // MINUTE))
                 keys = f"at: {time.strftime('%Y-%m-%d %H:%M', time.gmtime(shown))}, grace: 6h"
-                yield TrueReminder(f"at{number}-{zone[-1]}", keys, zone, shown.__eq__, "at")
+                yield TrueReminder(f"at{number}-{zone[-1]}", keys, zone, just_at(shown), "at")
         period = chance.choice([11, 13, 45])
         yield TrueReminder(
             "elapsed", f"every: {period}m, grace: 6h, catch_up: all", "UTC", lambda instant: instant % (period * 60) == 0, "elapsed"
@@ -185,7 +188,7 @@ class GroundChaos:
 
     def _answer(self, request: Message) -> list[Message]:
         if "status" in request:
-            return [{"id": request["status"], "status": "delivered"}]
+            return [{"id": request["status"], "status": "delivered" if self.taken[request["status"]] else "unknown-id"}]
         if self._clock < self._gateway_down_until:
             return [{"id": request["id"], "status": "busy", "error": "an outage"}]
         self.taken[request["id"]] += request["id"] not in self.taken
@@ -283,37 +286,29 @@ class GroundChaos:
             [(last,)] = ledger.execute("SELECT last_tick FROM tick")
         states = {row[0]: (row[4], row[5]) for row in rows}
         self.states = Counter(f"{state}{f' ({reason})' if reason else ''}" for state, reason in states.values())
-        crowds = [row for row in rows if row[3] > 1]
-        self.true = 0
         known = set()
         for one in self.reminders:
             zone = self._machine if one.zone == "machine" else self._zones[one.zone]
-            expected = list(one.fire_times(zone, START, last))
-            self.true += len(expected)
-            known |= {f"{one.name}@{iso(instant)}" for instant in expected}
-            for instant in expected:
-                yield from self._account_of(one, instant, states, crowds)
+            crowds = [row for row in rows if row[3] > 1 and row[1] == one.name]
+            for instant in one.fire_times(zone, START, last):
+                firing = f"{one.name}@{iso(instant)}"
+                known.add(firing)
+                if firing in states:
+                    yield from self._account_of(one, firing, *states[firing])
+                elif not any(_within(row, instant) for row in crowds):
+                    yield f"{firing} is lost: no row tells of it"
+        self.true = len(known)
         yield from (f"{firing} was submitted before its time" for firing in self.early)
         yield from (f"{firing} was taken {count} times" for firing, count in self.taken.items() if count > 1)
-        for identity, name, instant, *_ in rows:
-            if identity not in known and not any(abs(instant - wrong) <= 6 * HOUR + 60 for wrong in self.wrong):
-                if "/" in identity and name:
-                    continue
+        for identity, _, instant, count, *_ in rows:
+            near = any(abs(instant - wrong) <= 6 * HOUR + MINUTE for wrong in self.wrong)
+            if identity not in known and count == 1 and not near:
                 yield f"{identity} has a row, and is no fire time of any clock"
         yield from (f"{identity} is due still" for identity, (state, _) in states.items() if state == "due")
 
-    def _account_of(
-        self, one: Any, instant: int, states: dict[str, tuple[str, str | None]], crowds: list[Any]
-    ) -> Iterator[str]:
-        """Hold one true fire time of a reminder to account."""
-        firing = f"{one.name}@{iso(instant)}"
-        if firing not in states:
-            if not any(row[1] == one.name and _within(row, instant) for row in crowds):
-                yield f"{firing} is lost: no row tells of it"
-            return
-        state, reason = states[firing]
+    def _account_of(self, one: TrueReminder, firing: str, state: str, reason: str | None) -> Iterator[str]:
         allowed = {("accepted", None), ("missed", "late")}
-        if not one.wants_all or one.kind == "at":
+        if not one.wants_all:
             allowed.add(("skipped", "superseded"))
         if (state, reason) not in allowed:
             yield f"{firing} is {state}, {reason}"

@@ -15,6 +15,7 @@ from benchmarks.measure import Pairs, Spread, in_turn
 ROOT = Path(__file__).parent.parent
 SMALL = {
     "idle_tick": ("--pairs", "1"),
+    "idle_tick_dropins": ("--pairs", "1", "--drop-ins", "2"),
     "idle_tick_10000": ("--pairs", "1", "--reminders", "20"),
     "idle_tick_memory": ("--pairs", "1"),
     "due_tick": ("--pairs", "1"),

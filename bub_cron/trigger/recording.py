@@ -14,7 +14,7 @@ from bub_cron.errors import ScheduleError
 from bub_cron.pauses import parts
 from bub_cron.schedule import count_fire_times, decode, fire_times, latest_fire_times, next_fire_time
 from bub_cron.schedule import zones as zones_
-from bub_cron.trigger import days, firings, pausing
+from bub_cron.trigger import firings, pausing
 from bub_cron.trigger.ledger import REMINDERS
 from bub_cron.trigger.telling import Trouble
 
@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from sqlite3 import Row
+    from types import ModuleType
 
     from bub_cron.pauses import Pause, Pauses
     from bub_cron.schedule import Schedule
@@ -69,8 +70,7 @@ def record_overdue(ledger: "Ledger", overdue: "list[Row]", now: int) -> list[Tro
     What there is no time for is left to the next tick.
     """
     deadline = time.process_time() + CPU_SECONDS
-    zones_.use(kept_zones(ledger))
-    days.remember(ledger)
+    days = use_what_is_kept(ledger, overdue)
     backlogs, troubles = _backlogs(overdue, now)
     share = ROWS_EACH
     if now - overdue[0]["next_at"] > _SHORT:
@@ -88,11 +88,30 @@ def record_overdue(ledger: "Ledger", overdue: "list[Row]", now: int) -> list[Tro
             ledger.db.execute("COMMIT")
             ledger.db.execute("BEGIN IMMEDIATE")
             chunk_ends = spent + _CHUNK_SECONDS
-    days.keep(ledger)
+    if days is not None:
+        days.keep(ledger)
     if left := len(overdue) - len(troubles) - len(backlogs):
         text = f"{left:,} reminders have fire times from a long time without ticks that are not recorded yet: the next tick goes on"
         troubles.append(Trouble(0, text, key="downtime"))
     return troubles
+
+
+def _has_calendars(row: "Row") -> bool:
+    return bool(row["schedule"].startswith("limited "))
+
+
+def use_what_is_kept(ledger: "Ledger", reminders: "list[Row]") -> "ModuleType | None":
+    """Go by the zone data and the calendars' days that the ledger keeps; return the module that stores what is read of these.
+
+    That is None where no reminder has a calendar: then nothing of it is loaded.
+    """
+    zones_.use(kept_zones(ledger))
+    if not any(map(_has_calendars, reminders)):
+        return None
+    from bub_cron.trigger import days
+
+    days.remember(ledger)
+    return days
 
 
 def kept_zones(ledger: "Ledger") -> dict[str, bytes]:
@@ -105,7 +124,10 @@ def _backlogs(overdue: "Iterable[Row]", now: int) -> "tuple[list[Backlog], list[
     for row in overdue:
         try:
             schedule = decode(row["schedule"])
-            days.require_known(schedule, now)
+            if _has_calendars(row):
+                from bub_cron.trigger.days import require_known
+
+                require_known(schedule, now)
             backlogs.append(Backlog(row, schedule, position(row, now)))
         except ScheduleError as error:  # of another version, or its zone or a calendar has gone; the others go on
             troubles.append(Trouble(error.exit_status, f"the reminder {row['name']} can't be scheduled: {error}"))
@@ -245,12 +267,12 @@ def _gap_that_was_a_leap(ledger: "Ledger", last: int, now: int) -> "Row | None":
 
 def _reposition(ledger: "Ledger", last: int, now: int, began: int | None) -> list[Trouble]:
     """Compute each reminder's next fire time anew: after `began`, where the clock was ahead since then, else after now."""
-    zones_.use(kept_zones(ledger))
-    days.remember(ledger)
+    reminders = list(map(ledger.sound_reminder, ledger.db.execute(f"{REMINDERS} WHERE enabled").fetchall()))
+    days = use_what_is_kept(ledger, reminders)
     place = now if began is None else began
     troubles, following = [], []
     known: dict[tuple[str, int], int | None] = {}  # many share a schedule
-    for row in map(ledger.sound_reminder, ledger.db.execute(f"{REMINDERS} WHERE enabled").fetchall()):
+    for row in reminders:
         since, done_until, next_at = row["since"], row["done_until"], row["next_at"]
         if began is None:
             recorded = last if next_at is None else min(last, next_at - 1)
@@ -268,6 +290,7 @@ def _reposition(ledger: "Ledger", last: int, now: int, began: int | None) -> lis
                 troubles.append(Trouble(error.exit_status, f"the reminder {row['name']} can't be scheduled: {error}"))
                 continue
         following.append((since, next_at, done_until, row["name"]))
-    days.keep(ledger)
+    if days is not None:
+        days.keep(ledger)
     ledger.db.executemany("UPDATE reminders SET since = ?, next_at = ?, done_until = ? WHERE name = ?", following)
     return troubles
