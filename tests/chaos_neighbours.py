@@ -235,13 +235,13 @@ class Neighbours:
 
     def _submit(self, plan: Plan) -> None:
         """Submit a firing as the tick does: again, until a gateway says that it has it."""
-        line = {**plan.request, "expires": iso(self.clock.now() + plan.grace)}
 
         def is_taken() -> bool:
             self._keep_gateway()
             try:
                 with Poke(self.house.socket) as poke:
-                    poke.send(**line)
+                    # The grace counts from here: a start can take minutes of the fake time.
+                    poke.send(**plan.request, expires=iso(self.clock.now() + plan.grace))
                     answer = poke.answer()
             except (OSError, ValueError):
                 time.sleep(0.1)
