@@ -106,7 +106,7 @@ def _plan(chance: random.Random, number: int) -> Plan:
     else:
         how = chance.choice(SENDS)
         misdeed = f"send: {how or 'takes'}"
-        to = f"hostile:{chance.choice(('takes-', '')) if how else ''}{how}"
+        to = f"hostile:{chance.choice(('takes-', '')) if how else 'takes-'}{how}"
     asks = where == "hook" or chance.random() < 0.4
     text = text_of(f"n{number}", asks=asks, parts=chance.choice((1, 1, 2, 3)))
     request: dict[str, Any] = {
