@@ -106,7 +106,7 @@ def _plan(chance: random.Random, number: int) -> Plan:
     else:
         how = chance.choice(SENDS)
         misdeed = f"send: {how or 'takes'}"
-        to = f"hostile:{chance.choice(('takes-', '')) if how else ''}{how}"
+        to = f"hostile:{chance.choice(('takes-', '')) if how else 'takes-'}{how}"
     asks = where == "hook" or chance.random() < 0.4
     text = text_of(f"n{number}", asks=asks, parts=chance.choice((1, 1, 2, 3)))
     request: dict[str, Any] = {
@@ -235,13 +235,13 @@ class Neighbours:
 
     def _submit(self, plan: Plan) -> None:
         """Submit a firing as the tick does: again, until a gateway says that it has it."""
-        line = {**plan.request, "expires": iso(self.clock.now() + plan.grace)}
 
         def is_taken() -> bool:
             self._keep_gateway()
             try:
                 with Poke(self.house.socket) as poke:
-                    poke.send(**line)
+                    # The grace counts from here: a start can take minutes of the fake time.
+                    poke.send(**plan.request, expires=iso(self.clock.now() + plan.grace))
                     answer = poke.answer()
             except (OSError, ValueError):
                 time.sleep(0.1)

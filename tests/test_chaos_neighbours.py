@@ -7,7 +7,7 @@ from chaos import find_library
 from chaos_neighbours import Neighbours, report
 
 LIBRARY = find_library()
-SEED, FIRINGS, SPEED = 1, 40, 10
+SEED, FIRINGS, SPEED = 7, 25, 10
 
 
 @pytest.mark.skipif(LIBRARY is None, reason="libfaketime is not installed (Debian, Ubuntu: apt install libfaketime)")

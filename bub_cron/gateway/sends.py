@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from bub_cron.errors import described
 from bub_cron.gateway.delays import LATER_DELAY, send_delay
@@ -152,7 +153,7 @@ class Sends:
             return await self._again(firing, message, error, again, reason="not_seen")  # kept through later refusals
         return await self._end(firing, message, "lose", "not_seen", error)
 
-    async def _again(self, firing: Firing, message: Message, error: str, again: float, **changes: str) -> Firing:
+    async def _again(self, firing: Firing, message: Message, error: str, again: float, **changes: Any) -> Firing:
         self._lines.log("WARNING", "cron.send_again id={} sends={} error={}", firing.id, message.sends, error)
         return await self._inbox.move_message(
             firing, message, "retry", self._now(), error=error, not_before=again, **changes
