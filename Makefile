@@ -49,8 +49,9 @@ channels: $(VENV)/channels/.ready ## Install the real channels for tests/neighbo
 test: $(VENV)/.ready $(VENV)/channels/.ready ## Run all tests
 	@$(BIN)/python -m pytest -q -n 4
 
-chaos: $(VENV)/.ready ## Kill ticks and gateways at random for 10 minutes, then hold the books to account
+chaos: $(VENV)/.ready ## Kill ticks and gateways at random, let neighbours misbehave, and hold the books to account (20 minutes)
 	@$(BIN)/python tests/chaos.py
+	@$(BIN)/python tests/chaos_neighbours.py
 
 bench: $(VENV)/.ready ## Measure what it costs, and print the table of benchmarks/README.md (half an hour)
 	@$(BIN)/python -m benchmarks
@@ -72,7 +73,7 @@ soak: $(VENV)/.ready ## Run 100,000 firings through a live gateway and watch its
 	@$(SIEGE) soak --firings 100000
 
 LOWEST := build/lowest/bin
-SLOW := gateway crashes chaos systemd debian_cron disks attacks install readme benchmarks examples
+SLOW := gateway crashes chaos chaos_neighbours systemd debian_cron disks attacks install readme benchmarks examples
 
 lowest: $(VENV)/.ready ## Run the unit tests with the lowest versions that pyproject.toml allows (uv, in build/lowest)
 	@$(BIN)/python -m venv build/lowest

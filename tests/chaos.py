@@ -86,13 +86,14 @@ def find_library() -> str | None:
 class Clock:
     """The fake time, and what makes a process start at it."""
 
-    def __init__(self, library: str, speed: float) -> None:
+    def __init__(self, library: str, speed: float, since: float = BASE) -> None:
         self._library = library
         self.speed = speed
+        self._since = since
         self._started = time.monotonic()
 
     def now(self) -> float:
-        return BASE + (time.monotonic() - self._started) * self.speed
+        return self._since + (time.monotonic() - self._started) * self.speed
 
     def environment(self) -> dict[str, str]:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.now()))

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import telegram.error
 from bub import hookimpl
 from bub.channels import ChannelMessage
 from fake_bub import (
@@ -1479,6 +1480,38 @@ def test_at_least_once_sends_again_what_was_not_seen_while_the_grace_lasts(tmp_p
         assert (firing.state, firing.reason, firing.sends) == ("unknown", "not_seen", 3)
 
     in_house(tmp_path, test)
+
+
+def test_what_was_not_seen_once_stays_unknown_if_its_repetition_is_refused(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        gone = ConnectionRefusedError("nobody there")
+        home.chat.script = [ReadTimeout("no answer"), gone, telegram.error.Forbidden("bot was blocked by the user")]
+        firing = await home.run(text="x", delivery="at-least-once")
+        assert (firing.state, firing.reason, firing.sends) == ("unknown", "not_seen", 3)
+        assert firing.error is not None
+        assert "blocked" in firing.error
+        home.chat.script = [ReadTimeout("no answer"), gone]
+        assert (await home.run(id="b", text="x", delivery="at-least-once")).state == "delivered"
+        assert [(message.state, message.reason) for message in (await home.get("b")).messages] == [("delivered", None)]
+
+    in_house(tmp_path, test)
+
+
+def test_a_firing_that_ends_leaves_no_message_waiting(tmp_path: Path) -> None:
+    """Its channel is gone at the next start, after a refused send, or after one that was not seen."""
+
+    async def main() -> None:
+        async with house(tmp_path) as home:
+            home.chat.script = [ConnectionRefusedError("nobody there"), ReadTimeout("no answer")]
+            for each in ("refused", "not seen"):
+                await home.take(id=each.replace(" ", "-"), text="x", delivery="at-least-once")
+                await asyncio.sleep(1)
+        async with house(tmp_path, recover=True, begin=False) as home:
+            refused, not_seen = await home.outcome("refused"), await home.outcome("not-seen")
+            assert (refused.state, [message.state for message in refused.messages]) == ("undelivered", ["undelivered"])
+            assert (not_seen.state, [message.state for message in not_seen.messages]) == ("unknown", ["unknown"])
+
+    run(main())
 
 
 def test_at_least_once_is_sent_again_after_a_stop_in_the_middle_of_the_send(tmp_path: Path) -> None:

@@ -461,9 +461,13 @@ def test_a_caller_whose_line_waits_for_the_disk_makes_no_room(place: Path, monke
 
     async def test(made: Door) -> None:
         callers = [await made.call() for _ in range(3)]
+        line = json.dumps({"wait": False, **TEXT}).encode() + b"\n"
+        for caller in callers:
+            caller.send(line[:10])
+        await settle()
         async with made.home.inbox.thread_held():
             for caller in callers:
-                caller.send({"wait": False, **TEXT}, b"{")
+                caller.send(line[10:], b"{")
             for _ in range(20):
                 await asyncio.sleep(0)
             fourth = await made.call()

@@ -383,6 +383,12 @@ def _move(connection: sqlite3.Connection, firing: Firing, event: str, **changes:
 
 
 def _end(connection: sqlite3.Connection, firing: Firing, event: str, now: float, **changes: Any) -> Firing:
+    if event == "refuse":
+        # Its replies decide: of one that was sent before, and not seen to arrive, nobody knows.
+        while waiting := next((reply for reply in firing.replies if reply.state == WAITING), None):
+            firing = _move_message(connection, firing, waiting, event, now, **changes)
+        if firing.is_final:
+            return firing
     ended = _move(connection, firing, event, not_before=None, finished_at=now, **changes)
     if event == "fail" and firing.request.reminder is not None and _is_news(connection, firing.request.reminder):
         content = f"The reminder {firing.request.reminder} failed: {ended.error}."
@@ -409,6 +415,9 @@ def _is_news(connection: sqlite3.Connection, reminder: str) -> bool:
 def _move_message(
     connection: sqlite3.Connection, firing: Firing, message: Message, event: str, now: float, **changes: Any
 ) -> Firing:
+    if event == "refuse" and message.reason == "not_seen":
+        event = "lose"
+        changes |= {"reason": "not_seen", "error": f"the end of an earlier send was not seen; then: {changes['error']}"}
     move = MESSAGE_MOVES[event]
     _restore(connection, firing)
     _insert_messages(connection, firing)

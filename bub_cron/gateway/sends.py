@@ -131,7 +131,9 @@ class Sends:
             text = str(error) if isinstance(error, SendUnseenError) else described(error)
             hand.firing = await self._not_seen(firing, message, text)
         else:
-            hand.firing = await self._inbox.move_message(firing, message, "deliver", self._now(), error=None)
+            hand.firing = await self._inbox.move_message(
+                firing, message, "deliver", self._now(), reason=None, error=None
+            )
         hand.phase = WAITING
 
     async def _refused(self, firing: Firing, message: Message, error: SendRefusedError) -> Firing:
@@ -147,12 +149,14 @@ class Sends:
     async def _not_seen(self, firing: Firing, message: Message, error: str) -> Firing:
         again = self._now() + send_delay(message.sends)
         if message.decides and firing.request.delivery == "at-least-once" and again <= message.until:
-            return await self._again(firing, message, error, again)
+            return await self._again(firing, message, error, again, reason="not_seen")  # kept through later refusals
         return await self._end(firing, message, "lose", "not_seen", error)
 
-    async def _again(self, firing: Firing, message: Message, error: str, again: float) -> Firing:
+    async def _again(self, firing: Firing, message: Message, error: str, again: float, **changes: str) -> Firing:
         self._lines.log("WARNING", "cron.send_again id={} sends={} error={}", firing.id, message.sends, error)
-        return await self._inbox.move_message(firing, message, "retry", self._now(), error=error, not_before=again)
+        return await self._inbox.move_message(
+            firing, message, "retry", self._now(), error=error, not_before=again, **changes
+        )
 
     async def _end(self, firing: Firing, message: Message, event: str, reason: str, error: str) -> Firing:
         if not message.decides:

@@ -62,5 +62,5 @@ async def _settle_send(inbox: Inbox, firing: Firing, message: Message, now: floa
     if stops and phase != SEND:
         return await inbox.move_message(firing, message, "give_back", now, sends=message.sends - 1, once=stops)
     if message.decides and firing.request.delivery == "at-least-once":
-        return await inbox.move_message(firing, message, "retry", now, error=error, once=stops)
+        return await inbox.move_message(firing, message, "retry", now, reason="not_seen", error=error, once=stops)
     return await inbox.move_message(firing, message, "lose", now, reason="not_seen", error=error, once=stops)

@@ -112,6 +112,10 @@ class Platform:
                 connection.shutdown(socket.SHUT_RDWR)
 
     @property
+    def is_listening(self) -> bool:
+        return self._listener is not None and self._listener.fileno() >= 0
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 

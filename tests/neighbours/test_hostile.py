@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from demo import expose_plugin
 from fake_bub import bub_home, framework_in
 from gateway_kit import House
 
+from bub_cron.wire import iso
 from neighbours.rigs import rig
 
 HERE = Path(__file__).parent / "hostile"
@@ -148,3 +152,58 @@ def test_a_real_gateway_survives_a_channel_that_ends_programs(neighbour: House) 
     assert gateway.ask(to="testchat:1", text="on it goes")[-1]["status"] == "delivered"
     assert sent(neighbour) == [f"takes-{how}" for how in outcomes]
     assert gateway.stop() == 0
+
+
+LATER = """
+import sys, time
+from bub_cron.__main__ import main
+now = time.time
+time.time = lambda: now() + 61
+sys.argv[:] = ["bub-cron", "status"]
+main()
+"""
+
+
+def test_a_start_that_never_returns_is_said_everywhere_and_a_firing_is_missed(neighbour: House) -> None:
+    misdeeds = neighbour.home / "misdeeds"
+    misdeeds.write_text("start")
+    neighbour.write_due({})
+    neighbour.command("tick")
+    gateway = neighbour.gateway(wait=False)
+    gateway.wait_for_log("cron.listening")
+    [pong] = gateway.ask(ping=True)
+    assert pong["ready"] is False
+    assert "start() of one of them has not returned" in pong["why"]
+    [*_, last] = gateway.ask(to="testchat:1", text="hello", expires=iso(time.time() + 2))
+    assert (last["status"], last["reason"]) == ("missed", "late")
+    assert neighbour.messages() == []
+    neighbour.command("status", check=0)  # for a minute, it may be starting
+    later = subprocess.run([sys.executable, "-c", LATER], env=neighbour.environment, capture_output=True, text=True)
+    assert later.returncode == 1
+    assert "is not ready to start firings" in later.stdout
+    assert gateway.stop() == 0
+
+
+def test_a_plugin_that_swallows_every_message_does_not_keep_the_gateway_from_starting(neighbour: House) -> None:
+    (neighbour.home / "misdeeds").write_text("admit")
+    gateway = neighbour.gateway()
+    [pong] = gateway.ask(ping=True)
+    assert pong["ready"] is True
+    assert gateway.ask(to="testchat:1", text="hello")[-1]["status"] == "delivered"
+    assert gateway.stop() == 0
+
+
+def test_a_tape_store_that_hangs_holds_up_neither_texts_nor_a_stop(neighbour: House) -> None:
+    (neighbour.home / "misdeeds").write_text("tape")
+    gateway = neighbour.gateway()
+    for number in range(10):  # more than may be sent to one channel at once
+        assert gateway.ask(to="testchat:1", text=f"text {number}")[-1]["status"] == "delivered"
+    # A turn needs its tape: it ends with its own limit.
+    [*_, last] = gateway.ask(to="testchat:1", prompt="hello", attempts=1, timeout="1s")
+    assert (last["status"], last["reason"]) == ("failed", "attempts")
+    (neighbour.home / "misdeeds").write_text("")
+    assert gateway.ask(to="testchat:1", prompt="hello")[-1]["status"] == "delivered"
+    assert gateway.stop() == 0
+    assert [text for _, text in neighbour.messages()] == [f"text {number}" for number in range(10)] + [
+        "the model's reply"
+    ]
