@@ -155,7 +155,13 @@ def a_page_of_rows(seed: int) -> Damage:
 
 
 def any_page(seed: int) -> Damage:
-    return lambda content: overwrite(content, random.Random(seed).randrange(1, len(content) // PAGE), seed)
+    def damage(content: bytes) -> bytes:
+        pages = range(1, len(content) // PAGE)
+        # Where the list of the tables is, everything is lost.
+        others = [number for number in pages if b"CREATE " not in content[number * PAGE :][:PAGE]]
+        return overwrite(content, random.Random(seed).choice(others), seed)
+
+    return damage
 
 
 DAMAGES: dict[str, Damage] = {
