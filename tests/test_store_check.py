@@ -56,7 +56,7 @@ def test_other_comments_and_white_space_are_no_damage(tmp_path: Path, things: st
 
 @pytest.mark.parametrize("shape", [ledger.SHAPE, inbox_schema.SHAPE], ids=["ledger", "inbox"])
 def test_both_stores_are_whole_though_every_comment_in_their_schema_was_reworded(tmp_path: Path, shape: Shape) -> None:
-    reworded = tuple(statement.replace("-- ", "--  in other words: ") for statement in shape.schema)
+    reworded = tuple(statement.replace("\n", "  -- in other words\n") for statement in shape.schema)
     assert reworded != shape.schema
     path = str(tmp_path / "a.db")
     open_store(path, Shape(shape.application_id, shape.version, reworded, shape.journal)).close()

@@ -205,7 +205,7 @@ def _open_whole(path: str) -> sqlite3.Connection:
     try:
         # A damaged store is put aside as it was found: closing it must not take the log into it.
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
-        check_whole(connection, path, SHAPE)
+        check_whole(connection, path, SHAPE, closely=True)
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, False)
     except (*ERRORS, StoreError) as error:
         connection.close()
@@ -234,7 +234,8 @@ def _insert(connection: sqlite3.Connection, firings: Iterable[Firing]) -> None:
 def _insert_messages(connection: sqlite3.Connection, firing: Firing) -> None:
     columns = ("firing", *(f'"{column}"' for column in MESSAGE_COLUMNS))
     connection.executemany(
-        f"INSERT OR IGNORE INTO messages ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
+        f"INSERT INTO messages ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+        " ON CONFLICT (firing, number) DO NOTHING",
         ((firing.id, *(getattr(message, column) for column in MESSAGE_COLUMNS)) for message in firing.messages),
     )
 
