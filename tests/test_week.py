@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -173,11 +174,25 @@ def test_a_reminder_that_fires_often_has_one_line_a_day(place: Place, week: Week
     assert days["Mon 21"] == ["tea", "standup", "tea", "tea", "pills", "48x mail"]
 
 
-def test_a_week_of_the_future_asks_no_store(place: Place, week: Week) -> None:
+@pytest.mark.parametrize("after", ["tomorrow", "yesterday"])
+def test_a_store_that_cannot_be_read_is_told(place: Place, week: Week, after: str) -> None:
     Path(place.paths.state).mkdir(parents=True)
     Path(place.paths.ledger).write_bytes(b"nonsense")
-    assert week("--after", "tomorrow").status == 0
-    assert week("--after", "yesterday").status != 0
+    assert week("--after", after).status == 74
+
+
+def test_what_is_paused_says_so_and_until_when(place: Place, week: Week) -> None:
+    ticked(place, "2026-11-24T12:00:00")
+    with closing(sqlite3.connect(place.paths.ledger)) as ledger, ledger:
+        columns_of = "reminder, kind, since, until, why, who"
+        pause = ("pills", "pause", NOW - 60, at("2026-11-27T00:00:00"), "away", "alice")
+        ledger.execute(f"INSERT INTO pauses ({columns_of}) VALUES (?, ?, ?, ?, ?, ?)", pause)  # noqa: S608
+    days = columns(week("--after", "2026-11-26").out)
+    assert days["Thu 26"][-2:] == ["pills", "paused"]
+    assert days["Fri 27"][-1] == "pills"
+    found = [json.loads(line) for line in week("--after", "2026-11-26", "--json").out.splitlines()]
+    paused = {line["fire_time"]: line["paused"] for line in found if line["reminder"] == "pills"}
+    assert list(paused.values())[:2] == ["2026-11-27T00:00:00Z", None]
 
 
 # --- The past

@@ -21,10 +21,11 @@ from rich.text import Text
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, with_paths
-from bub_cron.cli.look import OFTEN, screen_clock
+from bub_cron.cli.look import OFTEN, paused_json, screen_clock
 from bub_cron.cli.when import begin_of
 from bub_cron.paths import Paths
-from bub_cron.records import Record, history, last_tick
+from bub_cron.pauses import Pause, Pauses, covering
+from bub_cron.records import Record, history, last_tick, pauses
 from bub_cron.reminders import Reminder, load
 from bub_cron.schedule import fire_times, left_out
 from bub_cron.wire import firing_id, iso
@@ -32,6 +33,7 @@ from bub_cron.wire import firing_id, iso
 _DAYS = 7
 _FOLDED = "often"  # stands where other rows have a time; sorts behind them
 _UNRECORDED = "no tick"
+_PAUSED = "paused"
 _GAP = 1
 _NARROWEST = len("Mon 21")
 
@@ -53,7 +55,7 @@ class Week(NamedTuple):
 class Entry:
     """One fire time: with its outcome once it is recorded; or one that a calendar left out, and why.
 
-    `count` fire times share it. `zone` is the reminder's.
+    `count` fire times share it. `zone` is the reminder's. `pause` is what holds a future one back.
     """
 
     instant: int
@@ -62,6 +64,7 @@ class Entry:
     outcome: str | None = None
     count: int = 1
     left_out: str = ""
+    pause: Pause | None = None
 
 
 @commands.command()
@@ -121,20 +124,21 @@ def _entries(paths: Paths, reminders: list[Reminder], shown: Week, now: int) -> 
     recorded = {record.id for record in records}
     # What the last tick left behind is in the ledger; without one, nothing from before now will ever be.
     done = now if shown.after >= now else min(now, last_tick(paths).instant or now)
+    held = pauses(paths) if shown.until > done else Pauses(())
     for reminder in reminders:
         if not reminder.enabled:
             continue
         name, zone = reminder.name, zones[reminder.name]
         for instant in fire_times(reminder.schedule, max(shown.after, done), shown.until):
             if firing_id(name, iso(instant)) not in recorded:
-                yield Entry(instant, name, zone)
+                yield Entry(instant, name, zone, pause=covering(held.of(name, reminder.pause_until), instant))
         for out in left_out(reminder.schedule, shown.after, shown.until):
             if firing_id(name, iso(out.instant)) not in recorded:
                 yield Entry(out.instant, name, zone, left_out=out.why)
 
 
 def _records(paths: Paths, shown: Week, now: int) -> list[Record]:
-    """Return the firings of the week; a week that is all in the future asks no store."""
+    """Return the firings of the week; of one that is all in the future there are none."""
     if shown.after >= now:
         return []
     found = history(paths, since=shown.after, until=shown.until + 1)
@@ -169,15 +173,15 @@ def _print_days(entries: list[Entry], shown: Week, now: int) -> None:
 
 
 def _standing(entry: Entry, now: int) -> str:
-    """Return what stands below a fire time: nothing if it is in the future."""
-    return entry.outcome or (_UNRECORDED if entry.instant <= now else "")
+    """Return what stands below a fire time: nothing if it is in the future and nothing holds it back."""
+    return entry.outcome or (_UNRECORDED if entry.instant <= now else _PAUSED if entry.pause else "")
 
 
 def _cell(what: str, standing: str) -> list[Text]:
     shown = Text(terminal.clean(what))
     if not standing:
         return [shown]
-    return [shown, Text(standing, style="yellow") if standing == _UNRECORDED else terminal.outcome(standing)]
+    return [shown, Text(standing, style="yellow") if standing in (_UNRECORDED, _PAUSED) else terminal.outcome(standing)]
 
 
 def _print_left_out(entries: list[Entry], shown: Week) -> None:
@@ -201,7 +205,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "reminder": entry.reminder,
         "fire_time": iso(entry.instant),
         "local": datetime.fromtimestamp(entry.instant, entry.zone).astimezone(entry.zone).isoformat(),
-        "paused": None,  # unknown here
+        "paused": paused_json(entry.pause),
         "outcome": entry.outcome,
     }
     if entry.count > 1:
