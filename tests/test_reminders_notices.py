@@ -125,7 +125,7 @@ def test_a_notice_has_its_place() -> None:
     ],
 )
 def test_a_key_of_the_context_that_a_known_channel_ignores_is_named(body: str, expected: str) -> None:
-    assert suspicions(f'cron: "0 9 * * *", {body}') == [f"5:3: r0 {expected}"]
+    assert suspicions(f'cron: "0 9 * * *", {body}') == [f"5: r0 {expected}"]
 
 
 @pytest.mark.parametrize(

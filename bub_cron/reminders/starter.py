@@ -78,5 +78,6 @@ reminders:
   #   overlap: skip  # or queue: when an earlier one still runs
   #   attempts: 1  # starts allowed; 3 for prompt and text
   #   timeout: 10m  # the limit of one attempt
+  #   delivery: at-most-once  # at-least-once: send again what was not seen to its end
   #   reply: chat  # or agent: the agent sends by itself
 """
