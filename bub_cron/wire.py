@@ -36,7 +36,12 @@ DEFAULT_OVERLAP = "skip"
 DEFAULT_REPLY = "chat"
 DEFAULT_DELIVERY = "at-most-once"
 
+DEFAULT_MARK_LATE = 600  # seconds
+
 NO_REPLY = "<no_reply/>"
+FRESH = "fresh"
+"""The session that is a new one for each firing."""
+NONE, NEVER = "none", "never"
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _ID_CHARACTERS = _NAME_CHARACTERS | frozenset(":@+/~")
@@ -118,13 +123,13 @@ def _kind(value: object) -> str:
     return "nothing" if value is None else names.get(type(value), type(value).__name__)
 
 
-def _wrong_type(right: str, value: object) -> ValueError:
+def wrong_type(right: str, value: object) -> ValueError:
     return ValueError(f"must be {right}, not {_kind(value)}")
 
 
-def _string(value: object, limit: int) -> str:
+def string(value: object, limit: int) -> str:
     if not isinstance(value, str):
-        raise _wrong_type("text", value)
+        raise wrong_type("text", value)
     if not value:
         raise ValueError("is empty")
     if len(value) > limit:
@@ -138,8 +143,8 @@ def _string(value: object, limit: int) -> str:
     return value
 
 
-def _line(value: object, limit: int = 512) -> str:
-    text = _string(value, limit)
+def line(value: object, limit: int = 512) -> str:
+    text = string(value, limit)
     if not text.isprintable():
         raise ValueError("holds a control or other unprintable character")
     if text != text.strip():
@@ -148,7 +153,7 @@ def _line(value: object, limit: int = 512) -> str:
 
 
 def check_to(value: object) -> str:
-    text = _line(value)
+    text = line(value)
     channel, chat_id = split_to(text)
     if not chat_id or chat_id != chat_id.strip() or not is_name(channel):
         raise ValueError("must be channel:chat_id, such as telegram:123456789")
@@ -156,7 +161,7 @@ def check_to(value: object) -> str:
 
 
 def check_message(value: object) -> str:
-    text = _string(value, MAX_LINE)
+    text = string(value, MAX_LINE)
     if not text.strip():
         raise ValueError("is empty")
     return text
@@ -164,7 +169,7 @@ def check_message(value: object) -> str:
 
 def check_attempts(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong_type("a whole number", value)
+        raise wrong_type("a whole number", value)
     if not 1 <= value <= 100:
         raise ValueError("must lie between 1 and 100")
     return value
@@ -174,7 +179,7 @@ def check_timeout(value: object) -> float:
     if isinstance(value, str):
         return parse_duration(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong_type("seconds or a duration like 10m", value)
+        raise wrong_type("seconds or a duration like 10m", value)
     if not 0 < value <= MAX_DURATION:
         raise ValueError("must lie between 0 and 366 days, in seconds")
     return value
@@ -182,7 +187,7 @@ def check_timeout(value: object) -> float:
 
 def check_bool(value: object) -> bool:
     if not isinstance(value, bool):
-        raise _wrong_type("true or false", value)
+        raise wrong_type("true or false", value)
     return value
 
 
@@ -199,7 +204,7 @@ def one_of(*choices: str) -> Callable[[object], str]:
 
 def check_context(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise _wrong_type("a mapping of words to text", value)
+        raise wrong_type("a mapping of words to text", value)
     if len(value) > 32:
         raise ValueError("has more than 32 entries")
     return {_context_key(key): _context_value(key, entry) for key, entry in value.items()}
@@ -218,13 +223,13 @@ def _context_key(key: object) -> str:
 
 def _context_value(key: object, value: object) -> str:
     try:
-        return _line(value, 1024) if value != "" else ""
+        return line(value, 1024) if value != "" else ""
     except ValueError as error:
         raise ValueError(f"has a bad value: {key} {error}") from error
 
 
 def _check_id(value: object) -> str:
-    text = _string(value, 200)
+    text = string(value, 200)
     if not _ID_CHARACTERS.issuperset(text):
         raise ValueError("may hold letters, digits and - _ . : @ + / ~ only")
     return text
@@ -242,7 +247,7 @@ def _check_expires(value: object) -> float:
     if isinstance(value, str):
         value = parse_instant(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong_type("an instant like 2026-12-01T07:30:00Z", value)
+        raise wrong_type("an instant like 2026-12-01T07:30:00Z", value)
     # A text may lie outside, too: of the year 1, or of the last second but with a fraction or an offset. The inbox would
     # not take it, and what it doesn't take it holds for damage.
     if not 0 <= value <= _LAST_INSTANT:
@@ -250,19 +255,38 @@ def _check_expires(value: object) -> float:
     return float(value)
 
 
+def _rarely(checker: str) -> Callable[[object], Any]:
+    """Return a checker of rare_fields.py, which is loaded once one is needed."""
+
+    def check(value: object) -> Any:
+        from bub_cron import rare_fields
+
+        return getattr(rare_fields, checker)(value)
+
+    return check
+
+
 FIELDS: Mapping[str, Callable[[object], Any]] = {
     "to": check_to,
     PROMPT: check_message,
     TEXT: check_message,
     COMMAND: check_message,
-    "session": _line,
+    "also": _rarely("check_also"),
+    "session": line,
     "attempts": check_attempts,
     "timeout": check_timeout,
     "overlap": one_of("skip", "queue"),
     "delivery": one_of("at-most-once", "at-least-once"),
+    "mark_late": _rarely("check_mark_late"),
     "reply": one_of("chat", "agent"),
     "quiet": check_bool,
-    "model": _line,
+    "gate": _rarely("check_gate"),
+    "tools": _rarely("check_tools"),
+    "max_tokens": _rarely("check_tokens"),
+    "budget": _rarely("check_budget"),
+    "alert": _rarely("check_alert"),
+    "ping": _rarely("check_address"),
+    "model": line,
     "context": check_context,
 }
 """The fields that a request and a reminder share, each with its checker."""
@@ -271,10 +295,19 @@ REQUEST_FIELDS: Mapping[str, Callable[[object], Any]] = {
     **FIELDS,
     "id": _check_id,
     "reminder": _check_reminder,
-    "fire_time": _line,
+    "fire_time": line,
+    "timezone": line,
     "expires": _check_expires,
     "wait": check_bool,
 }
+
+
+LEFT_OUT: Mapping[str, Any] = {
+    "delivery": DEFAULT_DELIVERY, "also": [], "mark_late": DEFAULT_MARK_LATE, "gate": None, "tools": None,
+    "max_tokens": None, "budget": None, "alert": None, "ping": None, "timezone": None,
+}  # fmt: skip
+"""The fields that `Request.content` leaves out at their defaults: an earlier version did not know them, and what it stored
+is still the same request."""
 
 
 class Request:
@@ -285,16 +318,29 @@ class Request:
     """
 
     __slots__ = (
-        "attempts_allowed", "body", "context", "delivery", "expires", "fire_time", "id", "kind", "model", "overlap",
-        "quiet", "reminder", "reply_mode", "session", "timeout", "to", "wait",
+        "alert", "also", "attempts_allowed", "body", "budget", "context", "delivery", "expires", "fire_time", "gate", "id",
+        "kind", "mark_late", "max_tokens", "model", "overlap", "ping", "quiet", "reminder", "reply_mode", "session",
+        "timeout", "timezone", "to", "tools", "wait",
     )  # fmt: skip
+    delivery: str
+    also: list[str]
+    mark_late: float | str
+    gate: dict[str, Any] | None
+    tools: list[str] | None
+    max_tokens: int | None
+    budget: str | None
+    alert: str | None
+    ping: str | None
+    timezone: str | None
 
     def __init__(self, fields: Mapping[str, Any], *, new_id: Callable[[], str], now: float) -> None:
         self.kind: str = next(kind for kind in MESSAGES if kind in fields)
         self.id: str = fields["id"] if "id" in fields else new_id()
         self.body: str = fields[self.kind]
         self.to: str = fields["to"]
-        self.session: str = fields.get("session", self.to)
+        # "temp/" is Bub's own prefix for sessions whose tape is not kept.
+        session = fields.get("session", self.to)
+        self.session: str = f"temp/{self.id}" if session == FRESH else session
         self.reminder: str | None = fields.get("reminder")
         self.fire_time: str | None = fields.get("fire_time")
         self.expires: float = fields.get("expires", now + DEFAULT_LIFE)
@@ -302,27 +348,26 @@ class Request:
         self.attempts_allowed: int = fields.get("attempts", default_attempts)
         self.timeout: float = fields.get("timeout", DEFAULT_TIMEOUT)
         self.overlap: str = fields.get("overlap", DEFAULT_OVERLAP)
-        self.delivery: str = fields.get("delivery", DEFAULT_DELIVERY)
         self.reply_mode: str = fields.get("reply", DEFAULT_REPLY)
         self.quiet: bool = fields.get("quiet", False)
         self.model: str | None = fields.get("model")
         self.context: dict[str, str] = fields.get("context", {})
         self.wait: bool = fields.get("wait", True)
+        for field, default in LEFT_OUT.items():
+            setattr(self, field, fields.get(field, default))
+        self.also = [target for target in self.also if target != self.to]
 
     def content(self) -> str:
-        """Return the canonical JSON of what this firing does; equal content means the same request.
-
-        A field that an earlier version did not know is left out at its default, so that what that version stored is
-        still the same request.
-        """
+        """Return the canonical JSON of what this firing does; equal content means the same request."""
         fields: dict[str, Any] = {
             "attempts": self.attempts_allowed, "body": self.body, "context": self.context, "fire_time": self.fire_time,
             "kind": self.kind, "model": self.model, "overlap": self.overlap, "quiet": self.quiet,
             "reminder": self.reminder, "reply": self.reply_mode, "session": self.session,
             "timeout": float(self.timeout), "to": self.to,
         }  # fmt: skip
-        if self.delivery != DEFAULT_DELIVERY:
-            fields["delivery"] = self.delivery
+        for field, default in LEFT_OUT.items():
+            if (value := getattr(self, field)) != default:
+                fields[field] = value
         return _codecs()[2](fields)
 
 
@@ -364,7 +409,7 @@ def parse_request(line: bytes, *, now: float, new_id: Callable[[], str]) -> Requ
     except ValueError:
         known_id = None
     try:
-        if "ping" in fields:
+        if fields.get("ping") is True or (len(fields) == 1 and "ping" in fields):
             return _only(fields, "ping", Ping() if fields["ping"] is True else None, '{"ping": true}')
         if "status" in fields:
             return _only(fields, "status", StatusQuery(_check_id(fields["status"])), '{"status": ID}')

@@ -66,6 +66,7 @@ def test_a_reminder_is_stored_with_all_that_a_tick_needs(place: Place, ledger: L
     text = file(a="every: 30m; grace: 2h; catch_up: all; attempts: 5", b="every: 1h; enabled: false; text: Grüße")
     take(place, ledger, text, saved=NOW, last_tick=None)
     plain = {"to": "telegram:1", "timeout": 600, "overlap": "skip", "reply": "chat", "quiet": False}
+    plain["timezone"] = "UTC"
     found = {row["name"]: (json.loads(row["content"]), *tuple(row)[1:4], *tuple(row)[5:]) for row in stored(ledger)}
     file_ = place.paths.file
     assert found == {

@@ -48,7 +48,8 @@ def test_the_smallest_request_has_every_default() -> None:
     assert found == {
         "attempts_allowed": 3, "body": "hello", "context": {}, "delivery": "at-most-once", "expires": NOW + 3600, "fire_time": None, "id": "poke-1",
         "kind": "text", "model": None, "overlap": "skip", "quiet": False, "reminder": None, "reply_mode": "chat",
-        "session": "telegram:1", "timeout": 600, "to": "telegram:1", "wait": True,
+        "session": "telegram:1", "timeout": 600, "to": "telegram:1", "wait": True, "also": [], "mark_late": 600,
+        "gate": None, "tools": None, "max_tokens": None, "budget": None, "alert": None, "ping": None, "timezone": None,
     }  # fmt: skip
 
 
@@ -57,6 +58,8 @@ def test_every_field_arrives_normalised() -> None:
         "id": "a@b", "to": "x:y:z", "prompt": "p", "reminder": "r", "fire_time": "noon", "expires": "1970-01-01T01:00:00+01:00",
         "session": "s", "attempts": 1, "timeout": "1m30s", "overlap": "queue", "reply": "agent", "quiet": True,
         "model": "openai:x", "context": {"thread_id": ""}, "wait": False, "delivery": "at-least-once",
+        "also": ["x:1", "x:y:z", "x:1"], "mark_late": "1h", "gate": {"run": "true", "changed": True}, "tools": ["b.c", "b.c"],
+        "max_tokens": "60k", "budget": "2m/week", "alert": "none", "ping": "https://a.b/c?d", "timezone": "Europe/Berlin",
     }  # fmt: skip
     request = parse(json.dumps(given).encode())
     found = {name: getattr(request, name) for name in Request.__slots__}
@@ -64,6 +67,11 @@ def test_every_field_arrives_normalised() -> None:
         **given,
         "expires": 0.0,
         "timeout": 90,
+        "also": ["x:1"],
+        "mark_late": 3600,
+        "gate": {"run": "true", "timeout": 30.0, "changed": True},
+        "tools": ["b.c"],
+        "max_tokens": 60_000,
         "kind": "prompt",
         "body": "p",
         "attempts_allowed": 1,

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from bub_cron import wire
+from bub_cron.rare_fields import GATE_KEYS
 from bub_cron.reminders.calendars import Calendars
 from bub_cron.reminders.faults import Faults, nearest, shown
 from bub_cron.reminders.keys import Entries, Keys, Values
 from bub_cron.reminders.reminder import Reminder
 from bub_cron.reminders.source import LIST, MAP, SCALAR, Node
-from bub_cron.reminders.values import DEFAULT_KEYS, LIMITS, READERS, REMINDER_KEYS, SCHEDULES, scalar, text
+from bub_cron.reminders.values import DEFAULT_KEYS, LIMITS, READERS, REMINDER_KEYS, SCHEDULES, gate_value, scalar, text
 from bub_cron.reminders.when import Plans
 from bub_cron.schedule import Schedule
 
@@ -47,7 +48,7 @@ class Judge:
         self._calendars = Calendars(self._keys, directory)
         self._default_places: dict[str, tuple[int, int]] = {}
         self._readers: dict[str, Callable[[Node], Any]] = {
-            **READERS, "context": self._context, "only": self._calendars.named, "except": self._calendars.named,
+            **READERS, "context": self._context, "gate": self._gate, "only": self._calendars.named, "except": self._calendars.named,
         }  # fmt: skip
 
     def file(self, root: Node) -> list[Reminder]:
@@ -90,6 +91,16 @@ class Judge:
         if None in context or None in context.values():
             return None
         return wire.check_context(context)  # their number is all that is left to be wrong
+
+    def _gate(self, node: Node) -> object:
+        if node.kind != MAP:
+            return wire.FIELDS["gate"](gate_value("run")(node))
+        entries = self._keys.entries(
+            node, GATE_KEYS, lambda key: f"unknown key {shown(key)} in gate; known are {', '.join(GATE_KEYS)}"
+        )
+        gate = {key: self._keys.value(value, f"gate: {key}", gate_value(key)) for key, (_, value) in entries.items()}
+        is_faulty = None in gate.values() or len(gate) < len(list(node.pairs()))
+        return None if is_faulty else wire.FIELDS["gate"](gate)
 
     # One reminder
 

@@ -6,7 +6,7 @@ Invariants: a `Reminder` was checked in full, so a gateway takes its `content`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bub_cron import wire
 from bub_cron.schedule import Schedule
@@ -44,6 +44,14 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     quiet: bool = False
     delivery: str = wire.DEFAULT_DELIVERY
     model: str | None = None
+    also: list[str] = []  # noqa: RUF012 - never changed
+    mark_late: float | str = wire.DEFAULT_MARK_LATE
+    gate: dict[str, Any] | None = None
+    tools: list[str] | None = None
+    max_tokens: int | None = None
+    budget: str | None = None
+    alert: str | None = None
+    ping: str | None = None
     file: str = ""
     machine_zone: bool = False
     places: Mapping[str, tuple[int, int]] = {}  # never changed
@@ -55,8 +63,9 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
         fields: dict[str, object] = {"reminder": self.name, "to": self.to, self.kind: self.body}
         for key in ("attempts", "timeout", "overlap", "reply", "quiet"):
             fields[key] = getattr(self, key)
-        if self.delivery != wire.DEFAULT_DELIVERY:
-            fields["delivery"] = self.delivery
+        for key, default in wire.LEFT_OUT.items():
+            if (value := getattr(self, key)) != default and not (key == "timezone" and self.machine_zone):
+                fields[key] = value
         if self.session != self.to:
             fields["session"] = self.session
         if self.model is not None:

@@ -53,6 +53,11 @@ _CALENDAR: dict[str, _Schema] = {
     "except": _one_or_more("Calendars whose days are taken away.", _CALENDAR_NAME),
 }
 
+_TARGET: _Schema = {"type": "string", "maxLength": 512, "pattern": r"^[A-Za-z0-9._-]{1,64}:(.*\S)$"}
+_TOKENS: _Schema = {"type": ["string", "integer"], "pattern": "^[0-9]{1,12}[kKmM]?$", "minimum": 1}
+_RUN_LINE: _Schema = {"type": "string", "maxLength": 4096, "pattern": r"\S"}
+_RUN_LIST: _Schema = {"type": "array", "minItems": 1, "items": {"type": "string", "maxLength": 4096}}
+
 _KEYS: dict[str, _Schema] = {
     "cron": _text(
         "Five fields: minute, hour, day of month, month, day of week. Names, lists, ranges, steps, L, #, "
@@ -89,7 +94,10 @@ _KEYS: dict[str, _Schema] = {
         "Where it goes: channel:chat_id. Everything after the first colon is the chat id.",
         r"^[A-Za-z0-9._-]{1,64}:(.*\S)$",
     ),
-    "session": _text("The Bub session that the turn belongs to. Default: the same as `to`."),
+    "also": _one_or_more("Up to 9 further targets for the same reply, each with its own evidence.", _TARGET),
+    "session": _text(
+        "The Bub session that the turn belongs to; fresh: a new one for each firing. Default: the same as `to`."
+    ),
     "timezone": _text("An IANA name such as Europe/Berlin. Default: the machine's zone."),
     "enabled": _choice("false keeps the reminder from firing.", True, False),
     "pause_until": _text(
@@ -110,10 +118,51 @@ _KEYS: dict[str, _Schema] = {
         "maximum": 100,
     },
     "timeout": _duration("The limit of one attempt. Default: 10m."),
+    "mark_late": _text(
+        "A firing that starts later than this begins its message with how late it is; never. Default: 10m.",
+        r"^(never|(?=.)([0-9]{1,9}w)?([0-9]{1,9}d)?([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?)$",
+    ),
     "reply": _choice(
         "chat: the turn's reply goes there. agent: the agent sends by its own channel skill.", "chat", "agent"
     ),
     "quiet": _choice("true: the model may answer <no_reply/>, and nothing is sent.", False, True),
+    "tools": {
+        "description": "The tools that the turn may use, as Bub (tape.info) or the model (tape_info) names them; []: none.",
+        "type": "array",
+        "items": {"type": "string", "maxLength": 128},
+    },
+    "max_tokens": {
+        "description": "Tokens that a firing's turn may take, such as 60k; over it, the firing fails.",
+        **_TOKENS,
+    },
+    "budget": _text(
+        "Tokens per day, week or month of this reminder, such as 200k/day; when used up, firings are skipped.",
+        r"^[0-9]{1,12}[kKmM]?/(day|week|month)$",
+    ),
+    "alert": _text(
+        "Who is told when a firing ends failed, undelivered, unknown, missed or rejected, once until it works again: "
+        "channel:chat_id, or none.",
+        r"^(none|[A-Za-z0-9._-]{1,64}:(.*\S))$",
+    ),
+    "ping": _text("An address that gets a POST after each final outcome (healthchecks).", "^https?://[^/ ]", 2048),
+    "gate": {
+        "description": "A command that decides whether a firing runs: exit 0 runs it with the output, 1 skips it. "
+        "Runs only if the gateway allows gates.",
+        "oneOf": [
+            _RUN_LINE,
+            _RUN_LIST,
+            {
+                "type": "object",
+                "required": ["run"],
+                "additionalProperties": False,
+                "properties": {
+                    "run": {"oneOf": [_RUN_LINE, _RUN_LIST]},
+                    "timeout": _duration("Its limit. Default: 30s."),
+                    "changed": _choice("true: skip where the output is that of the last good firing.", False, True),
+                },
+            },
+        ],
+    },
     "model": _text("A Bub model id for this reminder alone."),
     "context": {
         "description": "Strings added to the message's context, such as thread_id.",

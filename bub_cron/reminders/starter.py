@@ -65,8 +65,12 @@ reminders:
 # At a steady distance. With `quiet` the model may answer <no_reply/>, and nothing is sent.
   # inbox:
   #   every: 30m
-  #   prompt: Anything urgent in the inbox?
+  #   gate: /usr/local/bin/new-mail --list  # exit 0: run, with this output; 1: skip. If the gateway allows gates
+  #   prompt: Anything urgent among these?
   #   quiet: true
+  #   tools: [web_fetch]  # all others are off for this turn
+  #   max_tokens: 20k  # of one firing
+  #   budget: 200k/day  # of this reminder; when it is used up, firings are skipped
 
 # A Bub command, if the gateway allows commands; and the keys that are left, with what they are when not given.
   # backup:
@@ -78,6 +82,10 @@ reminders:
   #   overlap: skip  # or queue: when an earlier one still runs
   #   attempts: 1  # starts allowed; 3 for prompt and text
   #   timeout: 10m  # the limit of one attempt
+  #   also: [telegram:5]  # the same reply to further chats
+  #   alert: telegram:123456789  # who is told when it doesn't work, and when it works again; or none
+  #   ping: https://hc-ping.com/your-uuid  # gets a POST after each outcome
+  #   mark_late: 10m  # later than that, the message begins with how late it is; or never
   #   delivery: at-most-once  # at-least-once: send again what was not seen to its end
   #   reply: chat  # or agent: the agent sends by itself
 """

@@ -93,6 +93,33 @@ class Period(NamedTuple):
     in_days: bool
 
 
+def _listed(key: str, node: Node) -> object:
+    """Return what the socket's checker makes of a text, or of a list of texts."""
+    if node.kind == LIST:
+        return wire.FIELDS[key]([scalar("text", item) for item in node.items])
+    return wire.FIELDS[key](scalar("text, or a list of texts", node))
+
+
+def _tokens(node: Node) -> object:
+    return wire.FIELDS["max_tokens"](scalar("a number of tokens such as 60k", node))
+
+
+def _mark_late(node: Node) -> object:
+    return wire.NEVER if node.text == wire.NEVER else _duration(node)
+
+
+def gate_value(key: str) -> Callable[[Node], object]:
+    """Return the reader of a value in a `gate`."""
+    readers: dict[str, Callable[[Node], object]] = {"run": _words, "timeout": _duration, "changed": _boolean}
+    return readers[key]
+
+
+def _words(node: Node) -> str | list[str]:
+    if node.kind == LIST:
+        return [item.text if item.kind == SCALAR else scalar("text", item) for item in node.items]
+    return scalar("a shell line, or a list of a program and its arguments", node)
+
+
 def _every(node: Node) -> Period:
     seconds = _duration(node, "{0}m for minutes, {0}h for hours")
     units = {character for character in node.text if character.isalpha()}
@@ -128,6 +155,7 @@ READERS: Mapping[str, Callable[[Node], object]] = {
     wire.TEXT: _shared(wire.TEXT),
     wire.COMMAND: _shared(wire.COMMAND),
     "to": _shared("to"),
+    "also": partial(_listed, "also"),
     "session": _shared("session"),
     "timezone": partial(text, schedule.require_zone),
     "enabled": _boolean,
@@ -138,11 +166,17 @@ READERS: Mapping[str, Callable[[Node], object]] = {
     "delivery": _shared("delivery"),
     "attempts": _attempts,
     "timeout": _duration,
+    "mark_late": _mark_late,
     "reply": _shared("reply"),
     "quiet": _boolean,
+    "tools": partial(_listed, "tools"),
+    "max_tokens": _tokens,
+    "budget": _shared("budget"),
+    "alert": _shared("alert"),
+    "ping": _shared("ping"),
     "model": _shared("model"),
 }
-"""All but those that `entries` reads: `context`, which may have a fault for each of its entries, and calendars."""
+"""All but those that `entries` reads: `context` and `gate`, which may have a fault for each of their entries, and calendars."""
 
-REMINDER_KEYS = (*SCHEDULES, *LIMITS, *(key for key in READERS if key not in SCHEDULES + LIMITS), "context")
+REMINDER_KEYS = (*SCHEDULES, *LIMITS, *(key for key in READERS if key not in SCHEDULES + LIMITS), "gate", "context")
 DEFAULT_KEYS = tuple(key for key in REMINDER_KEYS if key not in SCHEDULES + wire.MESSAGES)
