@@ -45,9 +45,10 @@ async def run(gate: Mapping[str, Any], reminder: str | None, fire_time: str | No
     reading = asyncio.gather(_beginning(process.stdout), _beginning(process.stderr))
     try:
         async with asyncio.timeout(timeout):
-            status = await process.wait()
-            # What it left running in the background holds the pipes, and ends with it.
+            await _end_of(process.pid)
+            # What it left running in the background holds the pipes, and asyncio's own wait() would wait for that.
             _kill_group(process.pid)
+            status = await process.wait()
             output, errors = await reading
     except TimeoutError as error:
         raise GateFailedError(f"the gate did not end within {timeout:g} s") from error
@@ -101,6 +102,21 @@ def prompt_with(prompt: str, output: str) -> str:
 def text_with(text: str, output: str) -> str:
     """Return a text with a gate's output below it."""
     return f"{text}\n\n{output}" if output.strip() else text
+
+
+async def _end_of(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ended.set)
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 async def _beginning(stream: asyncio.StreamReader | None) -> bytes:
