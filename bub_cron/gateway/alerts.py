@@ -1,0 +1,63 @@
+"""Who is told that a reminder doesn't work, or works again, and in which words.
+
+Invariants: a sentence is for its reader: what, which fire time, the cause in plain words, the command to look with. Nothing
+in it looks like a secret.
+"""
+
+from __future__ import annotations
+
+import re
+
+from bub_cron.errors import one_line
+from bub_cron.states import BAD, FAILED, MISSED, REASONS, REJECTED, UNDELIVERED, UNKNOWN
+from bub_cron.wire import NONE, Request
+
+_HAPPENED = {
+    FAILED: "failed",
+    UNDELIVERED: "could not be delivered",
+    UNKNOWN: "may not have arrived",
+    MISSED: "was missed",
+    REJECTED: "was rejected by the gateway",
+}
+_MOST_CAUSE = 200
+# What providers write into their errors: keys, tokens, addresses with a password or a query.
+_SECRETS = (
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 [...]"),
+    (re.compile(r"\b(https?://)[^\s'\"<>]+"), r"\1[...]"),
+    (re.compile(r"(?i)\b(api[_ -]?key|token|password|secret)(\s*[=:]\s*|\s+provided:\s*)\S+"), r"\1\2[...]"),
+    (re.compile(r"\b[A-Za-z]{1,8}[-_][\w*-]{12,}"), "[...]"),  # sk-..., ghp_..., xoxb-...
+    (re.compile(r"(?=[\w*-]*\d)(?=[\w*-]*[A-Za-z])[\w*-]{20,}"), "[...]"),
+    (re.compile(r"\b\d{6,}:[\w-]{20,}"), "[...]"),  # a Telegram bot's token
+)
+
+
+def target(request: Request, outcome: str) -> tuple[str, str] | None:
+    """Return (kind of message, who) for a reminder's firing that ended so; None where nobody is to be told."""
+    if request.reminder is None or request.alert == NONE or outcome not in BAD:
+        return None
+    if request.alert is not None:
+        return "alert", request.alert
+    return ("notice", request.to) if outcome == FAILED else None
+
+
+def sentence(request: Request, outcome: str, reason: str | None, error: str | None) -> str:
+    """Return what is told of a firing that ended badly."""
+    due = f" due at {request.fire_time}" if request.fire_time else ""
+    cause = without_secrets(error or REASONS.get(reason or "", "") or "")
+    because = f": {cause.rstrip('.')}" if cause else ""
+    return (
+        f"The reminder {request.reminder}{due} {_HAPPENED[outcome]}{because}. To look: bub-cron log --id {request.id}"
+    )
+
+
+def works_again(request: Request) -> str:
+    """Return what is told once a reminder works again."""
+    return f"The reminder {request.reminder} works again."
+
+
+def without_secrets(text: str) -> str:
+    """Return an error as one short line in which nothing looks like a key, a token or an address with one."""
+    line = one_line(text, 4 * _MOST_CAUSE)
+    for pattern, instead in _SECRETS:
+        line = pattern.sub(instead, line)
+    return line if len(line) <= _MOST_CAUSE else line[: _MOST_CAUSE - 3] + "..."

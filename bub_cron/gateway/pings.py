@@ -1,0 +1,49 @@
+"""Tell a monitor how a firing ended: one POST, by healthchecks' protocol (https://healthchecks.io/docs/http_api/).
+
+Invariants:
+- The address is a secret: it is in no log, and in no error. So httpx's client, which logs each address, isn't used.
+- A ping never waits longer than `SECONDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+
+from bub_cron.errors import BubCronError, one_line
+from bub_cron.states import GOOD, SKIPPED, UNKNOWN
+
+SECONDS = 10.0
+DELAYS = (5.0, 20.0)
+"""Seconds between the tries; after the last one a ping is given up."""
+
+
+class PingRefusedError(BubCronError):
+    """The monitor did not take the ping; it may be tried again."""
+
+
+def address(ping: str, outcome: str) -> str:
+    """Return the address for an outcome: that of a success, `/fail`, or `/log` for what is neither."""
+    if outcome in GOOD or outcome == SKIPPED:
+        return ping
+    url = httpx.URL(ping)
+    return str(url.copy_with(path=url.path.rstrip("/") + ("/log" if outcome == UNKNOWN else "/fail")))
+
+
+async def post(url: str, body: str) -> None:
+    """Make one POST; raise PingRefusedError, which names no address, if the answer is no 2xx in time."""
+    try:
+        async with asyncio.timeout(SECONDS), httpx.AsyncHTTPTransport() as transport:
+            request = httpx.Request("POST", url, content=body.encode(), headers={"User-Agent": "bub-cron"})
+            response = await transport.handle_async_request(request)
+            await response.aclose()
+    except TimeoutError as error:
+        raise PingRefusedError(f"the ping was not answered within {SECONDS:g} s") from error
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, OSError, ValueError) as error:
+        # Its text may hold the address.
+        raise PingRefusedError(f"the ping failed: {type(error).__name__}") from error
+    if not response.is_success:
+        raise PingRefusedError(
+            f"the ping was answered {response.status_code} {one_line(response.reason_phrase, 60)}".strip()
+        )
