@@ -174,6 +174,46 @@ def counts(paths: Paths, since: float, until: float) -> dict[str, int]:
     return _read(paths, lambda view: dict(map(tuple, view.execute(query, {"since": since, "until": until}))))
 
 
+class Usage:
+    """What one reminder took: its firings by their outcomes, the tokens that are known, and seconds from start to end."""
+
+    __slots__ = ("outcomes", "reminder", "seconds", "tokens")
+
+    def __init__(self, reminder: str) -> None:
+        self.reminder = reminder
+        self.outcomes: dict[str, int] = {}
+        self.tokens = 0
+        self.seconds = 0.0
+
+    @property
+    def firings(self) -> int:
+        return sum(self.outcomes.values())
+
+
+def usage(paths: Paths, since: float, until: float) -> list[Usage]:
+    """Return what each reminder took between two instants, sorted by name; firings without a reminder are left out."""
+    each = " UNION ALL ".join(
+        "SELECT reminder, outcome, count, tokens, max(0, finished_at - started_at) AS seconds FROM "  # noqa: S608
+        f"{source} WHERE reminder IS NOT NULL AND moment BETWEEN :since AND :until{only}"
+        for source, only in _SOURCES.items()
+    )
+    query = (
+        "SELECT reminder, outcome, sum(count) AS count, coalesce(sum(tokens), 0) AS tokens,"  # noqa: S608
+        f" coalesce(sum(seconds), 0) AS seconds FROM ({each}) GROUP BY reminder, outcome ORDER BY reminder"
+    )
+
+    def ask(view: sqlite3.Connection) -> list[Usage]:
+        found: dict[str, Usage] = {}
+        for row in view.execute(query, {"since": since, "until": until}):
+            one = found.setdefault(row["reminder"], Usage(row["reminder"]))
+            one.outcomes[row["outcome"]] = row["count"]
+            one.tokens += row["tokens"]
+            one.seconds = round(one.seconds + row["seconds"], 3)
+        return list(found.values())
+
+    return _read(paths, ask)
+
+
 def waiting(paths: Paths) -> list[Record]:
     """Return the firings that wait for a gateway, or are open in its inbox, the newest first."""
     # Each in the words of a partial index.

@@ -77,6 +77,6 @@ def test_no_server(url: str) -> None:
 
 def test_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pings, "SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as server:  # it takes the connection, and says nothing
-        with pytest.raises(pings.PingRefusedError, match=r"not answered within 0\.2 s"):
-            asyncio.run(pings.post(f"http://127.0.0.1:{server.getsockname()[1]}/secret", "x"))
+    silent = socket.create_server(("127.0.0.1", 0))  # it takes the connection, and says nothing
+    with silent as server, pytest.raises(pings.PingRefusedError, match=r"not answered within 0\.2 s"):
+        asyncio.run(pings.post(f"http://127.0.0.1:{server.getsockname()[1]}/secret", "x"))
