@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bub.configure import Settings, config
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -29,10 +31,20 @@ class CronSettings(Settings):
         default=False,
         description="Whether `command` firings are taken. They run Bub commands or shell commands in the gateway.",
     )
+    chat: Literal["prompt", "text", "off"] = Field(
+        default="prompt",
+        description="What the agent may make in chat: reminders of both kinds (`prompt`), those that are sent as they are, "
+        "without a model (`text`), or none (`off`: it has no tools for them).",
+    )
     allow_uids: str = Field(
         default="",
         description="User ids, comma-separated, that may talk to the socket besides the gateway's own and root.",
     )
+
+    @field_validator("chat", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return "off" if value is False else value  # what YAML makes of `chat: off` in config.yml
 
     @field_validator("allow_uids", mode="before")
     @classmethod
