@@ -8,6 +8,8 @@ from bub.configure import Settings, config
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+PROMPT, TEXT, OFF = "prompt", "text", "off"  # the values of `chat`
+
 
 @config(name="cron")
 class CronSettings(Settings):
@@ -44,7 +46,7 @@ class CronSettings(Settings):
     @field_validator("chat", mode="before")
     @classmethod
     def _off(cls, value: object) -> object:
-        return "off" if value is False else value  # what YAML makes of `chat: off` in config.yml
+        return OFF if value is False else value  # what YAML makes of `chat: off` in config.yml
 
     @field_validator("allow_uids", mode="before")
     @classmethod
