@@ -63,11 +63,6 @@ def drop_in_directory(file: str) -> str:
     return f"{os.path.splitext(file)[0]}.d"
 
 
-def chat_file(file: str) -> str:
-    """Return the path of the drop-in that the gateway writes: the reminders made in chat."""
-    return os.path.join(drop_in_directory(file), "chat.yaml")
-
-
 def drop_ins(file: str) -> list[str]:
     """Return the paths of a reminders file's drop-ins, in the order of their names; OSError if they can't be listed."""
     directory = drop_in_directory(file)
@@ -80,6 +75,11 @@ def drop_ins(file: str) -> list[str]:
             raise
         return []
     return [os.path.join(directory, name) for name in sorted(names) if name.endswith(".yaml") and name[0] != "."]
+
+
+def chat_file(file: str) -> str:
+    """Return the path of the drop-in that holds the reminders made in chat, the one file that the program itself writes."""
+    return os.path.join(drop_in_directory(file), "chat.yaml")
 
 
 def _absolute(path: str) -> str:

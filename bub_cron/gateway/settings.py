@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bub.configure import Settings, config
+from bub.configure import Settings, config, ensure_config
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
@@ -35,8 +35,7 @@ class CronSettings(Settings):
     )
     chat: Literal["prompt", "text", "off"] = Field(
         default="prompt",
-        description="What the agent may make in chat: reminders of both kinds (`prompt`), those that are sent as they are, "
-        "without a model (`text`), or none (`off`: it has no tools for them).",
+        description="What the agent may make in chat: any reminder, only a `text`, or none (`off`: it has no tools for it).",
     )
     allow_uids: str = Field(
         default="",
@@ -68,3 +67,11 @@ class CronSettings(Settings):
     def uids(self) -> frozenset[int]:
         """`allow_uids` as numbers."""
         return frozenset(int(part) for part in self.allow_uids.split(",") if part.strip())
+
+
+def chat_setting() -> str:
+    """Return `BUB_CRON_CHAT`; "off" where the settings can't be read, which the channel tells when it starts."""
+    try:
+        return ensure_config(CronSettings).chat
+    except ValueError:
+        return "off"
