@@ -446,7 +446,7 @@ def test_one_uid_in_config_yml_needs_no_quotes(path: Path) -> None:
 
 def environ_seen(path: Path, **environ: str) -> dict[str, str | None]:
     code = (
-        "import json, bub\nfrom bub_cron.gateway.channel import gateway_environ\n"
+        "import json, bub\nfrom bub_cron.gateway.environment import gateway_environ\n"
         "seen = gateway_environ()\nprint(json.dumps({k: seen.get(k) for k in"
         " ('BUB_HOME', 'BUB_CRON_STATE', 'BUB_CRON_SOCKET', 'BUB_CRON_FILE', 'BUB_CRON_MAX_CONCURRENT')}))"
     )

@@ -27,7 +27,6 @@ from bub.channels import Channel, ChannelMessage, Interface, Lifecycle
 from bub.channels.contracts import MessageHandler
 from bub.configure import ensure_config, get_value
 from bub.streaming import StreamEvent
-from dotenv import dotenv_values, find_dotenv
 from loguru import logger
 
 from bub_cron import __version__
@@ -37,6 +36,7 @@ from bub_cron.gateway.chat.book import Book
 from bub_cron.gateway.chat.callers import Desk
 from bub_cron.gateway.commands import CommandRule
 from bub_cron.gateway.delivery import Channels, Delivery
+from bub_cron.gateway.environment import gateway_environ
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.listener import Listener
 from bub_cron.gateway.memory import Memory
@@ -46,7 +46,7 @@ from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settings import OFF, CronSettings
 from bub_cron.gateway.settling import recover
 from bub_cron.gateway.turns import CHANNEL, Turns
-from bub_cron.paths import VARIABLES, chat_file, find_paths
+from bub_cron.paths import chat_file, find_paths
 from bub_cron.wire import PROTOCOL, iso
 from bub_cron.writable import why_not_writable
 
@@ -255,23 +255,3 @@ def _stop_on_sigterm(stop_event: asyncio.Event, readiness: Readiness) -> Callabl
 
 def _ignore(_: object) -> None:
     return
-
-
-def gateway_environ() -> dict[str, str]:
-    """Return the environment without those of our paths that only a `.env` file sets, for no cron job sees that file.
-
-    Bub loads `.env` into its environment before any plugin is there. What the process was started with is in
-    /proc/self/environ; where that can't be read, `.env` is believed.
-    """
-    environ = dict(os.environ)
-    try:
-        with open("/proc/self/environ", "rb") as file:
-            given = {entry.partition(b"=")[0].decode(errors="replace") for entry in file.read().split(b"\0")}
-    except OSError:
-        return environ
-    in_dotenv = dotenv_values(find_dotenv(usecwd=True))
-    for name in VARIABLES:
-        if name in environ and name not in given and environ[name] == in_dotenv.get(name):
-            logger.warning("cron.paths: {} stands only in .env, which no cron job sees; it is not used", name)
-            del environ[name]
-    return environ

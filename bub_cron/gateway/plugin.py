@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from bub import BubFramework, hookimpl
 from bub.channels import Channel
 from bub.channels.admission import AdmitDecision, TurnSnapshot
@@ -17,6 +18,7 @@ from bub.envelope import Envelope
 from bub_cron.gateway.channel import CronChannel
 from bub_cron.gateway.chat.callers import Desk
 from bub_cron.gateway.chat.tools import offer
+from bub_cron.gateway.cron_command import add_cron_command
 from bub_cron.gateway.readiness import Readiness
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settings import chat_setting
@@ -37,6 +39,10 @@ class CronPlugin:
     @hookimpl
     def provide_channels(self, message_handler: MessageHandler) -> list[Channel]:
         return [CronChannel(self._framework, message_handler, self._turns, self._users, self._readiness, self._desk)]
+
+    @hookimpl
+    def register_cli_commands(self, app: typer.Typer) -> None:
+        add_cron_command(app)
 
     @hookimpl(tryfirst=True)
     def resolve_session(self, message: Envelope) -> str | None:
