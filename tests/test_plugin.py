@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from bub.channels import ChannelMessage
 from bub.channels.admission import TurnSnapshot
 from fake_bub import bub_home, elapsed, framework_in, house, run, settle
@@ -168,3 +169,12 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
 def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUB_CRON_MAX_CONCURRENT", "9")
     assert CronSettings(max_concurrent=2).max_concurrent == 9
+
+
+def test_what_may_be_made_in_chat_is_chosen_by_the_environment_or_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CronSettings().chat == "prompt"
+    assert CronSettings.model_validate({"chat": yaml.safe_load("off")}).chat == "off"
+    with pytest.raises(ValidationError):
+        CronSettings.model_validate({"chat": "all"})
+    monkeypatch.setenv("BUB_CRON_CHAT", "text")
+    assert CronSettings().chat == "text"
