@@ -18,6 +18,7 @@ from bub_cron.gateway.channel import CronChannel
 from bub_cron.gateway.plugin import CronPlugin
 from bub_cron.gateway.readiness import PATIENCE_SECONDS, Readiness
 from bub_cron.gateway.settings import CronSettings
+from bub_cron.gateway.turns import TURN_KEY
 
 SNAPSHOT = TurnSnapshot(session_id="s", is_running=False, running_count=0, pending_count=0)
 STRANGE: list[Any] = [
@@ -34,7 +35,7 @@ def plugin_in(path: Path) -> CronPlugin:
 def test_no_hook_raises_whatever_the_message_is(tmp_path: Path, message: Any) -> None:
     async def main() -> None:
         plugin = plugin_in(tmp_path)
-        assert plugin.load_state(message=message, session_id="s") is None
+        assert TURN_KEY not in plugin.load_state(message=message, session_id="s")
         plugin.save_state(session_id="s", state={}, message=message, model_output="")
         assert plugin.system_prompt(prompt="x", state={"_bub_cron_turn": "no turn"}) is None
         plugin.on_error(stage="turn", error=RuntimeError("x"), message=message)
