@@ -19,7 +19,7 @@ def why_not_writable(path: str) -> str:
     except NotADirectoryError:
         return f"{directory} is not a directory"
     except PermissionError:
-        return f"{_user(os.geteuid())} may not look into {directory}"
+        return f"{user_name(os.geteuid())} may not look into {directory}"
     except OSError as error:
         return f"{path} can't be looked at: {error.strerror}"
 
@@ -32,7 +32,7 @@ def _of_file(path: str) -> str:
     if not stat.S_ISREG(found.st_mode):
         return f"{path} is not a regular file"
     if os.geteuid() not in (0, found.st_uid):
-        return f"{path} belongs to {_user(found.st_uid)}, and this is {_user(os.geteuid())}"
+        return f"{path} belongs to {user_name(found.st_uid)}, and this is {user_name(os.geteuid())}"
     return ""
 
 
@@ -53,11 +53,12 @@ def _closed(directory: str) -> str:
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
         return f"{directory} is on a read-only file system"
     if found.st_uid != os.geteuid():
-        return f"{directory} belongs to {_user(found.st_uid)}, and {_user(os.geteuid())} may not write there"
+        return f"{directory} belongs to {user_name(found.st_uid)}, and {user_name(os.geteuid())} may not write there"
     return f"{directory} may not be written by its owner (mode {stat.S_IMODE(found.st_mode):04o})"
 
 
-def _user(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """Return a user's name as `user bub`, or the number of one that has none here."""
     try:
         return f"user {pwd.getpwuid(uid).pw_name}"
     except KeyError:  # a container's, say
