@@ -19,6 +19,7 @@ from bub_cron.gateway.channel import CronChannel
 from bub_cron.gateway.chat.callers import Desk
 from bub_cron.gateway.chat.tools import offer
 from bub_cron.gateway.cron_command import add_cron_command
+from bub_cron.gateway.onboarding import ask
 from bub_cron.gateway.readiness import Readiness
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settings import chat_setting
@@ -43,6 +44,10 @@ class CronPlugin:
     @hookimpl
     def register_cli_commands(self, app: typer.Typer) -> None:
         add_cron_command(app)
+
+    @hookimpl
+    def onboard_config(self, current_config: dict[str, Any]) -> dict[str, Any]:
+        return ask(current_config)
 
     @hookimpl(tryfirst=True)
     def resolve_session(self, message: Envelope) -> str | None:
