@@ -1,4 +1,4 @@
-"""skills/reminders: found by Bub wherever bub-cron is installed, and true to the tools that there are."""
+"""skills/reminders: found by Bub wherever bub-cron is installed, and true to the tools that there are; docs/chat.md, too."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 from bub.skills import SkillMetadata, discover_skills
 
 from bub_cron.gateway.chat.tools import _TOOLS, _VALUES
+from bub_cron.reminders import parse
+from bub_cron.reminders.chat_file import ChatFile
 
 ROOT = Path(__file__).parent.parent
 FOUND = (
@@ -62,3 +64,10 @@ def test_it_names_the_tools_and_parameters_that_there_are(skill: SkillMetadata) 
     known = {*_VALUES, "bub-cron doctor", "reminders.yaml", "BUB_CRON_CHAT", "<no_reply/>"}
     words = [word for word in re.findall(r"`([a-z_]+)`", body) if not word.startswith("reminder_")]
     assert [word for word in words if word not in known] == []
+
+
+def test_the_file_that_the_documentation_shows_is_good() -> None:
+    [shown] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "chat.md").read_text(), re.DOTALL)
+    [reminder] = parse(shown.encode(), "chat.yaml")
+    assert (reminder.name, reminder.to) == ("take-the-cake-out", "telegram:123456789")
+    assert ChatFile("chat.yaml", shown.encode(), lambda: "UTC").source().decode().endswith(shown)
