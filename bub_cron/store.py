@@ -209,9 +209,9 @@ def put_in_place(path: str) -> str:
     if is_there and not os.path.exists(aside):
         os.link(path, aside)  # two names, so that the path is never without a store
     for suffix in COMPANIONS:
-        if suffix == "-shm":
-            remove_if_there(path + suffix)  # holds nothing that the log doesn't
-        elif os.path.exists(path + suffix):
+        if suffix == "-shm" or not os.path.exists(path + suffix) or os.path.getsize(path + suffix) == 0:
+            remove_if_there(path + suffix)  # holds nothing that the others don't
+        else:
             os.rename(path + suffix, aside + suffix)
     os.replace(path + MENDED, path)
     return aside

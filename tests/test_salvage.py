@@ -3,6 +3,7 @@ what can be read comes over whole, and the next tick, or the next start of the g
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import resource
@@ -10,6 +11,7 @@ import shutil
 import signal
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -25,7 +27,7 @@ from loguru import logger
 from bub_cron import records, salvage
 from bub_cron.errors import DamagedStoreError, StoreError
 from bub_cron.gateway import inbox as inbox_module
-from bub_cron.store import Shape, open_store
+from bub_cron.store import Shape, lock, open_store
 from bub_cron.trigger import ledger as ledger_module
 from bub_cron.trigger.tick import signature
 
@@ -224,10 +226,11 @@ def test_rows_come_over_from_both_ends_until_the_damage(tmp_path: Path, how: str
 
 def test_an_index_that_is_lost_costs_no_row(place: Place) -> None:
     path = Path(place.paths.ledger)
-    before = rows_of(path)
+    rest = "SELECT last_tick, trouble, count(*) FROM tick, reminders"
+    before = rows_of(path), place.select(rest)
     [(root,)] = place.select("SELECT rootpage FROM sqlite_master WHERE name = 'firings_reminder'")
     mended(put(path, overwrite(path.read_bytes(), root - 1, 3)))
-    assert rows_of(path) == before
+    assert (rows_of(path), place.select(rest)) == before
 
 
 def test_a_row_that_the_new_store_does_not_take_costs_no_other(tmp_path: Path, filled_inbox: bytes) -> None:
@@ -406,7 +409,8 @@ def test_a_second_damage_in_the_same_second_gets_another_name(place: Place) -> N
     for content in contents:
         path.write_bytes(content)
         assert place.tick(LATER)[0] == 74
-    assert sorted(aside.read_bytes() for aside in asides(path)) == contents
+    name = "ledger.db.damaged-2026-11-23T14:41:00Z"
+    assert [(path.parent / f"{name}{number}").read_bytes() for number in ("", "-2", "-3")] == contents
     assert place.tick(LATER)[0] in (0, 69)
 
 
@@ -431,6 +435,20 @@ def test_a_first_page_that_the_journal_still_has_is_no_damage(place: Place) -> N
     assert place.tick(LATER)[0] == 69
     assert asides(path) == []
     assert before.keys() <= rows_of(path).keys()
+
+
+def test_one_process_at_a_time_mends(place: Place) -> None:
+    path = put(Path(place.paths.ledger), b"no store\n" * 2000)
+    found = files(path.parent)
+    held = lock(str(path))
+    mender = threading.Thread(target=mended, args=(path,))
+    mender.start()
+    mender.join(0.3)
+    assert mender.is_alive(), "it waits"
+    assert files(path.parent) == found
+    os.close(held)
+    mender.join(10)
+    assert len(asides(path)) == 1
 
 
 def test_a_tick_that_comes_second_does_not_put_the_mended_store_aside(
@@ -648,18 +666,23 @@ def test_an_inbox_that_is_damaged_while_it_is_open_is_mended(
         async with open_inbox(path.parent) as inbox:
             await inbox.sql("PRAGMA cache_size = 1")  # it is to read the disk, and not what it remembers
             await inbox.sql("PRAGMA shrink_memory")
+            await inbox.take_in(request(id="in-the-log"), INBOX_NOON)
             with path.open("r+b") as file:  # in place: the connection looks at this very file
                 for number in leaves(filled_inbox)[1:-4]:
                     file.seek(number * PAGE)
                     file.write(random.Random(number).randbytes(PAGE))
+            damaged.update(files(path.parent))
             with pytest.raises(DamagedStoreError):
                 for firing in before:
                     await inbox.get(firing)
             await works(inbox)
             return [firing.id for firing in await inbox.recover(INBOX_NOON, lambda _: 30.0)]
 
+    damaged: dict[str, bytes] = {}
     found = run(main())
-    assert len(asides(path)) == 1
+    [aside] = asides(path)
+    assert [aside.read_bytes(), Path(f"{aside}-wal").read_bytes()] == [damaged["inbox.db"], damaged["inbox.db-wal"]]
+    assert "in-the-log" in rows_of(path)
     assert sum("was put aside" in line for line in said) == 1
     assert found == [firing for firing, row in sorted(rows_of(path).items()) if row[5] == "accepted"] != []
 

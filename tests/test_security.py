@@ -666,7 +666,7 @@ def test_no_statement_is_put_together_from_values() -> None:
             held |= set(re.findall(r"{([^}]*)}", statement))
     assert held <= {
         "COLUMNS", "WITHOUT_REPLY", "OPEN", "_VIEW", "change", "marks", "where", "condition", "query", "name", "shape.journal",
-        "shape.application_id", "shape.version", "pragma", "into", "values", "columns", "table", "names", "key", "column", "rowid",
+        "shape.application_id", "shape.version", "pragma", "into", "values", "backwards", "conflict", "columns", "table", "names", "key", "column", "rowid",
     }  # fmt: skip
 
 

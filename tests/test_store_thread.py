@@ -111,14 +111,15 @@ def test_what_is_asked_while_the_thread_is_busy_is_committed_together(tmp_path: 
     with_thread(tmp_path / "a.db", test)
 
 
-def test_an_asker_that_leaves_does_not_take_its_step_back(tmp_path: Path) -> None:
+def test_an_asker_that_leaves_does_not_take_its_step_back_nor_the_others_answers(tmp_path: Path) -> None:
     async def test(thread: StoreThread) -> None:
         async with held(thread):
-            asked = asyncio.create_task(thread.ask(add("a")))
+            leaves, stays = (asyncio.create_task(thread.ask(add(name))) for name in "ab")
             await asyncio.sleep(0)
-            asked.cancel()
-            await asyncio.wait({asked})
-        assert await thread.ask(names) == ["a"]
+            leaves.cancel()
+            await asyncio.wait({leaves})
+        assert await stays == "b"
+        assert await thread.ask(names) == ["a", "b"]
 
     with_thread(tmp_path / "a.db", test)
 
@@ -207,22 +208,20 @@ def test_an_error_of_the_disk_reaches_everybody_and_nothing_is_stored(tmp_path: 
     with_thread(tmp_path / "a.db", test)
 
 
-def test_a_disk_that_refuses_the_commit_reaches_everybody(tmp_path: Path) -> None:
-    def no_commit(connection: sqlite3.Connection) -> None:
-        connection.set_authorizer(
-            lambda action, word, *_: (
-                sqlite3.SQLITE_DENY if (action, word) == (sqlite3.SQLITE_TRANSACTION, "COMMIT") else sqlite3.SQLITE_OK
-            )
-        )
+def no_commit(connection: sqlite3.Connection) -> None:
+    """From now on SQLite refuses every commit."""
+    commit = (sqlite3.SQLITE_TRANSACTION, "COMMIT")
+    connection.set_authorizer(
+        lambda action, word, *_: sqlite3.SQLITE_DENY if (action, word) == commit else sqlite3.SQLITE_OK
+    )
 
-    async def main() -> None:
-        thread = StoreThread(str(tmp_path / "a.db"), SHAPE, opened, name="test")
-        await thread.start()
+
+def test_a_disk_that_refuses_the_commit_reaches_everybody(tmp_path: Path) -> None:
+    async def test(thread: StoreThread) -> None:
         ended = await together(thread, add("a"), no_commit, add("b"))
         assert [type(end) for end in ended] == [StoreError] * 3
-        await thread.close()
 
-    asyncio.run(asyncio.wait_for(main(), 10))
+    with_thread(tmp_path / "a.db", test)
     assert on_disk(tmp_path / "a.db") == []
 
 
@@ -265,7 +264,7 @@ def test_what_is_kept_in_memory_is_loaded_again_after_each_error(tmp_path: Path)
         assert loads == 1
         ended = await together(thread, counted("a"), counted("d"), counted("d"), counted("e"))
         assert [ended[1], ended[3]] == [4, 5], "after a step that failed"
-        await together(thread, counted("f"), break_disk, counted("g"))
+        await together(thread, counted("f"), no_commit, counted("g"))
         await thread.ask(lambda connection: connection.set_authorizer(None))
         assert await thread.ask(counted("h")) == 6, "after a transaction that failed"
 
@@ -421,6 +420,23 @@ def test_what_is_stored_after_the_store_went_away_survives(tmp_path: Path, how: 
     assert on_disk(path) == ["after", *there]
     if how in (move, replace_all):
         assert on_disk(path.with_name("moved.db")) == ["before"], "what it had went with it"
+
+
+def test_the_log_of_a_store_that_was_replaced_is_not_taken_into_the_other(tmp_path: Path) -> None:
+    """Not even where a reader keeps it from being emptied."""
+    path = tmp_path / "a.db"
+
+    async def test(thread: StoreThread) -> None:
+        with closing(sqlite3.connect(path)) as reader:
+            reader.execute("BEGIN")
+            assert names(reader) == []
+            await thread.ask(add("before"))
+            replace(path)
+            assert not await thread.is_in_place()
+            assert await thread.ask(names) == ["other"]
+
+    with_thread(path, test)
+    assert on_disk(path) == ["other"]
 
 
 def test_nothing_is_said_to_be_stored_in_a_store_that_is_gone(tmp_path: Path) -> None:

@@ -210,12 +210,14 @@ class StoreThread:
         self._connection = self._open(self._path)
         self._is_reopened = bool(self._files)
         self._is_loaded = False
+        self._connection.execute("PRAGMA user_version").fetchone()  # what SQLite keeps beside it is there from now on
         self._files = [_file(self._path + suffix) for suffix in ("", *COMPANIONS)]
         return self._connection
 
     def _leave(self, connection: sqlite3.Connection) -> None:
         """Let go of a store that is elsewhere now, with all that it has, and leave nothing of it at the path."""
         with suppress(*ERRORS):
+            connection.execute("PRAGMA busy_timeout=1000")  # there may be readers
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._let_go(keep_log=True)
         for suffix, file in zip(COMPANIONS, self._files[1:], strict=True):
