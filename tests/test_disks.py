@@ -33,7 +33,7 @@ from bub_cron.trigger import ledger
 from bub_cron.wire import iso
 
 PAGE = 4096
-SIZE = 768 * 1024
+SIZE = 1024 * 1024
 
 
 class Disk:

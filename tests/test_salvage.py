@@ -273,6 +273,9 @@ def ticks_after(place: Place, path: Path) -> tuple[list[tuple[int, str]], list[s
     with place.gateway() as gateway, within(1.5):
         said = [place.tick(LATER + number * MINUTE) for number in range(3)]
     for status, text in said:
+        # A letter of the file's path, or a digit of the last tick's time, is another one.
+        if "has taken it over" in text or "the clock is behind" in text:
+            continue
         assert status == 76 or (status, text.count("\n")) in ((0, 0), (74, 1)), said
         assert status != 74 or text.startswith(f"bub-cron: {path}"), said
         assert status != 76 or "the gateway rejected" in text, said  # a letter of a message is another one
@@ -334,7 +337,7 @@ def test_bytes_flipped_in_a_ledger(place: Place, where: tuple[int, int] | str) -
             assert said == [said[0]] * 3
             assert path.read_bytes() == damaged
             return
-        assert {status for status, _ in said} <= {0, 74, 76}, said
+        assert {status for status, _ in said} <= {0, 65, 74, 76}, said  # 65: another path of the reminders file
         assert [status for status, _ in said].count(74) <= 1, said
         again = [firing for firing in submitted if firing in before and before[firing][5] == "accepted"]
         assert len(again) <= count, "what was accepted is submitted again"
