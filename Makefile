@@ -1,6 +1,6 @@
 # Sets up .venv by itself; needs a Python of 3.12 or newer (with venv), or uv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs format clean chaos bench fuzz siege soak lowest lock audit
+.PHONY: help demo test channels check docs format clean chaos bench fuzz siege soak lowest lock audit
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,11 +39,19 @@ $(VENV)/.ready: pyproject.toml
 demo: $(VENV)/.ready ## Show the main job at work: reminders, a tick, a live gateway, the messages, the log
 	@$(BIN)/python examples/demo/demo.py
 
-test: $(VENV)/.ready ## Run all tests
+$(VENV)/channels/.ready: $(VENV)/.ready
+	@echo "installing the channels that tests/neighbours/ tries"
+	@$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/channels --group channels
+	@touch $@
+
+channels: $(VENV)/channels/.ready ## Install the real channels for tests/neighbours/, apart from all else
+
+test: $(VENV)/.ready $(VENV)/channels/.ready ## Run all tests
 	@$(BIN)/python -m pytest -q -n 4
 
-chaos: $(VENV)/.ready ## Kill ticks and gateways, and move the ground under ticks, at random; then hold the books to account
+chaos: $(VENV)/.ready ## Kill ticks and gateways at random, let neighbours misbehave, and hold the books to account (20 minutes)
 	@$(BIN)/python tests/chaos.py
+	@$(BIN)/python tests/chaos_neighbours.py
 	@$(BIN)/python tests/ground_chaos.py
 
 bench: $(VENV)/.ready ## Measure what it costs, and print the table of benchmarks/README.md (half an hour)
@@ -66,7 +74,7 @@ soak: $(VENV)/.ready ## Run 100,000 firings through a live gateway and watch its
 	@$(SIEGE) soak --firings 100000
 
 LOWEST := build/lowest/bin
-SLOW := gateway crashes chaos ground_chaos systemd debian_cron disks attacks install readme benchmarks examples
+SLOW := gateway crashes chaos chaos_neighbours ground_chaos systemd debian_cron disks attacks install readme benchmarks examples
 
 lowest: $(VENV)/.ready ## Run the unit tests with the lowest versions that pyproject.toml allows (uv, in build/lowest)
 	@$(BIN)/python -m venv build/lowest
@@ -74,7 +82,7 @@ lowest: $(VENV)/.ready ## Run the unit tests with the lowest versions that pypro
 	@$(LOWEST)/uv pip compile --quiet --python $(LOWEST)/python --resolution lowest-direct pyproject.toml -o build/lowest.txt
 	@$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --requirement build/lowest.txt --group dev
 	@$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --no-deps --editable .
-	@$(LOWEST)/python -m pytest -q -n 4 $(SLOW:%=--ignore=tests/test_%.py)
+	@$(LOWEST)/python -m pytest -q -n 4 $(SLOW:%=--ignore=tests/test_%.py) --ignore=tests/neighbours
 
 build/tools/bin/uv:
 	@$(BIN)/python -m venv build/tools

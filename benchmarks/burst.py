@@ -30,7 +30,7 @@ def measure(pairs: int = 5, held_pairs: int = 3, firings: int = 10_000) -> Figur
         place.keep_ledger()
 
         def bare() -> float:
-            with _bare_server(place):
+            with bare_server(place):
                 return firings / _seconds_until_accepted(place, firings)
 
         def gateway(*, hold: bool = False) -> float:
@@ -62,15 +62,21 @@ def _told(held: Pairs | None) -> list[str]:
 
 
 def _seconds_until_accepted(place: Place, firings: int) -> float:
+    began, ended = run_due_tick(place, firings)
+    return ended - began
+
+
+def run_due_tick(place: Place, firings: int) -> tuple[float, float]:
+    """Run the tick that so many are due at; return (when its first line began, when all were accepted), monotonic."""
     place.restore_ledger()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.timed_tick"],
         env=place.environment, cwd=HERE.parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    count, seconds = done.stdout.split() or ("0", "0")
+    count, began, ended = done.stdout.split() or ("0", "0", "0")
     if done.returncode or int(count) != firings:
         raise RuntimeError(f"the tick submitted {count} and ended with {done.returncode}: {done.stderr[-2000:]}")
-    return float(seconds)
+    return float(began), float(ended)
 
 
 def _check_inbox(place: Place, firings: int) -> None:
@@ -81,7 +87,8 @@ def _check_inbox(place: Place, firings: int) -> None:
 
 
 @contextmanager
-def _bare_server(place: Place) -> Iterator[None]:
+def bare_server(place: Place) -> Iterator[None]:
+    """Have the bare server listen where the gateway would."""
     path = Path(place.paths.socket)
     path.unlink(missing_ok=True)
     command = [sys.executable, str(HERE / "bare_server.py"), str(path)]

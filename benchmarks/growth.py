@@ -1,19 +1,18 @@
 """How cost grows: with the reminders in the file, the firings of one minute, the rows of history, the waiting firings.
 
 Each at three sizes, the smallest first. CPU is of the whole process; seconds are the clock's. A value is the median of
-`repeats`, where it says nothing else.
+`repeats`, where it says nothing else. What the commands cost that look at history is in log_history.py.
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from statistics import median
 
 from benchmarks.gateways import INSTANT, Gateway, firing_lines, settle
+from benchmarks.log_history import fill
 from benchmarks.measure import SCRIPTS, Usage, main, run
 from benchmarks.places import Place
 
@@ -93,13 +92,8 @@ def _history(count: int, repeats: int) -> Row:
     with Place() as place:
         place.write(10)
         place.tick()
-        with Gateway(place, INSTANT) as gateway:
-            gateway.run_firings(firing_lines(1, "first", kind="text"))
-        _fill(place.paths.inbox, _INBOX_ROWS, count)
-        _fill(place.paths.ledger, _LEDGER_ROWS, count)
+        fill(place, count)
         idle = median(place.idle_tick().cpu for _ in range(repeats * 4))
-        log = [run([str(SCRIPTS / "bub-cron"), "log"], place.environment).cpu for _ in range(repeats)]
-        listing = [run([str(SCRIPTS / "bub-cron"), "list"], place.environment).cpu for _ in range(repeats)]
         with Gateway(place, INSTANT) as gateway:
             settle()
             one = [
@@ -109,34 +103,9 @@ def _history(count: int, repeats: int) -> Row:
         return {
             "": f"{count:,}",
             "CPU of an idle tick": _ms(idle),
-            "CPU of `bub-cron log` (20 rows)": _ms(median(log)),
-            "CPU of `bub-cron list`": _ms(median(listing)),
-            "a firing in an idle gateway, to its last word": _ms(median(one), 1),
+            "a firing in an idle gateway, to its final outcome": _ms(median(one), 1),
             "size of both stores": _mib(place.paths.inbox, place.paths.ledger),
         }
-
-
-# Old firings of a day each minute of the last 30 days, more in each if need be; the text is a usual one.
-_DAY_OF_ROW = "strftime('%s', 'now') - 86400 - n % 2500000"
-_INBOX_ROWS = f"""
-INSERT INTO firings (id, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, reply,
-    accepted_at, started_at, finished_at)
-SELECT 'old-' || (n % 100) || '@' || n, 'old-' || (n % 100), strftime('%Y-%m-%dT%H:%M:%SZ', {_DAY_OF_ROW}, 'unixepoch'),
-    f.target, f.session, f.kind, f.content, f.expires, 'delivered', 0, 1, f.reply, {_DAY_OF_ROW}, {_DAY_OF_ROW},
-    {_DAY_OF_ROW} FROM numbers, firings f WHERE f.seq = 1
-"""  # noqa: S608 - our own words
-_LEDGER_ROWS = f"""
-INSERT INTO firings (id, reminder, fire_time, expires, content, state, recorded_at, submitted_at, settled_at)
-SELECT 'old-' || (n % 100) || '@' || n, 'old-' || (n % 100), {_DAY_OF_ROW}, {_DAY_OF_ROW}, '{{"text": "Time for your pills."}}',
-    'accepted', {_DAY_OF_ROW}, {_DAY_OF_ROW}, {_DAY_OF_ROW} FROM numbers
-"""  # noqa: S608 - our own words
-
-
-def _fill(store: str, statement: str, count: int) -> None:
-    numbers = f"WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})"  # noqa: S608
-    with closing(sqlite3.connect(store)) as connection, connection:
-        connection.execute(f"PRAGMA cache_size = {-200_000}")
-        connection.execute(numbers + statement)
 
 
 def _waiting(count: int, repeats: int) -> Row:

@@ -1,4 +1,4 @@
-"""Run one tick, and print the seconds from its first line on the socket until it has the last answer."""
+"""Run one tick; print how many lines it wrote on the socket, and the instants of the first one and of the last answer."""
 
 import sys
 import time
@@ -10,14 +10,14 @@ from bub_cron.trigger import client, tick
 
 
 class Timed(client.Connection):
-    """A connection that tells how long an exchange takes."""
+    """A connection that tells when an exchange begins and ends."""
 
     def exchange(
         self, lines: list[bytes], on_answer: Callable[[dict[str, Any]], None], patience: float | None = None
     ) -> None:
-        began = time.perf_counter()
+        began = time.monotonic()
         super().exchange(lines, on_answer, patience)
-        print(len(lines), time.perf_counter() - began)
+        print(len(lines), began, time.monotonic())
 
 
 client.Connection = Timed  # type: ignore[misc]

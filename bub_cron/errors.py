@@ -185,5 +185,8 @@ def one_line(text: str, most: int = 300) -> str:
 
 def described(error: BaseException, most: int = 300) -> str:
     """Return an exception as one printable line of about `most` characters: its type, and its text where it has one."""
-    text = one_line(str(error), most)
+    try:
+        text = one_line(str(error), most)
+    except Exception:
+        text = ""  # it comes from anybody's code, and so does what makes its text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

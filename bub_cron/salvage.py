@@ -116,7 +116,7 @@ def _copy(old: sqlite3.Connection, fresh: sqlite3.Connection, table: str) -> int
     info = "SELECT name FROM pragma_table_info(?)"
     theirs = set(_until_damage(old, info, table))
     columns = [name for (name,) in fresh.execute(info, (table,)) if (name,) in theirs]
-    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    names, marks = ", ".join(f'"{name}"' for name in columns), ", ".join("?" * len(columns))
     # A row that the new store was made with (the tick's) gives way to the one that is found.
     is_made_with_rows = fresh.execute(f"SELECT 1 FROM {table}").fetchone()  # noqa: S608
     kept = 0

@@ -117,7 +117,9 @@ MESSAGE_MOVES = {
     "retry": Move((SENDING,), WAITING, "the channel refused it: again later"),
     "give_back": Move((SENDING,), WAITING, "the gateway stops before the send began: it doesn't count"),
     "refuse": Move((WAITING, SENDING), UNDELIVERED, "refused to the end, or for good"),
-    "lose": Move((SENDING,), UNKNOWN, "the send's end was not seen"),
+    "lose": Move(
+        (WAITING, SENDING), UNKNOWN, "the send's end was not seen, or that of an earlier one, and it is given up"
+    ),
     "skip": Move((WAITING,), SKIPPED, "an earlier part of the same reply was not delivered"),
 }
 """Of the messages in the inbox."""

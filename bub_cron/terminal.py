@@ -99,11 +99,14 @@ def table(
     elastic: Sequence[str],
     widths: list[int] | None = None,
     least: Sequence[int] | None = None,
+    gap: int = _GAP,
+    narrowest: int = _NARROWEST,
 ) -> list[int]:
-    """Print a table to standard output. On a terminal the columns `elastic` give way, so that each row stays one line.
+    """Print a table to standard output. On a terminal the columns `elastic` give way, so that each row stays one line; a
+    last cell whose `overflow` is "fold" is not cut, and goes on below.
 
     Returns the columns' widths: given again as `widths`, they make what is printed go on below, without its head.
-    `least` are widths for rows that are still to come.
+    `least` are widths for rows that are still to come. `gap` stands between columns; an elastic one keeps `narrowest`.
     """
     out = console()
     cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
@@ -113,25 +116,37 @@ def table(
             max([len(title), least[place] if least else 0, *(row[place].cell_len for row in cells)])
             for place, title in enumerate(columns)
         ]
-    gaps = _GAP * (len(columns) - 1)
+    gaps = gap * (len(columns) - 1)
     if out.is_terminal:
-        _shrink(widths, [columns.index(title) for title in elastic], out.width - gaps)
+        _shrink(widths, [columns.index(title) for title in elastic], out.width - gaps, narrowest)
     for line in (*head, *cells):
+        further = _folded(line[-1], widths[-1], out) if out.is_terminal and line[-1].overflow == "fold" else []
+        if further:
+            line[-1] = further.pop(0)
         for cell, width in zip(line, widths, strict=True):
             # What is piped on is never cut, whatever came before it.
             cell.truncate(width if out.is_terminal else max(width, cell.cell_len), overflow="ellipsis", pad=True)
         # A narrow terminal may wrap the line itself: that can be read, a missing column can't.
-        shown = Text(" " * _GAP).join(line)
+        shown = Text(" " * gap).join(line)
         shown.rstrip()
         out.print(shown, soft_wrap=True)
+        for rest in further:
+            out.print(Text(" " * (sum(widths[:-1]) + gaps)) + rest, soft_wrap=True)
     return widths
 
 
-def _shrink(widths: list[int], elastic: list[int], room: int) -> None:
+def _folded(cell: Text, width: int, out: Console) -> list[Text]:
+    lines = list(cell.wrap(out, width))
+    for line in lines:
+        line.rstrip()
+    return lines
+
+
+def _shrink(widths: list[int], elastic: list[int], room: int, narrowest: int) -> None:
     """Take width from the widest elastic column until all fit, or until none has any to give."""
     while sum(widths) > room:
         widest = max(elastic, key=lambda place: widths[place])
-        if widths[widest] <= _NARROWEST:
+        if widths[widest] <= narrowest:
             return
         widths[widest] -= 1
 

@@ -34,6 +34,7 @@ DEFAULT_TIMEOUT = 600  # seconds
 DEFAULT_LIFE = 3600  # seconds from now until a request without `expires` is too late to start
 DEFAULT_OVERLAP = "skip"
 DEFAULT_REPLY = "chat"
+DEFAULT_DELIVERY = "at-most-once"
 
 NO_REPLY = "<no_reply/>"
 
@@ -258,6 +259,7 @@ FIELDS: Mapping[str, Callable[[object], Any]] = {
     "attempts": check_attempts,
     "timeout": check_timeout,
     "overlap": one_of("skip", "queue"),
+    "delivery": one_of("at-most-once", "at-least-once"),
     "reply": one_of("chat", "agent"),
     "quiet": check_bool,
     "model": _line,
@@ -276,11 +278,15 @@ REQUEST_FIELDS: Mapping[str, Callable[[object], Any]] = {
 
 
 class Request:
-    """One request to run something now, with every default filled in. Durations are seconds, instants epoch seconds."""
+    """One request to run something now, with every default filled in. Durations are seconds, instants epoch seconds.
+
+    `attempts_allowed` and `reply_mode` are the protocol's `attempts` and `reply`: a firing has attempts that it made, and a
+    reply that it got.
+    """
 
     __slots__ = (
-        "attempts", "body", "context", "expires", "fire_time", "id", "kind", "model", "overlap", "quiet", "reminder",
-        "reply", "session", "timeout", "to", "wait",
+        "attempts_allowed", "body", "context", "delivery", "expires", "fire_time", "id", "kind", "model", "overlap",
+        "quiet", "reminder", "reply_mode", "session", "timeout", "to", "wait",
     )  # fmt: skip
 
     def __init__(self, fields: Mapping[str, Any], *, new_id: Callable[[], str], now: float) -> None:
@@ -293,20 +299,40 @@ class Request:
         self.fire_time: str | None = fields.get("fire_time")
         self.expires: float = fields.get("expires", now + DEFAULT_LIFE)
         default_attempts = DEFAULT_COMMAND_ATTEMPTS if self.kind == COMMAND else DEFAULT_ATTEMPTS
-        self.attempts: int = fields.get("attempts", default_attempts)
+        self.attempts_allowed: int = fields.get("attempts", default_attempts)
         self.timeout: float = fields.get("timeout", DEFAULT_TIMEOUT)
         self.overlap: str = fields.get("overlap", DEFAULT_OVERLAP)
-        self.reply: str = fields.get("reply", DEFAULT_REPLY)
+        self.delivery: str = fields.get("delivery", DEFAULT_DELIVERY)
+        self.reply_mode: str = fields.get("reply", DEFAULT_REPLY)
         self.quiet: bool = fields.get("quiet", False)
         self.model: str | None = fields.get("model")
         self.context: dict[str, str] = fields.get("context", {})
         self.wait: bool = fields.get("wait", True)
 
     def content(self) -> str:
-        """Return the canonical JSON of what this firing does; equal content means the same request."""
-        fields = {name: getattr(self, name) for name in self.__slots__ if name not in {"id", "expires", "wait"}}
-        fields["timeout"] = float(self.timeout)
+        """Return the canonical JSON of what this firing does; equal content means the same request.
+
+        A field that an earlier version did not know is left out at its default, so that what that version stored is
+        still the same request.
+        """
+        fields: dict[str, Any] = {
+            "attempts": self.attempts_allowed, "body": self.body, "context": self.context, "fire_time": self.fire_time,
+            "kind": self.kind, "model": self.model, "overlap": self.overlap, "quiet": self.quiet,
+            "reminder": self.reminder, "reply": self.reply_mode, "session": self.session,
+            "timeout": float(self.timeout), "to": self.to,
+        }  # fmt: skip
+        if self.delivery != DEFAULT_DELIVERY:
+            fields["delivery"] = self.delivery
         return _codecs()[2](fields)
+
+
+def stored_request(request_id: str, expires: float, content: str) -> Request:
+    """Return the request that `Request.content` wrote; ValueError, KeyError or TypeError for what no gateway wrote."""
+    import json
+
+    fields = json.loads(content)
+    fields[fields.pop("kind")] = fields.pop("body")
+    return Request({**fields, "id": request_id, "expires": expires}, new_id=str, now=0)
 
 
 class StatusQuery:

@@ -46,7 +46,7 @@ BASE = int(parse_instant("2026-03-29T00:52:00Z"))
 LIBRARY = "faketime/libfaketimeMT.so.1"
 STEPS = (
     "after the inbox's commit", "after the attempt is counted", "before the turn", "after the turn", "after the reply is kept",
-    "after the send's beginning is kept", "before the send", "after the send", "after the last word",
+    "after the send's beginning is kept", "before the send", "after the send", "after the final outcome",
 )  # fmt: skip
 SETTLE_MINUTES = 40  # fake ones, until everything must have its last word; the longest grace is 6 minutes
 READY_SECONDS = 60.0  # of the wall's, for a gateway that is alone
@@ -86,13 +86,14 @@ def find_library() -> str | None:
 class Clock:
     """The fake time, and what makes a process start at it."""
 
-    def __init__(self, library: str, speed: float) -> None:
+    def __init__(self, library: str, speed: float, since: float = BASE) -> None:
         self._library = library
         self.speed = speed
+        self._since = since
         self._started = time.monotonic()
 
     def now(self) -> float:
-        return BASE + (time.monotonic() - self._started) * self.speed
+        return self._since + (time.monotonic() - self._started) * self.speed
 
     def environment(self) -> dict[str, str]:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.now()))

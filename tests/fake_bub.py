@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from bub.store import InMemoryTapeStore
 from bub.streaming import AsyncStreamEvents, StreamEvent
 
 from bub_cron.gateway.delivery import Delivery
-from bub_cron.gateway.firing import Firing
+from bub_cron.gateway.firing import Firing, Message
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.plugin import CronPlugin
 from bub_cron.gateway.runner import Runner
-from bub_cron.gateway.store_thread import Step
+from bub_cron.gateway.settling import recover as recovered
 from bub_cron.wire import Request, parse_request
 
 NOON = 1_800_000_000.0  # the epoch seconds at which every test begins
@@ -127,21 +128,48 @@ class FakeClockInbox(Inbox):
         with _at_work():
             await super().open()
 
-    async def _ask[T](self, step: Step[T]) -> T:
+    async def close(self) -> None:
         with _at_work():
-            return await super()._ask(step)
+            await super().close()
 
-    async def take_in(self, request: Request, now: float) -> tuple[Firing, bool]:
+    async def ask[Result](self, step: Callable[[sqlite3.Connection], Result]) -> Result:
+        with _at_work():
+            return await super().ask(step)
+
+    async def take_in(self, request: Request, now: float, room: int = 1000) -> tuple[Firing, bool]:
         """Accept one request; return (the firing, whether it is new), or raise why not."""
-        [accepted] = await self.accept([request], now)
+        [accepted] = await self.accept([request], now, room)
         if accepted.error is not None:
             raise accepted.error
         assert accepted.firing is not None
         return accepted.firing, accepted.new
 
+    async def put(self, state: str, firing_id: str = "a", **fields: Any) -> Firing:
+        """A firing in this state, a prompt unless told otherwise.
+
+        `kept` is `running` with a reply kept, `sending` with a send begun, `sent_in_vain` `retrying` after a refused one.
+        """
+        if not {"text", "command"} & set(fields):
+            fields = {"prompt": "hi", **fields}
+        firing, _ = await self.take_in(request(id=firing_id, **fields), NOON)
+        if state != "accepted" and firing.text is None:
+            firing = await self.move(firing, "start", attempts=1, started_at=NOON)
+        if state == "retrying":
+            firing = await self.move(firing, "retry", error="no luck", not_before=NOON + 30)
+        if state in ("kept", "sending", "sent_in_vain") and firing.text is None:
+            firing = await self.move(firing, "keep_reply", reply="the reply", tokens=7)
+        if state in ("sending", "sent_in_vain"):
+            reply = Message(1, "reply", firing.request.to, firing.request.expires)
+            firing = await self.begin_send(replace(firing, messages=(reply,)), reply, NOON)
+        if state == "sent_in_vain":
+            firing = await self.move_message(
+                firing, firing.messages[0], "retry", NOON, error="no way", not_before=NOON + 30
+            )
+        return firing
+
     async def sql(self, statement: str, *values: Any) -> list[Any]:
         """Run a statement of the test's on the inbox's own connection."""
-        return await self._ask(lambda connection: list(map(tuple, connection.execute(statement, values))))
+        return await self.ask(lambda connection: [tuple(row) for row in connection.execute(statement, values)])
 
     async def column(self, firing_id: str, name: str) -> Any:
         return (await self.sql(f"SELECT {name} FROM firings WHERE id = ?", firing_id))[0][0]  # noqa: S608
@@ -149,14 +177,14 @@ class FakeClockInbox(Inbox):
     async def break_disk(self) -> None:
         """From now on SQLite refuses every change."""
         changes = {sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE}
-        await self._ask(
+        await self.ask(
             lambda connection: connection.set_authorizer(
                 lambda action, *_: sqlite3.SQLITE_DENY if action in changes else sqlite3.SQLITE_OK
             )
         )
 
     async def mend_disk(self) -> None:
-        await self._ask(lambda connection: connection.set_authorizer(None))
+        await self.ask(lambda connection: connection.set_authorizer(None))
 
     @asynccontextmanager
     async def thread_held(self) -> AsyncIterator[list[str]]:
@@ -169,7 +197,7 @@ class FakeClockInbox(Inbox):
             may_go.wait(_REAL_SECONDS_TO_HANG)
             connection.set_trace_callback(statements.append)
 
-        held = asyncio.create_task(self._ask(hold))
+        held = asyncio.create_task(self.ask(hold))
         await asyncio.sleep(0)
         holds.wait(_REAL_SECONDS_TO_HANG)
         try:
@@ -180,8 +208,8 @@ class FakeClockInbox(Inbox):
 
 
 @asynccontextmanager
-async def open_inbox(path: Path, *, most_open: int = 1000) -> AsyncIterator[FakeClockInbox]:
-    inbox = FakeClockInbox(str(path / "inbox.db"), most_open=most_open)
+async def open_inbox(path: Path) -> AsyncIterator[FakeClockInbox]:
+    inbox = FakeClockInbox(str(path / "inbox.db"))
     await inbox.open()
     try:
         yield inbox
@@ -418,7 +446,7 @@ class FakeParts:
 class House:
     """One gateway side with its parts."""
 
-    def __init__(self, path: Path, inbox: FakeClockInbox, *, max_concurrent: int) -> None:
+    def __init__(self, path: Path, inbox: FakeClockInbox, *, max_concurrent: int, max_waiting: int) -> None:
         self.inbox = inbox
         self.framework = framework_in(path)
         self.chat, self.other = FakeChat(), OtherChat()
@@ -432,18 +460,32 @@ class House:
         self.turns = self.plugin._turns
         self.users = self.plugin._users
         self.delivery = Delivery(self.framework, self.manager)
-        self.runner = Runner(inbox, self.turns, self.delivery, self.users, max_concurrent=max_concurrent, now=now)
+        self.runner = Runner(
+            inbox,
+            self.turns,
+            self.delivery,
+            self.users,
+            max_concurrent=max_concurrent,
+            max_waiting=max_waiting,
+            now=now,
+        )
 
     async def take(self, **fields: Any) -> str:
-        """Accept a request and give it to the runner, as the listener does; return its id."""
-        firing, new = await self.inbox.take_in(request(now(), **fields), now())
-        if new and not firing.is_final:
-            self.runner.take(firing)
-        return firing.id
+        """Accept a request through the runner, as the listener does; return its id."""
+        [accepted] = await self.runner.accept([request(now(), **fields)])
+        if accepted.error is not None:
+            raise accepted.error
+        assert accepted.firing is not None
+        return accepted.firing.id
 
-    async def word(self, **fields: Any) -> Firing:
-        """Take a request and wait for its last word."""
-        return await self.runner.last_word(await self.take(**fields))
+    async def outcome(self, firing_id: str) -> Firing:
+        """Wait for a firing's final outcome."""
+        final = self.runner.final(firing_id)
+        return await self.get(firing_id) if final is None else await asyncio.shield(final)
+
+    async def run(self, **fields: Any) -> Firing:
+        """Take a request and wait for its final outcome."""
+        return await self.outcome(await self.take(**fields))
 
     async def get(self, firing_id: str = "a") -> Firing:
         firing = await self.inbox.get(firing_id)
@@ -466,23 +508,22 @@ def framework_in(path: Path) -> BubFramework:
 
 @asynccontextmanager
 async def house(
-    path: Path, *, max_concurrent: int = 4, begin: bool = True, recover: bool = False, most_open: int = 1000
+    path: Path, *, max_concurrent: int = 4, begin: bool = True, recover: bool = False, max_waiting: int = 1000
 ) -> AsyncIterator[House]:
     """A gateway side over the inbox in `path`, begun unless told otherwise; stopped at the end."""
     with bub_home(path):
-        async with open_inbox(path, most_open=most_open) as inbox:
-            home = House(path, inbox, max_concurrent=max_concurrent)
+        async with open_inbox(path) as inbox:
+            home = House(path, inbox, max_concurrent=max_concurrent, max_waiting=max_waiting)
             if recover:
-                for firing in await inbox.recover(now(), lambda attempts: 30.0):
+                for firing in await recovered(inbox, now()):
                     home.runner.take(firing)
-                for firing in await inbox.notices():
-                    home.runner.tell(firing)
             if begin:
                 home.runner.begin()
             try:
                 yield home
             finally:
                 await home.runner.stop()
+                home.delivery.close()
 
 
 @contextmanager

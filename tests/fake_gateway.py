@@ -20,11 +20,11 @@ from types import TracebackType
 from typing import Any
 
 from bub_cron.errors import RequestError
-from bub_cron.gateway import inbox
+from bub_cron.gateway import inbox_schema
 from bub_cron.paths import Paths, find_paths
-from bub_cron.store import open_store
+from bub_cron.store import FAR, open_store
 from bub_cron.trigger import tick
-from bub_cron.wire import firing_id, iso, parse_request
+from bub_cron.wire import firing_id, iso, parse_instant, parse_request
 
 type Message = dict[str, Any]
 type Script = Callable[[Message], Sequence[Message | bytes] | None]
@@ -45,14 +45,14 @@ def silent(_: Message) -> Sequence[Message]:
     return []
 
 
-def ending(**last_word: Any) -> Script:
-    """Make a script that accepts, and follows with a last word if the request waits for one."""
+def ending(**outcome: Any) -> Script:
+    """Make a script that accepts, and follows with a final outcome if the request waits for one."""
 
     def script(request: Message) -> Sequence[Message]:
         if "ping" in request:
             return [{"status": "pong"}]
         first = {"id": request["id"], "status": "accepted"}
-        return [first, {"id": request["id"], **last_word}] if request.get("wait", True) else [first]
+        return [first, {"id": request["id"], **outcome}] if request.get("wait", True) else [first]
 
     return script
 
@@ -235,7 +235,7 @@ class Place:
 
     def open_inbox(self) -> sqlite3.Connection:
         """Open the gateway's store, as its gateway would."""
-        return open_store(self.paths.inbox, inbox.SHAPE)
+        return open_store(self.paths.inbox, inbox_schema.SHAPE)
 
     def fill_inbox(self, **columns: Any) -> None:
         """Put a firing into the gateway's store, which is closed again afterwards."""
@@ -244,20 +244,28 @@ class Place:
 
 
 def insert(store: sqlite3.Connection, **columns: Any) -> None:
-    """Put a firing into an inbox: the columns given, and something for the others."""
-    row = {
-        "id": "poke-1",
-        "target": "telegram:1",
-        "session": "telegram:1",
-        "kind": "text",
-        "content": "{}",
-        "expires": 0,
-        "state": "accepted",
-        "accepted_at": 0,
-        **columns,
-    }
-    names, marks = ", ".join(row), ", ".join("?" * len(row))
-    store.execute(f"INSERT INTO firings ({names}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
+    """Put a firing into an inbox: the columns given, and something for the others; `messages` are rows of their own."""
+    messages = columns.pop("messages", ())
+    row = {"id": "poke-1", "request": "{}", "expires": 0.0, "state": "accepted", "accepted_at": 0.0, **columns}
+    row.setdefault("moment", _moment(row))
+    _put(store, "firings", row)
+    for number, message in enumerate(messages, 1):
+        sent = {"kind": "reply", "to": "telegram:1", "until": 0.0, "state": "delivered", "sends": 1, **message}
+        _put(store, "messages", {"firing": row["id"], "number": number, **sent})
+
+
+def _moment(row: dict[str, Any]) -> float:
+    """Return the instant that a firing is about, as the inbox has it."""
+    try:
+        moment = parse_instant(row.get("fire_time") or "")
+    except ValueError:
+        moment = -1.0
+    return moment if 0 <= moment <= FAR else float(row["accepted_at"])
+
+
+def _put(store: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:
+    names, marks = ", ".join(f'"{name}"' for name in row), ", ".join("?" * len(row))
+    store.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
 
 
 def firing(reminder: str, text: str) -> str:

@@ -46,7 +46,8 @@ def answering(**about: object) -> Script:
     """Make a script that answers a ping as a gateway with one channel, telegram, does."""
     pong: Message = {
         "status": "pong", "version": __version__, "bub": "0.5.1", "protocol": PROTOCOL, "pid": 4242, "python": sys.executable,
-        "since": "2026-11-23T09:00:00Z", "channels": ["telegram"], "commands": False, "waiting": 0, "running": 0, **about,
+        "since": "2026-11-23T09:00:00Z", "channels": ["telegram"], "commands": False, "ready": True, "waiting": 0, "running": 0,
+        **about,
     }  # fmt: skip
 
     def script(request: Message) -> Sequence[Message] | None:

@@ -17,15 +17,15 @@ from types import FrameType
 from typing import Any
 
 from bub_cron import salvage, store
-from bub_cron.gateway import inbox
+from bub_cron.gateway import inbox_schema
 from bub_cron.trigger import ledger
 
 NOW = 1_800_000_000.0
 STEPS: dict[str, Callable[[str], object]] = {
     "mend ledger": lambda directory: ledger.mend(f"{directory}/ledger.db", NOW),
-    "mend inbox": lambda directory: salvage.mend(f"{directory}/inbox.db", inbox.SHAPE, NOW),
+    "mend inbox": lambda directory: salvage.mend(f"{directory}/inbox.db", inbox_schema.SHAPE, NOW),
     "open ledger": lambda directory: store.open_store(f"{directory}/ledger.db", ledger.SHAPE),
-    "open inbox": lambda directory: store.open_store(f"{directory}/inbox.db", inbox.SHAPE),
+    "open inbox": lambda directory: store.open_store(f"{directory}/inbox.db", inbox_schema.SHAPE),
 }
 FUNCTIONS = {
     function.__code__

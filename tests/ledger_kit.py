@@ -14,8 +14,9 @@ from bub_cron.trigger.ledger import Ledger
 FAR = 253402300799
 COLUMNS = {
     "name": "a", "file": "f", "schedule": "s", "machine_zone": 0, "content": "{}", "enabled": 1, "grace": 3600,
-    "catch_up": "latest", "since": None, "next_at": None, "done_until": None,
+    "catch_up": "latest", "since": None, "next_at": None, "done_until": None, "pause_until": None,
 }  # fmt: skip
+REASONS = {"missed": "late", "rejected": "rejected"}  # by state, where a test says none
 MOVES = {move.state: name for name, move in LEDGER_MOVES.items() if move.sources and move.state}
 
 
@@ -55,4 +56,4 @@ def record(
             firings.record(ledger, name, fire_times, content=content, grace=grace, now=fire_times[0])
         if state is not None:
             due = [found.id for found in firings.due(ledger, FAR)]
-            settle(ledger, due, state, error, fire_times[0] + 60, reason)
+            settle(ledger, due, state, error, fire_times[0] + 60, reason or REASONS.get(state))

@@ -21,12 +21,14 @@ SMALL = {
     "due_tick": ("--pairs", "1"),
     "edited_file": ("--pairs", "1", "--reminders", "20"),
     "burst": ("--pairs", "1", "--held-pairs", "0", "--firings", "20"),
+    "ping_in_burst": ("--pairs", "1", "--firings", "20", "--idle-seconds", "0.1"),
     "which_due": ("--pairs", "1", "--reminders", "20", "--asked", "1"),
     "turn_start": ("--pairs", "1"),
     "thousand_firings": ("--pairs", "1", "--hook-pairs", "0", "--firings", "4"),
     "idle_gateway": ("--pairs", "1", "--seconds", "0.1"),
     "gateway_memory": ("--pairs", "1"),
     "one_firing": ("--pairs", "1"),
+    "log_history": ("--pairs", "1", "--firings", "200"),
 }
 
 
@@ -52,9 +54,13 @@ def test_a_figures_command_prints_it_and_its_row(name: str) -> None:
 
 
 def test_growth_prints_the_tables_that_it_is_asked_for() -> None:
-    printed = _run("growth", "--repeats", "1", "--scale", "0.01", "--only", "reminders,firings", "--sizes", "1")
+    printed = _run("growth", "--repeats", "1", "--scale", "0.01", "--only", "reminders,firings,history", "--sizes", "1")
     tables = [table.splitlines() for table in printed.strip().split("\n\n")]
-    assert [table[0] for table in tables] == ["| reminders in the file | 1 |", "| firings in one minute | 1 |"]
+    assert [table[0] for table in tables] == [
+        "| reminders in the file | 1 |",
+        "| firings in one minute | 1 |",
+        "| rows of history, in each store | 100 |",
+    ]
     assert {row.count("|") for table in tables for row in table} == {3}
 
 

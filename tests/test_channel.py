@@ -38,7 +38,7 @@ from loguru import logger
 
 from bub_cron.gateway import channel as channel_module
 from bub_cron.gateway.address import Ownership
-from bub_cron.gateway.inbox import SHAPE
+from bub_cron.gateway.inbox_schema import SHAPE
 from bub_cron.gateway.plugin import CronPlugin
 
 

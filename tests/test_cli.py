@@ -22,7 +22,7 @@ from bub_cron import __main__ as entry
 from bub_cron import __version__
 from bub_cron.__main__ import _path_options, main
 from bub_cron.cli import commands
-from bub_cron.states import OUTCOMES
+from bub_cron.states import OUTCOMES, REASONS
 from bub_cron.wire import MAX_LINE
 
 DAY = "2026-11-23T"
@@ -89,7 +89,7 @@ def json_lines(result: Result) -> list[dict[str, Any]]:
 
 
 def record(
-    place: Place, *fire_times: int, name: str = "pills", state: str | None = None, reason: str | None = "why"
+    place: Place, *fire_times: int, name: str = "pills", state: str | None = None, error: str | None = "why"
 ) -> None:
     ledger_kit.record(
         place.paths.ledger,
@@ -97,7 +97,7 @@ def record(
         name=name,
         content='{"text": "Time for your pills."}',
         state=state,
-        error=reason,
+        error=error,
     )
 
 
@@ -204,7 +204,7 @@ def test_the_schema_is_json(run: Run) -> None:
 def test_next_gives_the_fire_times_after_and_up_to(run: Run) -> None:
     within = ("next", "pills", "--json", "--after", "2026-11-23T20:00:00Z", "--until")
     assert json_lines(run(*within, "2026-11-24T20:00:00Z")) == [
-        {"reminder": "pills", "fire_time": "2026-11-24T20:00:00Z", "local": "2026-11-24T21:00:00+01:00"}
+        {"reminder": "pills", "fire_time": "2026-11-24T20:00:00Z", "local": "2026-11-24T21:00:00+01:00", "paused": None}
     ]
     assert json_lines(run(*within, "2026-11-24T19:59:59Z")) == []
 
@@ -226,7 +226,7 @@ def test_next_shows_ten_unless_told_otherwise(run: Run) -> None:
 
 def test_next_of_a_disabled_reminder_is_nothing_at_once(place: Place) -> None:
     command = [sys.executable, "-m", "bub_cron", "next", "spare", "--json"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=4).stdout == ""
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=15).stdout == ""
 
 
 def test_next_as_a_table_names_time_zone_reminder_and_target(run: Run) -> None:
@@ -266,7 +266,7 @@ def test_next_tells_which_days_a_calendar_left_out(place: Place, run: Run) -> No
     assert shown[1].endswith("left out: off")
     assert len(run(*within).out.splitlines()) == 3
     assert json_lines(run(*within, "--all", "--json"))[1] == {
-        "reminder": "tea", "fire_time": "2026-12-24T16:00:00Z", "local": "2026-12-24T17:00:00+01:00", "left_out": "off",
+        "reminder": "tea", "fire_time": "2026-12-24T16:00:00Z", "local": "2026-12-24T17:00:00+01:00", "paused": None, "left_out": "off",
     }  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def test_next_tries_an_expression_without_a_file(run: Run) -> None:
     assert result.out.splitlines()[2].startswith("Mon 2026-11-30 09:00")
     rule = ("--rrule", "FREQ=MONTHLY;BYDAY=-1FR", "--start", "2026-12-01 16:00")
     assert json_lines(run("next", *rule, *zone, "-n", "1", "--json")) == [
-        {"reminder": None, "fire_time": "2026-12-25T15:00:00Z", "local": "2026-12-25T16:00:00+01:00"}
+        {"reminder": None, "fire_time": "2026-12-25T15:00:00Z", "local": "2026-12-25T16:00:00+01:00", "paused": None}
     ]
     assert "starts over each hour" in run("next", "--cron", "*/90 * * * *", *zone).err
     later = run("next", "--cron", "0 9 * * *", "--start", "2027-01-01 10:00", *zone)
@@ -350,7 +350,7 @@ def test_the_end_of_the_calendar_is_an_end(run: Run) -> None:
 
 
 def test_list_shows_the_next_and_the_last(place: Place, run: Run) -> None:
-    record(place, NOON, state="missed", reason="too late")
+    record(place, NOON, state="missed", error="too late")
     lines = {line["reminder"]: line for line in json_lines(run("list", "--json"))}
     assert list(lines) == ["pills", "standup", "old", "spare"]
     assert lines["pills"]["last"] == {"fire_time": f"{DAY}12:00:00Z", "outcome": "missed", "error": "too late"}
@@ -376,21 +376,29 @@ def test_list_as_a_table(place: Place, run: Run) -> None:
 
 def test_log_merges_both_stores_and_the_inboxs_word_counts(place: Place, run: Run) -> None:
     record(place, NOON, state="accepted")
-    record(place, NOON + 60, state="missed", reason="too late")
+    record(place, NOON + 60, state="missed", error="too late")
     place.fill_inbox(
-        id=NOON_ID, reminder="pills", fire_time=f"{DAY}12:00:00Z", state="delivered", reply="Grüße", attempts=1, sends=2,
-        accepted_at=NOON + 1.5, started_at=NOON + 2, finished_at=NOON + 4, tokens=7,
+        id=NOON_ID, reminder="pills", fire_time=f"{DAY}12:00:00Z", state="unknown", reply="Grüße", attempts=1,
+        reason="not_seen", error="it broke", accepted_at=NOON + 1.5, started_at=NOON + 2.0, finished_at=NOON + 4.0, tokens=7,
+        request='{"to": "telegram:1"}',
+        messages=[{}, {"kind": "copy", "to": "slack:2", "state": "unknown", "error": "it broke"}, {"kind": "alert"}],
     )  # fmt: skip
-    missed, delivered = json_lines(run("log", "--json"))
-    assert delivered == {
-        "id": NOON_ID, "reminder": "pills", "fire_time": f"{DAY}12:00:00Z", "outcome": "delivered", "attempts": 1,
-        "sends": 2, "error": None, "reply": "Grüße", "accepted_at": f"{DAY}12:00:01Z",
-        "finished_at": f"{DAY}12:00:04Z", "seconds": 2.0, "tokens": 7, "count": 1, "to": None,
+    missed, unknown = json_lines(run("log", "--json"))
+    assert unknown == {
+        "id": NOON_ID, "reminder": "pills", "fire_time": f"{DAY}12:00:00Z", "outcome": "unknown", "reason": "not_seen",
+        "attempts": 1, "sends": 2, "tokens": 7, "error": "it broke", "reply": "Grüße",
+        "messages": [
+            {"kind": "reply", "to": "telegram:1", "state": "delivered", "sends": 1, "error": None},
+            {"kind": "copy", "to": "slack:2", "state": "unknown", "sends": 1, "error": "it broke"},
+            {"kind": "alert", "to": "telegram:1", "state": "delivered", "sends": 1, "error": None},
+        ],
+        "accepted_at": f"{DAY}12:00:01Z", "finished_at": f"{DAY}12:00:04Z", "seconds": 2.0, "count": 1, "to": "telegram:1",
     }  # fmt: skip
     assert missed == {
         "id": firing("pills", DAY + "12:01:00"), "reminder": "pills", "fire_time": f"{DAY}12:01:00Z",
-        "outcome": "missed", "attempts": 0, "sends": 0, "error": "too late", "reply": None, "accepted_at": None,
-        "finished_at": f"{DAY}12:02:00Z", "seconds": None, "tokens": None, "count": 1, "to": None,
+        "outcome": "missed", "reason": "late", "attempts": 0, "sends": 0, "tokens": None, "error": "too late",
+        "reply": None, "messages": [], "accepted_at": None, "finished_at": f"{DAY}12:02:00Z", "seconds": None, "count": 1,
+        "to": missed["to"],
     }  # fmt: skip
 
 
@@ -401,7 +409,18 @@ def test_log_chooses(place: Place, run: Run) -> None:
     assert len(json_lines(run("log", "--json", "-n", "100"))) == 31
     assert {line["reminder"] for line in json_lines(run("log", "standup", "--json"))} == {"standup"}
     assert len(json_lines(run("log", "--json", "--outcome", "accepted", "-n", "100"))) == 31
-    assert json_lines(run("log", "nobody", "--json")) == []
+    assert [line["id"] for line in json_lines(run("log", "--json", "--id", NOON_ID))] == [NOON_ID]
+    assert json_lines(run("log", "--json", "--id", "nothing")) == []
+    assert run("log", "--id", "nothing\x1b").err == "no firing nothing\\u001b is recorded\n"
+
+
+def test_log_of_a_name_that_no_reminder_has_or_had_exits_with_1(place: Place, run: Run) -> None:
+    record(place, NOON, name="gone", state="missed")
+    assert (run("log", "gone").status, run("log", "gone", "--outcome", "failed").status) == (0, 0)
+    for arguments in (["nobody"], ["nobody", "--json"]):
+        assert run("log", *arguments).status == 1
+    os.unlink(place.paths.file)
+    assert run("log", "nobody").status == 0, "without a file nobody can tell"
 
 
 @pytest.mark.parametrize("word", OUTCOMES)
@@ -433,21 +452,26 @@ def test_log_as_a_table_shows_the_first_line_of_what_matters(place: Place, run: 
 WHY: dict[str, tuple[str, dict[str, Any], str]] = {
     "no gateway yet": ("ledger", {}, "due  waits for a gateway to take it: Time for your pills."),
     "downtime": (
-        "ledger", {"state": "missed", "reason": "its grace was over before a tick ran"},
+        "ledger", {"state": "missed", "error": "its grace was over before a tick ran"},
         "missed  its grace was over before a tick ran",
     ),
-    "still ran": ("inbox", {"state": "missed", "error": "pills@x still ran"}, "missed  pills@x still ran"),
+    "still ran": ("inbox", {"state": "skipped", "error": "pills@x still ran"}, "skipped  pills@x still ran"),
+    "a reason without a sentence": ("inbox", {"state": "skipped", "reason": "gate"}, "skipped  its gate said no"),
     "waits": ("inbox", {"state": "accepted", "reply": "hi"}, "accepted  waits for its turn in the gateway: hi"),
+    "a text": (
+        "inbox", {"state": "delivered", "request": '{"kind": "text", "body": "Pills!\\nNow."}'}, "delivered  Pills!",
+    ),
+    "a request that is damaged": ("inbox", {"state": "delivered", "request": "[1"}, "delivered"),
     "runs": ("inbox", {"state": "running", "attempts": 1}, "running  1  is under way"),
     "elsewhere": (
-        "ledger", {"state": "accepted", "reason": None},
+        "ledger", {"state": "accepted", "error": None},
         "accepted  a gateway has it, whose own record can't be seen here: Time for your pills.",
     ),
     "again": (
         "inbox", {"state": "retrying", "error": "boom\nmore", "attempts": 1},
-        "retrying  1  waits to be tried again: boom",
+        "retrying  1  waits to be tried again: boom more",
     ),
-    "rejected": ("ledger", {"state": "rejected", "reason": "commands are not allowed"}, "rejected  commands are not allowed"),
+    "rejected": ("ledger", {"state": "rejected", "error": "commands are not allowed"}, "rejected  commands are not allowed"),
     "failed": ("inbox", {"state": "failed", "error": "boom", "attempts": 3}, "failed  3  boom"),
     "silent": ("inbox", {"state": "silent", "attempts": 1}, "silent  1  nothing was sent: the model had nothing to say"),
     "ran": ("inbox", {"state": "ran", "attempts": 1}, "ran  1  it ran, and nothing was sent for it"),
@@ -494,7 +518,7 @@ def test_log_names_the_reason_in_plain_words(place: Place, run: Run, case: str) 
 )
 def test_log_of_a_reminder_without_firings_says_why(run: Run, arguments: list[str], words: str) -> None:
     result = run("log", *arguments)
-    assert (result.status, len(result.out.splitlines())) == (0, 1)
+    assert (result.status, len(result.out.splitlines())) == (int("there is no reminder" in words), 1)
     assert re.fullmatch(words, result.err.removesuffix("\n"))
 
 
@@ -522,7 +546,10 @@ def test_log_needs_no_good_file(place: Place, run: Run, text: str | None, words:
     assert len(result.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("label", ["lunch", "0001-01-01", "9999-12-31T23:59:59-12:00", "-1", "now"])
+@pytest.mark.parametrize(
+    "label",
+    ["lunch", "0001-01-01", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "-1", "now", "2026-99-99T99:99:99Z"],
+)
 def test_log_takes_any_label_for_a_fire_time(place: Place, run: Run, label: str) -> None:
     place.fill_inbox(id="poke-1", fire_time=label, accepted_at=NOON)
     assert run("log").status == 0
@@ -552,7 +579,8 @@ LOOKING: Sequence[Sequence[str]] = [
     ["log"],
     ["log", "--json"],
     ["log", "pills"],
-    ["log", "nobody"],
+    ["log", "old"],
+    ["log", "--id", "nothing"],
     ["log", "--since", "2h", "--until", "2031-01-01"],
     ["status"],
     ["status", "--json"],
@@ -643,6 +671,8 @@ def test_fire_submits_what_the_reminder_is_under_an_id_of_its_own(place: Place, 
     ids = gateway.submitted
     assert [request.pop("id") for request in gateway.requests] == ids
     assert ids[0] != ids[1]
+    expires = gateway.requests[0].pop("expires")
+    assert expires == pytest.approx(time.time() + 3600, abs=60), "its own grace"
     assert gateway.requests[0] == {
         "reminder": "standup", "to": "telegram:1", "prompt": "What changed?", "attempts": 3, "timeout": 600,
         "overlap": "queue", "reply": "chat", "quiet": False, "model": "openai:x", "wait": True,
@@ -664,7 +694,8 @@ def test_fire_and_send_exit_as_the_last_word_says(place: Place, run: Run, status
     with place.gateway(ending(status=status, error="why not")) as gateway:
         for arguments in (["fire", "pills"], ["send", "--to", "telegram:9", "--text", "hello"]):
             result = run(*arguments)
-            assert (result.status, result.err) == (code, "error: why not\n")
+            cure = "`bub-cron doctor` looks through the whole chain\n" if code else ""
+            assert (result.status, result.err) == (code, f"error: why not\n{cure}")
             assert result.out.startswith(f"{status} {'to' if status.endswith('delivered') else 'for'} telegram:")
     assert gateway.requests[1]["to"] == "telegram:9"
 
@@ -688,11 +719,40 @@ def test_a_rejection_is_told(place: Place, run: Run) -> None:
         assert run("fire", "pills") == (1, "", "rejected: commands are not allowed\n")
 
 
+@pytest.mark.parametrize(("reason", "status"), [("gate", 0), ("unchanged", 0), ("budget", 1), ("paused", 1)])
+def test_what_its_gate_skips_is_a_success_and_says_so(place: Place, run: Run, reason: str, status: int) -> None:
+    with place.gateway(ending(status="skipped", reason=reason)):
+        result = run("fire", "pills")
+    assert result.status == status
+    assert result.out.startswith("skipped for telegram:1 (")
+    assert result.err == f"error: {REASONS[reason]}\n"
+
+
 def test_busy_is_told_and_no_success(place: Place, run: Run) -> None:
     with place.gateway(busy):
         result = run("fire", "pills")
-    assert (result.status, result.err) == (1, "error: the inbox is full\n")
-    assert result.out.startswith("busy for telegram:1 (")
+    assert result == (1, "", "the gateway is busy, so nothing was fired: the inbox is full\n")
+
+
+def test_each_refusal_is_shown_as_it_happens_with_the_next_try(place: Place, run: Run) -> None:
+    looks: list[Message] = []
+
+    def script(request: Message) -> list[Message]:
+        if "status" not in request:
+            return [{"id": request["id"], "status": "accepted"}]
+        looks.append(request)
+        again = {"id": request["status"], "status": "retrying", "error": f"no way {len(looks) // 2}"}
+        if len(looks) < 4:
+            return [{**again, "next_try": "2026-11-23T11:00:30Z"}]
+        return [{"id": request["status"], "status": "delivered"}]
+
+    with place.gateway(script):
+        result = run("fire", "pills")
+    assert (result.status, result.out.split()[0]) == (0, "delivered")
+    assert [line.partition("; next try at")[0] for line in result.err.splitlines()] == [
+        "Ctrl-C ends the waiting alone: the gateway goes on with it.", "failed: no way 0", "failed: no way 1"
+    ]  # fmt: skip
+    assert "; next try at " in result.err
 
 
 @pytest.mark.parametrize("arguments", [["fire", "pills"], ["send", "--to", "telegram:1", "--text", "x"]])
@@ -720,7 +780,7 @@ def test_what_the_gateway_says_is_shown_and_not_obeyed(place: Place, run: Run) -
     with place.gateway(ending(status="failed", error=EVIL, reply=f"{EVIL}\n{EVIL}", seconds=1)):
         result = run("fire", "pills")
     shown = "\\u001b[31mred\\u0007\\u009b1m\\u202e\\u0000"
-    assert result.err == f"error: {shown}\n"
+    assert result.err.splitlines()[0] == f"error: {shown}"
     assert result.out.splitlines()[1:] == [shown, shown]
     with place.gateway(lambda request: [{"id": request["id"], "status": "rejected", "error": EVIL}]):
         assert run("fire", "pills").err == f"rejected: {shown}\n"
@@ -732,7 +792,7 @@ def test_a_gateway_that_says_nothing_is_not_waited_for_for_ever(place: Place) ->
         "from bub_cron.cli import commands; commands(['fire', 'pills', '--no-wait'])"
     )
     with place.gateway(lambda _: []):
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=3, check=False)
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=15, check=False)
     assert found.returncode == 69
 
 

@@ -59,6 +59,8 @@ def bash(*words: str) -> list[str]:
     [
         (["st"], ["status"]),
         (["status", "--js"], ["--json"]),
+        (["wee"], ["week"]),
+        (["week", "--af"], ["--after"]),
         (["log", "pil"], ["pills", "pilates"]),
         (["fire", ""], ["pills", "pilates", "stand.up"]),
         (["next", "x"], []),

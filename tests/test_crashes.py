@@ -48,11 +48,11 @@ STEPS = [
     ("after the send's beginning is kept", "prompt", "unknown", 1, 1, 0),
     ("before the send", "prompt", "unknown", 1, 1, 0),
     ("after the send", "prompt", "unknown", 1, 1, 1),
-    ("after the last word", "prompt", "delivered", 1, 1, 1),
+    ("after the final outcome", "prompt", "delivered", 1, 1, 1),
     ("after the inbox's commit", "text", "delivered", 0, 1, 1),
     ("before the send", "text", "unknown", 0, 1, 0),
     ("after the send", "text", "unknown", 0, 1, 1),
-    ("after the last word", "text", "delivered", 0, 1, 1),
+    ("after the final outcome", "text", "delivered", 0, 1, 1),
 ]
 
 
@@ -134,7 +134,7 @@ STOPS = [
     "after the send's beginning is kept",
     "before the send",
     "after the send",
-    "after the last word",
+    "after the final outcome",
 ]
 
 

@@ -33,7 +33,7 @@ from bub_cron.trigger import ledger
 from bub_cron.wire import iso
 
 PAGE = 4096
-SIZE = 1024 * 1024
+SIZE = 1536 * 1024
 
 
 class Disk:
@@ -467,21 +467,9 @@ def fill_inbox(path: Path, delivered: int, open_: int) -> None:
         for number in range(delivered + open_):
             asked = request(now, id=f"f{number}", to=f"testchat:{number}", text=f"Hello {number}.")
             state = "delivered" if number < delivered else "accepted"
-            values = (
-                asked.id,
-                asked.to,
-                asked.session,
-                asked.kind,
-                asked.content(),
-                asked.expires,
-                state,
-                asked.body,
-                now,
-            )
             store.execute(
-                "INSERT INTO firings (id, target, session, kind, content, expires, state, reply, accepted_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                values,
+                "INSERT INTO firings (id, moment, request, expires, state, accepted_at) VALUES (?, ?, ?, ?, ?, ?)",
+                (asked.id, now, asked.content(), asked.expires, state, now),
             )
         store.execute("COMMIT")
 
@@ -513,7 +501,7 @@ def test_a_gateway_goes_on_though_one_row_holds_nonsense(house: House) -> None:
     path = house.home / "cron" / "inbox.db"
     fill_inbox(path, 0, 5)
     with closing(sqlite3.connect(path)) as store:
-        store.execute("UPDATE firings SET content = replace(content, '{', '[') WHERE id = 'f2'")
+        store.execute("UPDATE firings SET request = replace(request, '{', '[') WHERE id = 'f2'")
         store.commit()
     gateway = house.gateway(wait=False)
     until(lambda: any(word in gateway.log.read_text() for word in ("cron.ready", "cron.off")) or None, "its start")

@@ -304,6 +304,22 @@ def test_a_gateway_that_does_not_answer(place: Place, programs: Programs, monkey
         assert "did not answer" in the_one(list(examine(place.paths, NOON)), "gateway").text
 
 
+def test_a_gateway_that_is_not_ready(place: Place, programs: Programs) -> None:
+    why = "no channel has started"
+    found = the_one(examined(place, ready=False, why=why), "gateway")
+    assert found.text.endswith("it is not ready to start any: no channel has started")
+    assert "restart it" in found.remedy
+    found = the_one(examined(place, ready=False, why=why, since="2026-11-23T11:59:30Z"), "gateway", WARNING)
+    assert "it is starting" in found.text
+
+
+def test_a_firing_that_is_tried_again_is_a_warning_with_its_error(place: Place, programs: Programs) -> None:
+    place.fill_inbox(id="a b", reminder="pills", state="retrying", error="refused", accepted_at=NOON)
+    found = the_one(examined(place), "firings", WARNING)
+    assert found.text == "a b is to be tried again: refused"
+    assert found.remedy == "bub-cron log --id 'a b'"
+
+
 def test_a_gateway_that_refuses_this_user(place: Place, programs: Programs) -> None:
     refusal = json.dumps({"status": "rejected", "error": "user 7 may not talk to this gateway"}).encode() + b"\n"
     with place.gateway(greeting=refusal, refuses=True):

@@ -1,4 +1,4 @@
-"""inbox.py: both tables row by row, one sync for many, what a bad disk does, and whom a failure is told."""
+"""inbox.py: every move of the tables, ids, overlap, notices, what damage does, pruning."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,334 +14,140 @@ import pytest
 from fake_bub import NOON, FakeClockInbox, open_inbox, request, run
 
 from bub_cron.errors import StoreError
-from bub_cron.gateway.acceptance import DifferentContentError, FullError
-from bub_cron.gateway.firing import Firing
-from bub_cron.gateway.inbox import StaleFiringError
-from bub_cron.states import FINAL
+from bub_cron.gateway.firing import Firing, Message
+from bub_cron.gateway.inbox import DifferentContentError, FullError, StaleError
+from bub_cron.states import (
+    FIRING_MOVES,
+    IN_INBOX,
+    MESSAGE_KINDS,
+    MESSAGE_MOVES,
+    OPEN,
+    all_states,
+    open_states,
+)
 
-OPEN_STATES = ("accepted", "running", "retrying", "sending")
-FINISHED = ("delivered", "silent", "ran", "undelivered", "failed", "unknown", "missed")
-
-
-def delay(attempts: int) -> float:
-    return 30.0
-
-
-async def put(inbox: FakeClockInbox, state: str, firing_id: str = "a", **fields: Any) -> Firing:
-    """A firing of a prompt in this state; `sending` is `running` with a send begun, `kept` with a reply kept."""
-    if not {"text", "command"} & set(fields):
-        fields = {"prompt": "hi", **fields}
-    firing, _ = await inbox.take_in(request(id=firing_id, **fields), NOON)
-    if state in ("running", "retrying", "kept", "sending"):
-        firing = await inbox.start_attempt(firing_id, NOON)
-    if state == "retrying":
-        firing = await inbox.retry(firing_id, "no luck", NOON + 30)
-    if state in ("kept", "sending"):
-        firing = await inbox.keep_reply(firing_id, "the reply", 7)
-    if state == "sending":
-        firing = await inbox.begin_send(firing_id, NOON)
-    if state in FINISHED:
-        if before := BEFORE.get(state):
-            await bring(inbox, before, firing_id)
-        firing, _ = await inbox.finish(firing_id, state, "why" if state != "delivered" else None, NOON + 5)
-    return firing
+DAY = 86400.0
+FINAL_IN_INBOX = sorted(IN_INBOX - OPEN)
 
 
-# A last word -> the state that its firing comes from, where not any will do.
-BEFORE = {"delivered": "sending", "unknown": "sending", "silent": "running", "ran": "running"}
-
-
-async def bring(inbox: FakeClockInbox, state: str, firing_id: str = "a") -> None:
-    """Bring an accepted firing into its turn, or its send."""
-    await inbox.start_attempt(firing_id, NOON)
-    if state == "sending":
-        await inbox.begin_send(firing_id, NOON)
-
-
-async def state_of(inbox: FakeClockInbox, firing_id: str = "a") -> str:
-    firing = await inbox.get(firing_id)
-    assert firing is not None
-    return firing.state
-
-
-def with_inbox(path: Path, test: Callable[[FakeClockInbox], Awaitable[None]], **options: int) -> None:
+def with_inbox(path: Path, test: Callable[[FakeClockInbox], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with open_inbox(path, **options) as inbox:
+        async with open_inbox(path) as inbox:
             await test(inbox)
 
     run(main())
 
 
-# --- The first table: a request
+async def put_anyhow(inbox: FakeClockInbox, state: str, firing_id: str = "a", **fields: Any) -> Firing:
+    """A firing in any state, final ones too, whatever led there."""
+    firing = await inbox.put("accepted", firing_id, **fields)
+    finished_at = None if state in OPEN else NOON
+    await inbox.sql("UPDATE firings SET state = ?, finished_at = ? WHERE id = ?", state, finished_at, firing_id)
+    return replace(firing, state=state, finished_at=finished_at)
+
+
+# --- Accepting
 
 
 def test_a_request_is_accepted_with_all_that_it_says(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        firing, new = await inbox.take_in(
-            request(
-                id="x", to="chat:a:b", prompt="do it", session="s", reminder="r", fire_time="2027-01-15T08:00:00Z",
-                attempts=2, timeout="1m", reply="agent", quiet=True, model="m", context={"thread_id": "t"},
-            ),
-            NOON,
+        asked = request(
+            id="x", to="chat:a:b", prompt="do it", session="s", reminder="r", fire_time="2027-01-15T08:00:00Z",
+            attempts=2, timeout="1m", reply="agent", quiet=True, model="m", context={"thread_id": "t"},
+            delivery="at-least-once",
         )  # fmt: skip
+        firing, new = await inbox.take_in(asked, NOON)
         assert new
-        assert (firing.state, firing.attempts, firing.sends, firing.sending) == ("accepted", 0, 0, False)
-        assert (firing.to, firing.session, firing.kind, firing.body) == ("chat:a:b", "s", "prompt", "do it")
-        assert (firing.reminder, firing.fire_time) == ("r", "2027-01-15T08:00:00Z")
-        assert (firing.attempts_allowed, firing.timeout, firing.reply_mode, firing.quiet) == (2, 60.0, "agent", True)
-        assert (firing.model, firing.context, firing.expires) == ("m", {"thread_id": "t"}, NOON + 3600)
-        assert (firing.accepted_at, firing.started_at, firing.finished_at) == (NOON, None, None)
-
-    with_inbox(tmp_path, test)
-
-
-def test_a_text_is_its_own_reply_from_the_start(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        assert (await put(inbox, "accepted", text="hello")).reply == "hello"
-        assert (await put(inbox, "accepted", "b", prompt="hello")).reply is None
+        assert firing.answer() == {"id": "x", "status": "accepted"}
+        stored = await inbox.get("x")
+        assert stored is not None
+        for name in asked.__slots__:
+            if name != "wait":
+                assert getattr(stored.request, name) == getattr(asked, name), name
+        assert stored == firing
 
     with_inbox(tmp_path, test)
 
 
 def test_a_request_that_is_too_late_is_missed_at_once(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        firing, new = await inbox.take_in(request(expires=NOON - 0.5), NOON)
-        assert new
+        firing, _ = await inbox.take_in(request(expires=NOON - 0.5), NOON)
         assert firing.answer() == {
-            "id": "a",
-            "status": "missed",
-            "error": "too late to start when it was submitted",
-        }
-        assert firing.finished_at == NOON
-        assert await inbox.recover(NOON, delay) == []
+            "id": "a", "status": "missed", "reason": "late", "error": "too late to start when it was submitted"
+        }  # fmt: skip
+        assert (await inbox.get("a"), await inbox.unfinished(NOON)) != (None, [firing])
+        assert (await inbox.put("accepted", "b", expires=NOON)).state == "accepted", "its very last instant counts"
 
     with_inbox(tmp_path, test)
-
-
-def test_a_request_at_its_very_last_instant_is_accepted(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        assert (await put(inbox, "accepted", expires=NOON)).state == "accepted"
-
-    with_inbox(tmp_path, test)
-
-
-# --- Overlap
 
 
 @pytest.mark.parametrize("state", ["running", "retrying", "kept", "sending"])
-def test_a_fire_time_at_which_an_earlier_firing_had_started_is_missed(tmp_path: Path, state: str) -> None:
+def test_a_fire_time_at_which_an_earlier_firing_had_started_is_skipped(tmp_path: Path, state: str) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, state, reminder="r")
-        later = await put(inbox, "accepted", "b", reminder="r")
-        assert (later.state, later.error) == ("missed", "a still ran")
+        await inbox.put(state, reminder="r")
+        later = await inbox.put("accepted", "b", reminder="r")
+        assert (later.state, later.reason, later.error) == ("skipped", "overlap", "a still ran")
 
     with_inbox(tmp_path, test)
 
 
-def test_overlap_is_judged_at_the_fire_time_not_when_it_is_submitted(tmp_path: Path) -> None:
-    """The machine was busy: the second fire time came before the first firing had started."""
-
+@pytest.mark.parametrize(
+    "fire_time, state",
+    [
+        ("2027-01-15T07:59:59Z", "accepted"),  # the earlier firing started at NOON, 2027-01-15T08:00:00Z
+        ("2027-01-15T09:00:00+01:00", "skipped"),
+        ("this morning", "skipped"),  # no instant: judged now
+        ("2026-99-99T99:99:99Z", "skipped"),
+    ],
+)
+def test_overlap_is_judged_at_the_fire_time(tmp_path: Path, fire_time: str, state: str) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "running", reminder="r")  # started at NOON = 2027-01-15T08:00:00Z
-        before = await put(inbox, "accepted", "b", reminder="r", fire_time="2027-01-15T07:59:59Z")
-        same = await put(inbox, "accepted", "c", reminder="r", fire_time="2027-01-15T09:00:00+01:00")
-        assert (before.state, same.state) == ("accepted", "missed")
+        await inbox.put("running", reminder="r")
+        assert (await inbox.put("accepted", "b", reminder="r", fire_time=fire_time)).state == state
 
     with_inbox(tmp_path, test)
 
 
-def test_a_fire_time_that_is_no_instant_is_judged_now(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "running", reminder="r")
-        assert (await put(inbox, "accepted", "b", reminder="r", fire_time="this morning")).state == "missed"
-
-    with_inbox(tmp_path, test)
-
-
-@pytest.mark.parametrize("state", ["accepted", *FINISHED])
+@pytest.mark.parametrize("state", ["accepted", *FINAL_IN_INBOX])
 def test_a_firing_that_has_not_started_or_has_ended_overlaps_nothing(tmp_path: Path, state: str) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, state, reminder="r")
-        assert (await put(inbox, "accepted", "b", reminder="r")).state == "accepted"
-
-    with_inbox(tmp_path, test)
-
-
-def test_what_a_stop_gave_back_had_started_and_still_overlaps(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "running", reminder="r")
-        await inbox.give_back("a")
-        assert (await put(inbox, "accepted", "b", reminder="r")).state == "missed"
+        await put_anyhow(inbox, state, reminder="r")
+        assert (await inbox.put("accepted", "b", reminder="r")).state == "accepted"
 
     with_inbox(tmp_path, test)
 
 
 def test_queue_other_reminders_and_pokes_do_not_overlap(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "running", reminder="r")
-        await put(inbox, "running", "nameless")
-        assert (await put(inbox, "accepted", "b", reminder="r", overlap="queue")).state == "accepted"
-        assert (await put(inbox, "accepted", "c", reminder="other")).state == "accepted"
-        assert (await put(inbox, "accepted", "d")).state == "accepted"
+        await inbox.put("running", reminder="r")
+        await inbox.put("running", "nameless")
+        asked = [
+            request(id="b", text="x", reminder="r", overlap="queue"),
+            request(id="c", text="x", reminder="r"),  # beside a `queue` of the same reminder, in the same call
+            request(id="d", text="x", reminder="other"),
+            request(id="e", text="x"),
+        ]
+        accepted = await inbox.accept(asked, NOON, 9)
+        assert [found.firing and found.firing.state for found in accepted] == [
+            "accepted", "skipped", "accepted", "accepted"
+        ]  # fmt: skip
 
     with_inbox(tmp_path, test)
 
 
-# --- The first table: the runner's rows
-
-
-async def start(inbox: FakeClockInbox) -> Any:
-    return await inbox.start_attempt("a", NOON + 1)
-
-
-async def keep(inbox: FakeClockInbox) -> Any:
-    return await inbox.keep_reply("a", "new", 3)
-
-
-async def begin(inbox: FakeClockInbox) -> Any:
-    return await inbox.begin_send("a", NOON + 2)
-
-
-async def again(inbox: FakeClockInbox) -> Any:
-    return await inbox.retry("a", "refused", NOON + 60)
-
-
-async def give_back(inbox: FakeClockInbox) -> Any:
-    return await inbox.give_back("a")
-
-
-ROWS = [
-    # from, step, to, attempts, sends, sending, reply
-    ("accepted", start, "running", 1, 0, False, None),
-    ("retrying", start, "running", 2, 0, False, None),
-    ("accepted", begin, "running", 0, 1, True, None),
-    ("retrying", begin, "running", 1, 1, True, None),
-    ("kept", begin, "running", 1, 1, True, "the reply"),
-    ("running", keep, "running", 1, 0, False, "new"),
-    ("running", again, "retrying", 1, 0, False, None),
-    ("sending", again, "retrying", 1, 1, False, "the reply"),
-    ("running", give_back, "accepted", 0, 0, False, None),
-    ("kept", give_back, "accepted", 1, 0, False, "the reply"),
-    ("sending", give_back, "accepted", 1, 0, False, "the reply"),
-]
-
-
-@pytest.mark.parametrize(("before", "step", "after", "attempts", "sends", "sending", "reply"), ROWS)
-def test_each_row_of_the_state_table(
-    tmp_path: Path, before: str, step: Any, after: str, attempts: int, sends: int, sending: bool, reply: str | None
-) -> None:
+def test_what_a_stop_gave_back_had_started_and_still_overlaps(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, before)
-        moved = await step(inbox)
-        assert (moved.state, moved.attempts, moved.sends, moved.sending) == (after, attempts, sends, sending)
-        assert moved.reply == reply
-        assert await inbox.get("a") == moved
+        await inbox.move(await inbox.put("running", reminder="r"), "give_back", attempts=0)
+        assert (await inbox.put("accepted", "b", reminder="r")).state == "skipped"
 
     with_inbox(tmp_path, test)
-
-
-STALE = [
-    (start, ("running", "kept", "sending")),
-    (keep, ("accepted", "retrying")),
-    (again, ("accepted", "retrying")),
-    (give_back, ("accepted", "retrying")),
-]
-
-
-@pytest.mark.parametrize(("step", "before"), [(step, state) for step, states in STALE for state in states])
-def test_a_step_from_a_state_that_the_firing_is_not_in_changes_nothing(tmp_path: Path, step: Any, before: str) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        firing = await put(inbox, before)
-        with pytest.raises(StaleFiringError):
-            await step(inbox)
-        assert await inbox.get("a") == firing
-
-    with_inbox(tmp_path, test)
-
-
-@pytest.mark.parametrize("word", FINISHED)
-@pytest.mark.parametrize("step", [start, keep, begin, again, give_back])
-def test_a_last_word_never_changes(tmp_path: Path, word: str, step: Any) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        firing = await put(inbox, word)
-        with pytest.raises(StaleFiringError):
-            await step(inbox)
-        with pytest.raises(StaleFiringError):
-            await inbox.finish("a", "delivered", None, NOON + 9)
-        await inbox.recover(NOON, delay)
-        assert await inbox.get("a") == firing
-
-    with_inbox(tmp_path, test)
-
-
-def test_a_step_of_a_firing_that_is_not_there_is_stale(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        for step in (start, keep, begin, again, give_back):
-            with pytest.raises(StaleFiringError):
-                await step(inbox)
-        assert await inbox.get("a") is None
-
-    with_inbox(tmp_path, test)
-
-
-@pytest.mark.parametrize("word", FINISHED)
-def test_a_last_word_says_when_and_why_and_waits_for_nothing(tmp_path: Path, word: str) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "accepted" if word == "missed" else "sending")
-        firing, _ = await inbox.finish("a", word, "why", NOON + 5)
-        assert (firing.state, firing.error, firing.finished_at) == (word, "why", NOON + 5)
-        assert firing.seconds == (None if word == "missed" else 5.0)
-        assert (firing.sending, firing.not_before, firing.is_final) == (False, None, True)
-
-    with_inbox(tmp_path, test)
-
-
-def test_the_words_that_the_store_takes_are_those_of_the_protocol() -> None:
-    assert set(FINISHED) == FINAL - {"rejected", "skipped"}
-
-
-@pytest.mark.parametrize("before", ["accepted", "retrying", "running", "kept"])
-def test_delivered_is_only_said_of_a_firing_whose_send_has_begun(tmp_path: Path, before: str) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        firing = await put(inbox, before)
-        with pytest.raises(StaleFiringError):
-            await inbox.finish("a", "delivered", None, NOON)
-        assert await inbox.get("a") == firing
-
-    with_inbox(tmp_path, test)
-
-
-def test_a_kept_reply_takes_the_place_of_the_error_before_it_and_adds_its_tokens(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "retrying")
-        await inbox.start_attempt("a", NOON)
-        assert (await inbox.keep_reply("a", "new", 5)).error is None
-        assert await inbox.column("a", "tokens") == 5
-        await inbox.keep_reply("a", "newer", 6)
-        assert await inbox.column("a", "tokens") == 11
-        await inbox.keep_reply("a", "newest", None)
-        assert await inbox.column("a", "tokens") == 11
-
-    with_inbox(tmp_path, test)
-
-
-def test_the_start_is_the_first_one(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "retrying")
-        assert (await inbox.start_attempt("a", NOON + 60)).started_at == NOON
-
-    with_inbox(tmp_path, test)
-
-
-# --- Ids
 
 
 def test_the_same_request_again_changes_nothing_and_tells_where_it_stands(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "kept")
+        await inbox.put("kept")
         again, new = await inbox.take_in(request(prompt="hi", expires=NOON - 99, wait=False), NOON + 50)
-        assert not new
-        assert (again.state, again.reply, again.expires) == ("running", "the reply", NOON + 3600)
+        assert (new, again.state, again.reply, again.request.expires) == (False, "running", "the reply", NOON + 3600)
 
     with_inbox(tmp_path, test)
 
@@ -348,103 +155,164 @@ def test_the_same_request_again_changes_nothing_and_tells_where_it_stands(tmp_pa
 @pytest.mark.parametrize(
     "other",
     [{"prompt": "ho"}, {"to": "chat:2"}, {"quiet": True}, {"attempts": 9}, {"reminder": "r"}, {"context": {"a": "b"}},
-     {"text": "hi", "prompt": None}, {"fire_time": "x"}, {"session": "s"}, {"timeout": 5}, {"model": "m"}],
+     {"text": "hi", "prompt": None}, {"fire_time": "x"}, {"session": "s"}, {"timeout": 5}, {"model": "m"},
+     {"delivery": "at-least-once"}],
 )  # fmt: skip
 def test_a_known_id_with_other_content_is_refused_and_the_firing_untouched(
     tmp_path: Path, other: dict[str, Any]
 ) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        firing = await put(inbox, "accepted")
+        firing = await inbox.put("accepted")
         fields = {key: value for key, value in {"prompt": "hi", **other}.items() if value is not None}
         with pytest.raises(DifferentContentError):
             await inbox.take_in(request(**fields), NOON)
-        assert await inbox.get("a") == firing
+        found = await inbox.get("a")
+        assert found is not None
+        assert found.request.content() == firing.request.content()
 
     with_inbox(tmp_path, test)
 
 
-def test_one_id_asked_for_twice_in_one_batch_is_there_once(tmp_path: Path) -> None:
+def test_one_id_asked_for_twice_is_there_once(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        async with inbox.thread_held():
-            asked = [asyncio.create_task(inbox.take_in(request(), NOON)) for _ in range(5)]
-            await asyncio.sleep(0)
-        assert [new for _, new in await asyncio.gather(*asked)] == [True, False, False, False, False]
+        asked = [request(), request(), request(text="other")]
+        first, second, third = await inbox.accept(asked, NOON, 9)
+        assert (first.new, second.new, third.firing) == (True, False, None)
+        assert isinstance(third.error, DifferentContentError)
         assert await inbox.sql("SELECT count(*) FROM firings") == [(1,)]
 
     with_inbox(tmp_path, test)
 
 
-# --- Full
-
-
-def test_beyond_its_size_the_inbox_is_full_until_a_firing_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("label", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "2026-99-99T99:99:99Z"])
+def test_a_label_that_is_no_instant_of_the_stores_is_taken_as_a_label(tmp_path: Path, label: str) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "accepted", "a")
-        await put(inbox, "sending", "b")
-        with pytest.raises(FullError):
-            await put(inbox, "accepted", "c")
-        assert await inbox.get("c") is None
-        again, new = await inbox.take_in(request(id="a", prompt="hi"), NOON)  # known ones are answered all the same
-        assert (again.state, new) == ("accepted", False)
-        await inbox.finish("b", "delivered", None, NOON)
-        await put(inbox, "accepted", "c")
-        with pytest.raises(FullError):
-            await put(inbox, "accepted", "d")
+        accepted = await inbox.accept([request(id="a", fire_time=label), request(id="b")], NOON, 9)
+        assert [found.new for found in accepted] == [True, True]
+        assert await inbox.column("a", "moment") == NOON
 
-    with_inbox(tmp_path, test, most_open=2)
+    with_inbox(tmp_path, test)
 
 
-def test_what_is_missed_at_once_takes_no_room(tmp_path: Path) -> None:
+def test_no_more_are_taken_than_there_is_room_for_but_known_ones_are_answered(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        for number in range(3):
-            assert (await put(inbox, "accepted", f"late{number}", expires=1.0)).state == "missed"
-        assert (await put(inbox, "accepted", "a")).state == "accepted"
+        await inbox.put("accepted", "known", text="hello")
+        accepted = await inbox.accept([request(id=name) for name in ("a", "b", "known", "c")], NOON, 1)
+        assert [found.new for found in accepted] == [True, False, False, False]
+        assert [isinstance(found.error, FullError) for found in accepted] == [False, True, False, True]
+        assert await inbox.sql("SELECT id FROM firings ORDER BY seq") == [("known",), ("a",)]
 
-    with_inbox(tmp_path, test, most_open=1)
-
-
-def test_a_full_inbox_is_still_full_after_a_restart(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with open_inbox(tmp_path) as inbox:
-            await put(inbox, "accepted", "a")
-            await put(inbox, "running", "b")
-        async with open_inbox(tmp_path, most_open=2) as inbox:
-            with pytest.raises(FullError):
-                await put(inbox, "accepted", "c")
-            await inbox.recover(NOON, delay)
-            with pytest.raises(FullError):
-                await put(inbox, "accepted", "c")
-
-    run(main())
+    with_inbox(tmp_path, test)
 
 
-def test_the_batch_in_which_it_becomes_full_takes_as_many_as_fit(tmp_path: Path) -> None:
+# --- Every move of the tables
+
+
+@pytest.mark.parametrize("state", all_states(FIRING_MOVES))
+@pytest.mark.parametrize("event", [event for event, move in FIRING_MOVES.items() if move.sources])
+def test_a_firing_moves_from_the_states_of_the_table_and_from_no_other(tmp_path: Path, event: str, state: str) -> None:
+    move = FIRING_MOVES[event]
+
     async def test(inbox: FakeClockInbox) -> None:
-        async with inbox.thread_held():
-            asked = [asyncio.create_task(inbox.take_in(request(id=str(number)), NOON)) for number in range(5)]
-            await asyncio.sleep(0)
-        ended = await asyncio.gather(*asked, return_exceptions=True)
-        assert [isinstance(end, FullError) for end in ended] == [False, False, True, True, True]
-        assert await inbox.sql("SELECT id FROM firings ORDER BY seq") == [("0",), ("1",)]
+        firing = await put_anyhow(inbox, state)
+        if state in move.sources:
+            assert (await inbox.move(firing, event)).state == move.state
+        else:
+            with pytest.raises(StaleError):
+                await inbox.move(firing, event)
+        assert await inbox.column("a", "state") == (move.state if state in move.sources else state)
 
-    with_inbox(tmp_path, test, most_open=2)
+    with_inbox(tmp_path, test)
 
 
-def test_firings_that_a_bad_disk_refused_take_no_room(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", all_states(MESSAGE_MOVES))
+@pytest.mark.parametrize("event", [event for event, move in MESSAGE_MOVES.items() if move.sources])
+def test_a_message_moves_from_the_states_of_the_table_and_from_no_other(tmp_path: Path, event: str, state: str) -> None:
+    move = MESSAGE_MOVES[event]
+
     async def test(inbox: FakeClockInbox) -> None:
-        await inbox.break_disk()
-        for number in range(3):
-            with pytest.raises(StoreError):
-                await put(inbox, "accepted", str(number))
-        await inbox.mend_disk()
-        await put(inbox, "accepted", "a")
-        with pytest.raises(FullError):
-            await put(inbox, "accepted", "b")
+        notice = Message(1, "notice", "chat:1", NOON + 9, "no luck", state)
+        firing = replace(await put_anyhow(inbox, "failed"), messages=(notice,))
+        if state in move.sources:
+            [moved] = (await inbox.move_message(firing, notice, event, NOON)).messages
+            assert (moved.state, moved.finished_at is None) == (move.state, move.state in ("waiting", "sending"))
+        else:
+            with pytest.raises(StaleError):
+                await inbox.move_message(firing, notice, event, NOON)
 
-    with_inbox(tmp_path, test, most_open=1)
+    with_inbox(tmp_path, test)
 
 
-# --- One transaction for many
+def test_the_store_takes_the_states_and_kinds_of_the_tables_alone(tmp_path: Path) -> None:
+    async def test(inbox: FakeClockInbox) -> None:
+        firing = await inbox.put("sending")
+        for state in all_states(FIRING_MOVES):
+            await inbox.sql("UPDATE firings SET state = ?", state)
+        for state in all_states(MESSAGE_MOVES):
+            await inbox.sql("UPDATE messages SET state = ?", state)
+        for kind in MESSAGE_KINDS:
+            await inbox.sql("UPDATE messages SET kind = ?", kind)
+        for statement in ("firings SET state", "messages SET state", "messages SET kind"):
+            with pytest.raises((StoreError, sqlite3.Error)):
+                await inbox.sql(f"UPDATE {statement} = 'due'")
+        assert firing.messages
+
+    with_inbox(tmp_path, test)
+
+
+PARTS = [
+    # the moves of two parts in turn, the firing's state after each, the states of the parts at the end
+    (["1 deliver", "2 begin", "2 deliver"], ["running", "running", "delivered"], ["delivered", "delivered"]),
+    (["1 lose"], ["unknown"], ["unknown", "skipped"]),
+    (["1 refuse"], ["undelivered"], ["undelivered", "skipped"]),
+    (["1 retry", "1 begin", "1 deliver"], ["retrying", "running", "running"], ["delivered", "waiting"]),
+    (["1 give_back"], ["accepted"], ["waiting", "waiting"]),
+    (["1 deliver", "2 begin", "2 lose"], ["running", "running", "unknown"], ["delivered", "unknown"]),
+    (["1 deliver", "2 begin", "2 retry"], ["running", "running", "retrying"], ["delivered", "waiting"]),
+    (["1 deliver", "2 begin", "2 refuse"], ["running", "running", "undelivered"], ["delivered", "undelivered"]),
+]
+
+
+@pytest.mark.parametrize("moves, states, ends", PARTS, ids=[" ".join(row[0]) for row in PARTS])
+def test_a_firing_follows_its_messages(tmp_path: Path, moves: list[str], states: list[str], ends: list[str]) -> None:
+    async def test(inbox: FakeClockInbox) -> None:
+        parts = tuple(Message(number, "reply", "chat:1", NOON + 9, f"part {number}") for number in (1, 2))
+        firing = replace(await inbox.put("kept"), messages=parts)
+        firing = await inbox.begin_send(firing, parts[0], NOON)
+        seen = []
+        for move in moves:
+            number, event = move.split()
+            firing = await inbox.move_message(firing, firing.messages[int(number) - 1], event, NOON + 1, error=move)
+            seen.append(firing.state)
+            assert await inbox.get("a") == firing
+        assert seen == states
+        assert [message.state for message in firing.messages] == ends
+        if firing.is_final:
+            assert firing.finished_at == NOON + 1
+        if firing.state in ("unknown", "undelivered"):
+            assert firing.error == moves[-1]
+
+    with_inbox(tmp_path, test)
+
+
+async def stored(inbox: FakeClockInbox) -> Firing:
+    firing = await inbox.get("a")
+    assert firing is not None
+    return firing
+
+
+def test_an_end_says_when_and_why_and_waits_for_nothing(tmp_path: Path) -> None:
+    async def test(inbox: FakeClockInbox) -> None:
+        firing = await inbox.put("retrying")
+        firing = await inbox.end(firing, "fail", NOON + 5, reason="attempts", error="why")
+        assert (firing.state, firing.reason, firing.error) == ("failed", "attempts", "why")
+        assert (firing.finished_at, firing.seconds, firing.not_before) == (NOON + 5, 5.0, None)
+        assert await stored(inbox) == firing
+
+    with_inbox(tmp_path, test)
+
+
+# --- Together on disk
 
 
 def test_what_is_asked_while_the_thread_is_busy_is_committed_together(tmp_path: Path) -> None:
@@ -465,85 +333,49 @@ def test_what_is_asked_while_the_thread_is_busy_is_committed_together(tmp_path: 
 
 def test_what_was_accepted_is_in_the_file_for_everybody_to_see(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "accepted")
+        await inbox.put("accepted")
         with sqlite3.connect(f"file:{tmp_path}/inbox.db?mode=ro", uri=True) as reader:
             assert reader.execute("SELECT id, state FROM firings").fetchall() == [("a", "accepted")]
         reader.close()
-
-    with_inbox(tmp_path, test)
-
-
-def test_the_store_syncs_every_commit(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
         assert await inbox.sql("PRAGMA synchronous") == [(2,)]  # FULL: in WAL mode the one that syncs each commit
         assert await inbox.sql("PRAGMA journal_mode") == [("wal",)]
 
     with_inbox(tmp_path, test)
 
 
-def test_one_asker_that_is_refused_does_not_touch_the_others_of_its_batch(tmp_path: Path) -> None:
+def test_one_that_is_refused_does_not_touch_the_others_of_its_batch(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "accepted", "a")
+        firing = await inbox.put("accepted", text="hello")
         async with inbox.thread_held():
-            first = asyncio.create_task(inbox.take_in(request(id="b"), NOON))
-            wrong = asyncio.create_task(inbox.take_in(request(id="a", text="other"), NOON))
-            stale = asyncio.create_task(inbox.retry("a", "x", NOON))
-            last = asyncio.create_task(inbox.take_in(request(id="c"), NOON))
+            asked = [
+                asyncio.create_task(inbox.take_in(request(id="b"), NOON)),
+                asyncio.create_task(inbox.take_in(request(id="a", text="other"), NOON)),
+                asyncio.create_task(inbox.move(firing, "retry")),
+                asyncio.create_task(inbox.take_in(request(id="c"), NOON)),
+            ]
             await asyncio.sleep(0)
-        ended = await asyncio.gather(first, wrong, stale, last, return_exceptions=True)
+        ended = await asyncio.gather(*asked, return_exceptions=True)
         assert isinstance(ended[1], DifferentContentError)
-        assert isinstance(ended[2], StaleFiringError)
+        assert isinstance(ended[2], StaleError)
         assert await inbox.sql("SELECT id FROM firings ORDER BY seq") == [("a",), ("b",), ("c",)]
 
     with_inbox(tmp_path, test)
 
 
-def test_a_step_that_raises_takes_back_what_it_had_written_and_the_thread_goes_on(tmp_path: Path) -> None:
-    def half(connection: sqlite3.Connection) -> None:
-        connection.execute("UPDATE firings SET attempts = 99")
-        raise RuntimeError("in the middle")
-
+def test_a_disk_error_reaches_who_submits_and_a_move_is_tried_again(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        firing = await put(inbox, "accepted")
-        for _ in range(3):
-            with pytest.raises(RuntimeError, match="in the middle"):
-                await inbox._ask(half)
-        assert await inbox.get("a") == firing
-
-    with_inbox(tmp_path, test)
-
-
-def test_an_asker_that_leaves_does_not_take_its_request_back(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        async with inbox.thread_held():
-            asked = asyncio.create_task(inbox.take_in(request(), NOON))
-            await asyncio.sleep(0)
-            asked.cancel()
-            await asyncio.wait({asked})
-        assert await state_of(inbox) == "accepted"
-
-    with_inbox(tmp_path, test)
-
-
-# --- A bad disk
-
-
-def test_a_disk_error_reaches_everybody_who_asked_and_nothing_is_stored(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "accepted", "a")
+        firing = await inbox.put("accepted")
         await inbox.break_disk()
-        async with inbox.thread_held():
-            asked = [
-                asyncio.create_task(inbox.take_in(request(id="b"), NOON)),
-                asyncio.create_task(inbox.start_attempt("a", NOON)),
-                asyncio.create_task(inbox.take_in(request(id="c"), NOON)),
-            ]
-            await asyncio.sleep(0)
-        ended = await asyncio.gather(*asked, return_exceptions=True)
-        assert [type(end) for end in ended] == [StoreError] * 3
-        assert "inbox.db" in str(ended[0])
+        with pytest.raises(StoreError, match=r"inbox\.db"):
+            await inbox.take_in(request(id="b"), NOON)
+        with pytest.raises(StoreError):
+            await inbox.move(firing, "start", once=True)
+        moving = asyncio.create_task(inbox.move(firing, "start"))
+        await asyncio.sleep(100)
+        assert not moving.done()
         await inbox.mend_disk()
-        assert await inbox.sql("SELECT id, state FROM firings") == [("a", "accepted")]
+        assert (await moving).state == "running"
+        assert await inbox.sql("SELECT id, state FROM firings") == [("a", "running")]
 
     with_inbox(tmp_path, test)
 
@@ -564,23 +396,77 @@ def test_a_full_disk_refuses_what_does_not_fit_and_takes_again_what_does(tmp_pat
     with_inbox(tmp_path, test)
 
 
-def test_the_inbox_knows_how_full_it_is_after_a_disk_that_could_not_even_be_read(tmp_path: Path) -> None:
-    def unplug(connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM firings")
-        raise sqlite3.OperationalError("disk I/O error")
+def test_the_store_is_private_and_a_closed_one_says_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_inbox(tmp_path / "new") as inbox:
+            await inbox.put("accepted")
+            modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
+            assert modes["inbox.db"] == modes["inbox.db-wal"] == 0o600
+            assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+        with pytest.raises(StoreError, match="closed"):
+            await inbox.get("a")
 
+    run(main())
+
+
+# --- Damage
+
+
+def test_a_firing_in_hand_whose_row_was_lost_is_written_again_from_memory(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "accepted", "a")
-        with pytest.raises(StoreError):
-            await inbox._ask(unplug)
-        with pytest.raises(FullError):
-            await put(inbox, "accepted", "b")
+        firing = await inbox.put("running")
+        await inbox.sql("DELETE FROM firings")
+        firing = await inbox.move(firing, "keep_reply", reply="the reply")
+        assert (await stored(inbox)).reply == "the reply"
+        reply = Message(1, "reply", "chat:1", NOON + 9)
+        firing = await inbox.begin_send(replace(firing, messages=(reply,)), reply, NOON)
+        await inbox.sql("DELETE FROM firings")
+        await inbox.sql("DELETE FROM messages")
+        firing = await inbox.move_message(firing, firing.messages[0], "deliver", NOON + 1)
+        assert (firing.state, (await stored(inbox)).state, firing.messages[0].state) == ("delivered",) * 3
 
-    with_inbox(tmp_path, test, most_open=1)
+    with_inbox(tmp_path, test)
+
+
+def test_what_is_in_hand_can_be_written_into_a_new_store(tmp_path: Path) -> None:
+    async def test(inbox: FakeClockInbox) -> None:
+        firings = [await inbox.put("kept"), await inbox.put("sending", "b"), await inbox.put("accepted", "c")]
+        await inbox.sql("DELETE FROM firings WHERE id <> 'c'")
+        await inbox.sql("DELETE FROM messages")
+        await inbox.keep(firings)
+        found = await inbox.get_all(["a", "b", "c"])
+        assert [found[firing.id] for firing in firings] == firings
+
+    with_inbox(tmp_path, test)
+
+
+def test_open_rows_that_cannot_be_read_end_and_keep_nobody_from_running(tmp_path: Path) -> None:
+    async def test(inbox: FakeClockInbox) -> None:
+        for firing_id in ("broken", "worse", "sound"):
+            await inbox.put("accepted", firing_id)
+        await inbox.sql("UPDATE firings SET request = 'no JSON' WHERE id = 'broken'")
+        await inbox.sql("UPDATE firings SET request = '{}' WHERE id = 'worse'")
+        assert [firing.id for firing in await inbox.unfinished(NOON)] == ["sound"]
+        assert await inbox.sql("SELECT state, reason FROM firings ORDER BY seq") == [
+            ("failed", "unreadable"), ("failed", "unreadable"), ("accepted", None)
+        ]  # fmt: skip
+
+    with_inbox(tmp_path, test)
+
+
+def test_a_final_row_that_cannot_be_read_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    async def test(inbox: FakeClockInbox) -> None:
+        await fail(inbox, "1")
+        await inbox.sql("UPDATE firings SET request = 'no JSON'")
+        await inbox.put("accepted", "2")
+        assert [firing.id for firing in await inbox.unfinished(NOON)] == ["2"]
+        assert await inbox.get("1") is None
+
+    with_inbox(tmp_path, test)
 
 
 def test_a_file_that_is_no_store_is_never_lost(tmp_path: Path) -> None:
-    """Refused, or set aside: its bytes are still there, and nobody waits for ever."""
+    """Refused, or put aside: its bytes are still there, and nobody waits for ever."""
     (tmp_path / "inbox.db").write_text("dear diary, " * 1000)
 
     async def main() -> None:
@@ -592,198 +478,61 @@ def test_a_file_that_is_no_store_is_never_lost(tmp_path: Path) -> None:
     assert any(file.read_bytes() == b"dear diary, " * 1000 for file in tmp_path.iterdir())
 
 
-def test_a_store_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with open_inbox(tmp_path) as inbox:
-            await inbox.sql("PRAGMA user_version = 99")
-        with pytest.raises(StoreError, match="newer bub-cron"):
-            async with open_inbox(tmp_path):
-                raise AssertionError("opened")
-
-    run(main())
+# --- Notices
 
 
-def test_the_store_is_private_from_the_start(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with open_inbox(tmp_path / "new") as inbox:
-            await put(inbox, "accepted")
-            modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
-            assert modes["inbox.db"] == modes["inbox.db-wal"] == 0o600
-            assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
-
-    run(main())
-
-
-def test_a_closed_inbox_says_so(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with open_inbox(tmp_path) as inbox:
-            await put(inbox, "accepted")
-        with pytest.raises(StoreError, match="closed"):
-            await inbox.get("a")
-
-    run(main())
-
-
-def test_what_was_asked_before_the_close_is_carried_out(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with open_inbox(tmp_path) as inbox:
-            async with inbox.thread_held():
-                asked = asyncio.create_task(put(inbox, "accepted"))
-                await asyncio.sleep(0)
-                closing = asyncio.create_task(inbox.close())
-                await asyncio.sleep(0)
-            await closing
-            await asked
-        async with open_inbox(tmp_path) as inbox:
-            assert await state_of(inbox) == "accepted"
-
-    run(main())
-
-
-# --- The second table: what a crash left
-
-
-CRASHES: list[tuple[str, dict[str, Any], str, float | None, str | None]] = [
-    # state at the crash, fields, state after the start, not before, error
-    ("accepted", {}, "accepted", None, None),
-    ("retrying", {}, "retrying", NOON + 30, "no luck"),
-    ("sending", {}, "unknown", None, "the gateway ended in the middle of the send"),
-    ("sending", {"attempts": 1}, "unknown", None, "the gateway ended in the middle of the send"),
-    ("kept", {}, "retrying", None, None),
-    ("kept", {"attempts": 1}, "retrying", None, None),
-    ("running", {}, "retrying", NOON + 130, "the gateway ended in the middle of the turn"),
-    ("running", {"attempts": 1}, "failed", None, "the gateway ended in the middle of the turn"),
-    ("running", {"reply": "agent"}, "retrying", NOON + 130, "the gateway ended in the middle of the turn"),
-    ("running", {"reply": "agent", "attempts": 1}, "unknown", None, "the gateway ended in the middle of the turn"),
-    ("running", {"command": ",x"}, "unknown", None, "the gateway ended in the middle of the turn"),
-    ("running", {"command": ",x", "attempts": 2}, "retrying", NOON + 130, "the gateway ended in the middle of the turn"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("state", "fields", "after", "not_before", "error"), CRASHES)
-def test_each_row_of_the_crash_table(
-    tmp_path: Path, state: str, fields: dict[str, Any], after: str, not_before: float | None, error: str | None
-) -> None:
-    async def main() -> None:
-        async with open_inbox(tmp_path) as inbox:
-            before = await put(inbox, state, **fields)
-        async with open_inbox(tmp_path) as inbox:
-            open_ones = await inbox.recover(NOON + 100, delay)
-            firing = await inbox.get("a")
-            assert firing is not None
-            assert (firing.state, firing.not_before, firing.error) == (after, not_before, error)
-            assert (firing.attempts, firing.sends, firing.reply) == (before.attempts, before.sends, before.reply)
-            assert open_ones == ([] if firing.is_final else [firing])
-            assert not firing.sending
-
-    run(main())
-
-
-def test_a_text_whose_send_had_begun_is_unknown_after_a_crash(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "accepted", text="hi")
-        await inbox.begin_send("a", NOON)
-        assert await inbox.recover(NOON, delay) == []
-        assert await state_of(inbox) == "unknown"
-
-    with_inbox(tmp_path, test)
-
-
-def test_what_a_crash_left_comes_back_in_the_order_of_acceptance(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        for firing_id, state in [
-            ("z", "running"),
-            ("m", "accepted"),
-            ("x", "sending"),
-            ("a", "kept"),
-            ("b", "retrying"),
-        ]:
-            await put(inbox, state, firing_id)
-        assert [firing.id for firing in await inbox.recover(NOON, delay)] == ["z", "m", "a", "b"]
-
-    with_inbox(tmp_path, test)
-
-
-def test_the_delay_after_a_crash_is_that_of_the_attempts_made(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "retrying")
-        await inbox.start_attempt("a", NOON)
-        (firing,) = await inbox.recover(NOON, lambda attempts: 1000.0 * attempts)
-        assert firing.not_before == NOON + 2000
-
-    with_inbox(tmp_path, test)
-
-
-def test_settling_a_crash_twice_changes_nothing_more(tmp_path: Path) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "running", "a")
-        await put(inbox, "kept", "b")
-        first = await inbox.recover(NOON, delay)
-        assert await inbox.recover(NOON + 500, delay) == first
-
-    with_inbox(tmp_path, test)
-
-
-# --- Told once
-
-
-async def fail(inbox: FakeClockInbox, firing_id: str, word: str = "failed", **fields: Any) -> bool:
-    await put(inbox, "accepted", firing_id, **{"reminder": "r", "overlap": "queue", **fields})
-    if word != "missed":
-        await bring(inbox, "sending", firing_id)
-    _, tell = await inbox.finish(firing_id, word, "why", NOON)
-    return tell
+async def fail(inbox: FakeClockInbox, firing_id: str, event: str = "fail", **fields: Any) -> list[Message]:
+    """End a firing of the reminder r by an event; return its notices."""
+    firing = await inbox.put("running", firing_id, **{"reminder": "r", "overlap": "queue", **fields})
+    return list((await inbox.end(firing, event, NOON, reason=None, error="why")).messages)
 
 
 def test_a_reminders_failure_is_told_once_until_it_has_worked(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        assert await fail(inbox, "1")
-        assert not await fail(inbox, "2")
-        assert not await fail(inbox, "3")
-        assert not await fail(inbox, "4", "delivered")
-        assert await fail(inbox, "5")
+        [notice] = await fail(inbox, "1")
+        assert (notice.kind, notice.to, notice.state) == ("notice", "chat:1", "waiting")
+        assert notice.content == "The reminder r failed: why."
+        assert await fail(inbox, "2") == []
+        for number, event in enumerate(["deliver", "be_silent", "run"]):
+            assert await fail(inbox, f"good{number}", event) == []
+            assert len(await fail(inbox, f"bad{number}")) == 1
+            assert await fail(inbox, f"worse{number}") == []
 
     with_inbox(tmp_path, test)
 
 
-@pytest.mark.parametrize("word", ["delivered", "silent", "ran"])
-def test_each_good_word_ends_the_streak(tmp_path: Path, word: str) -> None:
+@pytest.mark.parametrize("event", ["refuse", "lose"])
+def test_other_ends_neither_tell_nor_end_the_streak(tmp_path: Path, event: str) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        assert await fail(inbox, "1")
-        assert not await fail(inbox, "2", word)
-        assert await fail(inbox, "3")
-
-    with_inbox(tmp_path, test)
-
-
-@pytest.mark.parametrize("word", ["undelivered", "unknown", "missed"])
-def test_other_words_neither_tell_nor_end_the_streak(tmp_path: Path, word: str) -> None:
-    async def test(inbox: FakeClockInbox) -> None:
-        assert not await fail(inbox, "1", word)
-        assert await fail(inbox, "2")
-        assert not await fail(inbox, "3", word)
-        assert not await fail(inbox, "4")
+        assert await fail(inbox, "1", event) == []
+        assert len(await fail(inbox, "2")) == 1
+        assert await fail(inbox, "3", event) == []
+        assert await fail(inbox, "4") == []
 
     with_inbox(tmp_path, test)
 
 
 def test_each_reminder_has_its_own_streak_and_a_poke_has_none(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        assert await fail(inbox, "1")
-        assert await fail(inbox, "2", reminder="other")
-        await put(inbox, "running", "poke")
-        _, tell = await inbox.finish("poke", "failed", "why", NOON)
-        assert not tell
+        assert len(await fail(inbox, "1")) == 1
+        assert len(await fail(inbox, "2", reminder="other")) == 1
+        firing = await inbox.put("running", "poke")
+        assert (await inbox.end(firing, "fail", NOON, error="why")).messages == ()
 
     with_inbox(tmp_path, test)
 
 
-def test_a_streak_lasts_over_restarts(tmp_path: Path) -> None:
+def test_a_notice_waits_over_restarts_and_one_that_was_refused_is_made_up_for(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            assert await fail(inbox, "1")
+            await fail(inbox, "1")
         async with open_inbox(tmp_path) as inbox:
-            assert not await fail(inbox, "2")
+            [firing] = await inbox.unfinished(NOON)
+            assert await fail(inbox, "2") == [], "it is still to be told of the first"
+            firing = await inbox.begin_send(firing, firing.messages[0], NOON)
+            firing = await inbox.move_message(firing, firing.messages[0], "refuse", NOON)
+            assert (firing.state, await inbox.unfinished(NOON)) == ("failed", [])
+            assert len(await fail(inbox, "3")) == 1
 
     run(main())
 
@@ -793,50 +542,82 @@ def test_a_streak_lasts_over_restarts(tmp_path: Path) -> None:
 
 def test_an_answer_holds_what_applies(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        assert (await put(inbox, "accepted")).answer() == {"id": "a", "status": "accepted"}
-        assert (await inbox.start_attempt("a", NOON)).answer() == {"id": "a", "status": "running", "attempts": 1}
-        assert (await inbox.keep_reply("a", "secret", None)).answer() == {
-            "id": "a",
-            "status": "running",
-            "attempts": 1,
-        }
-        await inbox.begin_send("a", NOON)
-        firing, _ = await inbox.finish("a", "delivered", None, NOON + 1.5)
-        assert firing.answer() == {"id": "a", "status": "delivered", "reply": "secret", "attempts": 1, "seconds": 1.5}
+        running = {"id": "a", "status": "running", "attempts": 1}
+        assert (await inbox.put("running")).answer() == running
+        firing = await inbox.move(await stored(inbox), "keep_reply", reply="secret")
+        assert firing.answer() == running
+        reply = Message(1, "reply", "chat:1", NOON + 9)
+        firing = await inbox.begin_send(replace(firing, messages=(reply,)), reply, NOON)
+        firing = await inbox.move_message(firing, firing.messages[0], "deliver", NOON + 1.5)
+        assert firing.answer() == {**running, "status": "delivered", "reply": "secret", "seconds": 1.5}
 
     with_inbox(tmp_path, test)
 
 
-def test_the_answer_to_a_text_does_not_repeat_it(tmp_path: Path) -> None:
+def test_the_answer_of_one_that_is_tried_again_says_why_and_when(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        await put(inbox, "accepted", text="hello")
-        await inbox.begin_send("a", NOON)
-        firing, _ = await inbox.finish("a", "delivered", None, NOON + 0.2)
-        assert firing.answer() == {"id": "a", "status": "delivered", "seconds": 0.2}
+        again = {"status": "retrying", "attempts": 1, "next_try": "2027-01-15T08:00:30Z"}
+        assert (await inbox.put("retrying")).answer() == {"id": "a", "error": "no luck", **again}
+        assert (await inbox.put("sent_in_vain", "b")).answer() == {"id": "b", "error": "no way", **again}
 
     with_inbox(tmp_path, test)
 
 
-def test_old_records_are_pruned_but_none_without_a_last_word(tmp_path: Path) -> None:
+def test_the_answer_to_a_text_does_not_repeat_it_and_several_messages_are_listed(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        for number, state in enumerate(["accepted", "running", "retrying", "delivered", "failed"]):
-            await put(inbox, state, str(number))
-        assert await inbox.prune(NOON + 5) == 0
-        assert await inbox.prune(NOON + 6) == 2
-        assert await inbox.sql("SELECT state FROM firings ORDER BY seq") == [("accepted",), ("running",), ("retrying",)]
+        parts = tuple(Message(number, "reply", "chat:1", NOON + 9, f"part {number}") for number in (1, 2))
+        firing = replace(await inbox.put("accepted", text="hello"), messages=parts)
+        firing = await inbox.begin_send(firing, parts[0], NOON)
+        firing = await inbox.move_message(firing, firing.messages[0], "lose", NOON, reason="not_seen", error="?")
+        assert firing.answer() == {
+            "id": "a", "status": "unknown", "reason": "not_seen", "error": "?", "seconds": 0.0,
+            "messages": [
+                {"kind": "reply", "to": "chat:1", "state": "unknown", "sends": 1, "error": "?"},
+                {"kind": "reply", "to": "chat:1", "state": "skipped", "sends": 0},
+            ],
+        }  # fmt: skip
 
     with_inbox(tmp_path, test)
 
 
-def test_a_notice_is_to_be_sent_until_it_has_begun(tmp_path: Path) -> None:
+# --- Pruning
+
+
+def test_old_final_firings_are_pruned_with_their_messages_and_no_open_one(tmp_path: Path) -> None:
     async def test(inbox: FakeClockInbox) -> None:
-        assert await fail(inbox, "1")
-        [firing] = await inbox.notices()
-        assert firing.id == "1"
-        await inbox.begin_notice(firing)
-        assert await inbox.notices() == []
-        assert not await fail(inbox, "2")
-        await inbox.forget_notice(firing)
-        assert await fail(inbox, "3"), "the chat has not heard of the first after all"
+        for state in (*open_states(FIRING_MOVES), "failed", "delivered"):
+            await put_anyhow(inbox, state, state)
+        await fail(inbox, "told")
+        await inbox.sql("UPDATE firings SET finished_at = ?, accepted_at = ? WHERE id = 'told'", NOON, NOON)
+        await inbox.take_in(request(NOON + 9 * DAY, id="new"), NOON + 9 * DAY)
+        await inbox.prune_old(NOON + 9 * DAY, 9.5)
+        assert len(await inbox.sql("SELECT id FROM firings")) == 7
+        await inbox.prune_old(NOON + 9 * DAY, 8.5)
+        assert await inbox.sql("SELECT id FROM firings ORDER BY seq") == [
+            ("accepted",), ("retrying",), ("running",), ("new",)
+        ]  # fmt: skip
+        assert await inbox.sql("SELECT count(*) FROM messages") == [(0,)]
+
+    with_inbox(tmp_path, test)
+
+
+def test_a_clock_that_is_ahead_prunes_nothing(tmp_path: Path) -> None:
+    async def test(inbox: FakeClockInbox) -> None:
+        await put_anyhow(inbox, "delivered")
+        await inbox.prune_old(NOON + 40 * DAY, 30)
+        assert await inbox.get("a") is not None
+
+    with_inbox(tmp_path, test)
+
+
+def test_beyond_its_size_the_oldest_final_firings_go_first(tmp_path: Path) -> None:
+    async def test(inbox: FakeClockInbox) -> None:
+        await inbox.put("accepted", "open", text="x" * 60_000)
+        for number in range(3000):
+            await inbox.take_in(request(id=str(number), text="x" * 1000), NOON)
+        await inbox.sql("UPDATE firings SET state = 'delivered', finished_at = ? WHERE id <> 'open'", NOON)
+        await inbox.prune_to(1 << 21)
+        left = [row[0] for row in await inbox.sql("SELECT id FROM firings ORDER BY seq")]
+        assert (left[0], left[-1], len(left)) == ("open", "2999", 1001)
 
     with_inbox(tmp_path, test)

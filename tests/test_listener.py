@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_bub import House, elapsed, hang, house, now, run, settle, takes
+from fake_bub import House, elapsed, hang, house, now, run, says, settle, takes
 
 from bub_cron.gateway import connection as connection_module
 from bub_cron.gateway import listener as listener_module
@@ -88,8 +89,8 @@ async def door(path: Path, **options: Any) -> AsyncIterator[Door]:
         "uids": frozenset(),
         "about": lambda: {"pid": 42},
     }
-    most_open = options.pop("most_open", 100_000)
-    async with house(path, most_open=most_open) as home:
+    max_waiting = options.pop("max_waiting", 100_000)
+    async with house(path, max_waiting=max_waiting) as home:
         rule = CommandRule(options.pop("command_prefix", ","), allowed=options.pop("allow_commands", False))
         listener = Listener(home.inbox, home.runner, rule=rule, now=now, **{**settings, **options})
         bound = BoundSocket(str(path / "s"), 0o600)
@@ -148,7 +149,7 @@ def test_without_wait_there_is_one_answer(path: Path) -> None:
         caller = await made.call()
         caller.send({"id": "a", "wait": False, **TEXT})
         assert await caller.rest() == [{"id": "a", "status": "accepted"}]
-        assert (await made.home.runner.last_word("a")).state == "delivered"
+        assert (await made.home.outcome("a")).state == "delivered"
 
     at_door(path, test)
 
@@ -290,6 +291,22 @@ def test_a_ping_tells_about_the_gateway_and_its_counts(path: Path) -> None:
     at_door(path, test)
 
 
+def test_a_ping_says_whether_firings_may_start_and_why_not(path: Path) -> None:
+    about = {"pid": 42, "ready": False, "why": "the channels have not started"}
+
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        async with made.home.inbox.thread_held():  # it needs no disk
+            caller.send({"ping": True})
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert json.loads(bytes(caller.reader._buffer)) == {  # type: ignore[attr-defined]
+                "status": "pong", **about, "waiting": 0, "running": 0,
+            }  # fmt: skip
+
+    at_door(path, test, about=lambda: about)
+
+
 def test_a_fault_while_answering_is_an_answer_or_a_closed_connection(path: Path) -> None:
     def about() -> dict[str, Any]:
         raise LookupError("somebody's channel broke")
@@ -311,7 +328,7 @@ def test_a_status_says_where_a_firing_stands(path: Path) -> None:
         await caller.ask({"id": "a", "to": "chat:1", "prompt": "x", "wait": False})
         await asyncio.sleep(1)
         assert await caller.ask({"status": "a"}) == {"id": "a", "status": "running", "attempts": 1}
-        await made.home.runner.last_word("a")
+        await made.home.outcome("a")
         assert (await caller.ask({"status": "a"}))["reply"] == "done"
 
     at_door(path, test)
@@ -351,7 +368,7 @@ def test_a_known_id_with_other_content_is_rejected_and_the_first_goes_on(path: P
         answer = await caller.ask({"id": "a", "to": "chat:2", "prompt": "x"})
         assert (answer["id"], answer["status"]) == ("a", "rejected")
         assert "other content" in answer["error"]
-        assert (await made.home.runner.last_word("a")).state == "delivered"
+        assert (await made.home.outcome("a")).state == "delivered"
 
     at_door(path, test)
 
@@ -362,10 +379,10 @@ def test_a_full_inbox_is_busy_and_takes_it_later(path: Path) -> None:
         caller = await made.call()
         await caller.ask({"id": "a", "to": "chat:1", "prompt": "x", "wait": False})
         assert (await caller.ask({"id": "b", **TEXT}))["status"] == "busy"
-        await made.home.runner.last_word("a")
+        await made.home.outcome("a")
         assert (await caller.ask({"id": "b", **TEXT}))["status"] == "accepted"
 
-    at_door(path, test, most_open=1)
+    at_door(path, test, max_waiting=1)
 
 
 def test_a_disk_that_refuses_is_busy_and_nothing_runs(path: Path) -> None:
@@ -469,23 +486,28 @@ def test_a_caller_that_never_reads_delays_nobody(path: Path) -> None:
     at_door(path, test)
 
 
-def test_one_caller_has_only_so_many_requests_unanswered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "MOST_AT_ONCE", 1)
-    monkeypatch.setattr(listener_module, "_MOST_UNANSWERED", 3)
-
+def test_of_one_caller_no_more_is_read_until_what_came_is_answered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(made: Door) -> None:
+        accept, asked = made.home.inbox.accept, []
+
+        async def noted(requests: Any, now: float, room: int) -> Any:
+            asked.append(len(requests))
+            return await accept(requests, now, room)
+
+        monkeypatch.setattr(made.home.inbox, "accept", noted)
         caller = await made.call()
         async with made.home.inbox.thread_held():
-            caller.send(*({"id": str(number), "wait": False, **TEXT} for number in range(10)))
-            for _ in range(50):
+            caller.send(*({"id": str(number), "wait": False, **TEXT} for number in range(600)))
+            for _ in range(500):
                 await asyncio.sleep(0)
-            assert made.home.inbox._store._queue.qsize() == 3
-        assert len(await caller.rest()) == 10
+            assert asked == [256]
+        assert [answer["id"] for answer in await caller.rest()] == [str(number) for number in range(600)]
+        assert (sum(asked), max(asked)) == (600, 256)
 
     at_door(path, test)
 
 
-def test_what_comes_in_one_go_is_stored_in_one_transaction_and_each_is_judged_alone(path: Path) -> None:
+def test_what_comes_together_is_judged_alone_each(path: Path) -> None:
     async def test(made: Door) -> None:
         caller = await made.call()
         lines = [{"id": str(number), "wait": False, **TEXT} for number in range(100)]
@@ -498,6 +520,25 @@ def test_what_comes_in_one_go_is_stored_in_one_transaction_and_each_is_judged_al
         assert (len(answers), statuses["rejected"]) == (100, 2)
         rows = await made.home.inbox.sql("SELECT id FROM firings ORDER BY seq")
         assert rows == [(str(number),) for number in range(100) if number not in (3, 4, 5)]
+
+    at_door(path, test)
+
+
+def test_a_caller_that_reads_only_while_the_gateway_closes_gets_all_of_it(path: Path) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        caller.send(*[{"id": "i" * 200, "to": "chat"}] * 1000)
+        await settle()
+        [serving] = made.listener._serving
+        closing = asyncio.create_task(made.listener.close())
+        await asyncio.sleep(0.5)
+        caller.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        answers = (await caller.reader.read()).splitlines()
+        assert {json.loads(answer)["status"] for answer in answers} == {"rejected"}
+        await closing
+        assert serving.done()
+        assert serving.cancelled() or serving.exception() is None
 
     at_door(path, test)
 
@@ -517,6 +558,21 @@ def test_a_close_lets_everybody_go_and_takes_nobody_new(path: Path) -> None:
     at_door(path, test)
 
 
+def test_a_caller_that_nobody_serves_yet_is_closed_too(path: Path) -> None:
+    async def test(made: Door) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX)
+        made.listener._admit(theirs)
+        [serving] = made.listener._serving
+        serving.cancel()  # before its first step
+        await settle()
+        assert not made.listener._serving
+        ours.setblocking(False)
+        assert ours.recv(1) == b""
+        ours.close()
+
+    at_door(path, test)
+
+
 def test_a_send_that_hangs_delays_no_answer(path: Path) -> None:
     async def test(made: Door) -> None:
         made.home.chat.script = [hang]
@@ -524,6 +580,213 @@ def test_a_send_that_hangs_delays_no_answer(path: Path) -> None:
         assert (await caller.ask({"id": "a", **TEXT}))["status"] == "accepted"
         await settle()
         assert (await caller.ask({"ping": True}))["running"] == 1
+
+    at_door(path, test)
+
+
+# --- Callers that wait
+
+
+LONG = {"to": "chat:9", "prompt": "x", "timeout": 4000, "expires": 4e9}
+
+
+def test_waits_for_one_long_firing_cost_no_other_request_its_answer(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(3600)]
+        waiting = [await made.call() for _ in range(5)]
+        for caller in waiting:
+            caller.send(*[{"id": "long", **LONG}] * 4000)
+        for caller in waiting:
+            for _ in range(4000):
+                assert (await caller.answer())["status"] in ("accepted", "running")
+        for caller in (waiting[0], await made.call()):
+            assert (await caller.ask({"ping": True}))["status"] == "pong"
+            caller.send({"id": f"new-{id(caller)}", **TEXT})
+            assert [(await caller.answer())["status"] for _ in range(2)] == ["accepted", "delivered"]
+        assert elapsed() < 1
+        finals = [await caller.answer() for caller in waiting for _ in range(4000)]
+        assert {(final["id"], final["status"]) for final in finals} == {("long", "delivered")}
+        assert 3600 <= elapsed() < 3601
+
+    at_door(path, test)
+
+
+def test_many_requests_at_once_wait_for_no_room_among_small_ones(path: Path) -> None:
+    """19,900 wait for one long firing, and others come and go; the 200 of one caller are let in all the same."""
+
+    async def small(made: Door, number: int) -> None:
+        caller = await made.call()
+        for turn in range(100):
+            await caller.ask({"id": f"small-{number}-{turn}", "to": f"chat:{number}", "prompt": "x"})
+            await caller.answer()
+
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(3600)]
+        made.home.model.always = takes(9)
+        for _ in range(5):
+            caller = await made.call()
+            caller.send(*[{"id": "long", **LONG}] * 3980)
+            for _ in range(3980):
+                await caller.answer()
+        others = [asyncio.create_task(small(made, number)) for number in range(80)]
+        await asyncio.sleep(20)
+        caller = await made.call()
+        caller.send(*({"id": f"many-{number}", **TEXT} for number in range(200)))
+        answers = [await caller.answer() for _ in range(400)]
+        assert sum(answer["status"] == "delivered" for answer in answers) == 200
+        assert elapsed() < 21
+        for other in others:
+            other.cancel()
+        await asyncio.wait(others)
+
+    at_door(path, test)
+
+
+def test_a_user_waits_for_so_many_firings_and_the_next_is_busy_before_it_is_stored(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "MOST_AWAITED", 3)
+
+    async def test(made: Door) -> None:
+        made.home.model.always = takes(100)
+        one, two = await made.call(), await made.call()
+        for caller, firing_id in ((one, "a"), (one, "b"), (two, "c"), (two, "a"), (two, "a")):
+            expected = "busy" if caller is two and firing_id == "a" else "accepted"
+            assert (await caller.ask({"id": firing_id, "to": "chat:1", "prompt": "x"}))["status"] == expected
+        assert (await one.ask({"id": "a", "to": "chat:1", "prompt": "x"}))["status"] == "running"
+        answer = await two.ask({"id": "d", **TEXT})
+        assert (answer["id"], answer["status"]) == ("d", "busy")
+        assert "waits for 3 firings already" in answer["error"]
+        assert await made.home.inbox.get("d") is None
+        assert (await two.ask({"id": "d", "wait": False, **TEXT}))["status"] == "accepted"
+        finals = [(await one.answer())["id"] for _ in range(3)] + [(await two.answer())["id"]]
+        assert finals == ["a", "a", "b", "c"]
+        two.send({"id": "e", **TEXT})  # its places are given back
+        assert [(await two.answer())["status"] for _ in range(2)] == ["accepted", "delivered"]
+
+    at_door(path, test)
+
+
+def test_a_place_that_was_kept_for_a_request_that_is_not_taken_is_given_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "MOST_AWAITED", 1)
+
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        await caller.ask({"id": "a", "wait": False, **TEXT})
+        await settle()
+        for _ in range(2):
+            assert (await caller.ask({"id": "a", "to": "chat:1", "text": "other"}))["status"] == "rejected"
+            assert (await caller.ask({"id": "a", **TEXT}))["status"] == "delivered"
+            assert (await caller.ask({"id": "late", "expires": 1, **TEXT}))["status"] == "missed"
+        assert (await caller.ask({"id": "b", **TEXT}))["status"] == "accepted"
+
+    at_door(path, test)
+
+
+def test_who_leaves_before_the_final_outcome_is_forgotten(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(3000)]
+        stayer = await made.call()
+        await stayer.ask({"id": "long", **LONG})
+        for _ in range(3):
+            leaver = await made.call()
+            await leaver.ask({"id": "long", **LONG})
+            await leaver.leave()
+        await asyncio.sleep(connection_module.GONE_SECONDS + 1)
+        final = made.home.runner.final("long")
+        assert final is not None
+        assert len(final._callbacks) == 1
+        assert (await stayer.answer())["status"] == "delivered"
+
+    at_door(path, test)
+
+
+def test_replies_that_nobody_reads_are_looked_up_when_they_can_be_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "_MOST_REPLIES", 2)
+
+    async def test(made: Door) -> None:
+        made.home.model.always = says("x" * 65_000)
+        caller = await made.call()
+        caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        caller.send(*({"id": str(number), "to": f"chat:{number}", "prompt": "x"} for number in range(40)))
+        await asyncio.sleep(10)
+        [connection] = next(filter(None, made.listener._connections.values()))
+        waiting = list(connection._ended._queue)  # type: ignore[attr-defined]
+        assert len(waiting) > 20
+        assert sum(not isinstance(ended, str) for ended in waiting) <= 2
+        caller.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        answers = await caller.rest()
+        replies = {answer["id"]: len(answer["reply"]) for answer in answers if answer["status"] == "delivered"}
+        assert replies == {str(number): 65_000 for number in range(40)}
+
+    at_door(path, test)
+
+
+def test_a_firing_that_gets_no_outcome_now_ends_the_connection_of_who_waits(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(3000)]
+        caller = await made.call()
+        await caller.ask({"id": "long", **LONG})
+        await made.home.runner.stop()
+        async with asyncio.timeout(10):
+            assert await caller.reader.read() == b""
+
+    at_door(path, test)
+
+
+def test_what_is_being_stored_when_the_connection_ends_is_run(path: Path) -> None:
+    """The connection ends because what its caller waits for gets no outcome now; its next request is at the disk."""
+
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(3000)]
+        caller = await made.call()
+        await caller.ask({"id": "long", **LONG})
+        async with made.home.inbox.thread_held():
+            caller.send({"id": "a", **TEXT})
+            for _ in range(50):
+                await asyncio.sleep(0)
+            final = made.home.runner.final("long")
+            assert final is not None
+            final.cancel()
+            async with asyncio.timeout(10):
+                assert await caller.reader.read() == b""
+        await asyncio.sleep(1)
+        assert (await made.home.get("a")).state == "delivered"
+
+    at_door(path, test)
+
+
+# --- HTTP
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "PATCH", "CONNECT", "PRI"])
+def test_http_gets_one_line_that_explains_the_protocol_and_nothing_of_it_is_a_request(path: Path, method: str) -> None:
+    async def test(made: Door) -> None:
+        caller = await made.call()
+        body = json.dumps(TEXT).encode()
+        caller.send(
+            f"{method} /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode(), body + b"\n"
+        )
+        [answer] = [json.loads(line) for line in (await caller.reader.read()).splitlines()]
+        assert answer["status"] == "rejected"
+        assert "not HTTP" in answer["error"]
+        assert '{"ping": true}' in answer["error"]
+        assert await made.home.inbox.sql("SELECT count(*) FROM firings") == [(0,)]
+
+    at_door(path, test)
+
+
+def test_what_came_before_http_is_answered_to_its_end(path: Path) -> None:
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(10)]
+        caller = await made.call()
+        caller.send({"id": "a", "to": "chat:1", "prompt": "GET / HTTP/1.1"}, b"GET / HTTP/1.1\r\n", {"ping": True})
+        statuses = [json.loads(line)["status"] for line in (await caller.reader.read()).splitlines()]
+        assert sorted(statuses) == ["accepted", "delivered", "rejected"]
 
     at_door(path, test)
 

@@ -70,9 +70,9 @@ def test_a_reminder_is_stored_with_all_that_a_tick_needs(place: Place, ledger: L
     file_ = place.paths.file
     assert found == {
         "a": ({**plain, "reminder": "a", "text": "hi", "attempts": 5}, file_, encode(parse_every(1800)), 0, 1, 7200, "all",
-              NOW, at(TODAY + "12:30:00"), None),
+              NOW, at(TODAY + "12:30:00"), None, None),
         "b": ({**plain, "reminder": "b", "text": "Grüße", "attempts": 3}, file_, encode(parse_every(3600)), 0, 0, 3600,
-              "latest", NOW, None, None),
+              "latest", NOW, None, None, None),
     }  # fmt: skip
     tick = ledger.tick_row()
     assert (tick["file"], tick["tz"], tick["last_tick"]) == (place.paths.file, "UTC", None)

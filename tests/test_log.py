@@ -101,7 +101,7 @@ def test_a_gap_is_a_line_where_it_stands_in_time(place: Place) -> None:
     assert len(log("--json")) == 2
     assert len(log("pills")) == 3, "why did nothing happen at one? asked of a reminder"
     assert len(log("--outcome", "missed")) == 2
-    assert len(log("nobody")) == 1
+    assert len(log("nobody", exits=1)) == 1
 
 
 def test_gaps_without_a_firing_in_between_are_one_line(place: Place) -> None:
@@ -143,17 +143,38 @@ def test_that_no_tick_comes_any_more_is_said(place: Place, ago: int | None, said
 def test_on_80_columns_each_row_is_a_line_and_a_gap_keeps_its_end(place: Place) -> None:
     record(place, NOON, NOON + 3 * HOUR, error="a long reason " * 20)
     ticked(place, time.time(), (NOON + HOUR, NOON + 2 * HOUR))
-    master, slave = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"}
-    subprocess.run([SCRIPTS / "bub-cron", "log"], stdout=slave, env=environment, check=True, timeout=60)
-    os.close(slave)
-    shown = os.read(master, 65536).decode()
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
-    os.close(master)
+    lines = on_a_terminal()
     assert len(lines) == 4
     assert max(map(len, lines)) <= 80
     assert "until 14:00" in lines[2]
+
+
+def on_a_terminal(*arguments: str) -> list[str]:
+    """Return what `log` prints on a terminal of 80 columns."""
+    master, slave = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"}
+    subprocess.run([SCRIPTS / "bub-cron", "log", *arguments], stdout=slave, env=environment, check=True, timeout=60)
+    os.close(slave)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
     assert "\x1b[3" not in shown, "there is to be no colour"
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+
+
+@pytest.mark.parametrize("arguments", [["pills"], ["--id", "pills@2026-11-23T12:00:00Z"]])
+def test_why_one_ended_is_never_cut_where_somebody_asks_for_it(place: Place, arguments: list[str]) -> None:
+    words = [f"word-{number}" for number in range(60)]
+    record(place, NOON, error=" ".join(words[:30]) + "\n" + " ".join(words[30:]))
+    lines = on_a_terminal(*arguments)
+    assert max(map(len, lines)) <= 80
+    assert [word for line in lines for word in line.split() if word.startswith("word-")] == words
+    column = lines[0].index("reply or error")
+    assert all(line.index("word-") == column for line in lines[1:] if "word-" in line)
+
+
+def test_a_long_reply_stays_on_its_line(place: Place) -> None:
+    place.fill_inbox(id="x", reminder="pills", state="delivered", reply="word " * 60, accepted_at=NOON)
+    assert len(on_a_terminal("pills")) == 2
 
 
 # --- --follow

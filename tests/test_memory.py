@@ -42,7 +42,7 @@ async def tape(home: House, session: str = "chat:1") -> list[dict[str, Any]]:
 
 async def word(home: House, **fields: Any) -> Firing:
     """Take a firing to its last word, and wait for what comes after that."""
-    firing = await home.word(**fields)
+    firing = await home.run(**fields)
     await settle()
     return firing
 
@@ -106,7 +106,7 @@ def test_what_was_not_delivered_was_not_said(tmp_path: Path, fields: dict[str, A
 
 def test_what_was_refused_first_is_written_once(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        home.chat.script = [RuntimeError("not now")] * 2
+        home.chat.script = [ConnectionRefusedError("not now")] * 2
         assert (await word(home, text="x")).state == "delivered"
         assert await tape(home) == [said("x")]
 

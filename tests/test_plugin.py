@@ -10,10 +10,12 @@ import pytest
 from bub.channels import ChannelMessage
 from bub.channels.admission import TurnSnapshot
 from fake_bub import bub_home, elapsed, framework_in, house, run, settle
+from loguru import logger
 from pydantic import ValidationError
 
-from bub_cron.gateway.channel import READY_KEY, CronChannel
+from bub_cron.gateway.channel import CronChannel
 from bub_cron.gateway.plugin import CronPlugin
+from bub_cron.gateway.readiness import PATIENCE_SECONDS, Readiness
 from bub_cron.gateway.settings import CronSettings
 
 SNAPSHOT = TurnSnapshot(session_id="s", is_running=False, running_count=0, pending_count=0)
@@ -33,7 +35,7 @@ def test_no_hook_raises_whatever_the_message_is(tmp_path: Path, message: Any) ->
         plugin = plugin_in(tmp_path)
         assert plugin.load_state(message=message, session_id="s") is None
         plugin.save_state(session_id="s", state={}, message=message, model_output="")
-        assert plugin.system_prompt(prompt="x", state={"_bub_cron_turn": "no firing"}) is None
+        assert plugin.system_prompt(prompt="x", state={"_bub_cron_turn": "no turn"}) is None
         plugin.on_error(stage="turn", error=RuntimeError("x"), message=message)
         assert plugin.admit_message(session_id="s", message=message, turn=SNAPSHOT) is None
 
@@ -41,17 +43,48 @@ def test_no_hook_raises_whatever_the_message_is(tmp_path: Path, message: Any) ->
         run(main())
 
 
-def test_the_sign_that_the_gateway_listens_is_dropped_and_seen(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hook", ["resolve_session", "admit_message", "a user's turn"])
+def test_each_of_three_hooks_tells_that_the_channels_have_started(tmp_path: Path, hook: str) -> None:
     async def main() -> None:
-        ready = asyncio.Event()
-        message = ChannelMessage("cron:ready", "cron", "", context={READY_KEY: ready})
-        decision = plugin_in(tmp_path).admit_message(session_id="s", message=message, turn=SNAPSHOT)
-        assert decision is not None
-        assert decision.action == "drop"
-        assert ready.is_set()
+        plugin = plugin_in(tmp_path)
+        readiness = plugin._readiness
+        readiness.begin()
+        sentinel = readiness.sentinel()
+        assert readiness.answer()["ready"] is False
+        if hook == "resolve_session":
+            assert plugin.resolve_session(message=sentinel) is None
+        elif hook == "admit_message":
+            decision = plugin.admit_message(session_id="s", message=sentinel, turn=SNAPSHOT)
+            assert decision is not None
+            assert decision.action == "drop"
+        else:
+            plugin.load_state(message=ChannelMessage("s", "chat", "x"), session_id="s")
+        await readiness.wait()
+        assert readiness.answer() == {"ready": True}
 
     with bub_home(tmp_path):
         run(main())
+
+
+def test_what_is_not_ready_says_why_in_the_log_after_a_minute() -> None:
+    async def main() -> None:
+        readiness = Readiness()
+        readiness.begin()
+        waiting = asyncio.create_task(readiness.wait())
+        await asyncio.sleep(PATIENCE_SECONDS + 1)
+        assert not waiting.done()
+        assert "have not started" in readiness.answer()["why"]
+        readiness.see_turn()
+        await waiting
+
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(str(message)), level="ERROR")
+    try:
+        run(main())
+    finally:
+        logger.remove(sink)
+    assert len(said) == 1
+    assert "cron.not_ready" in said[0]
 
 
 def test_it_provides_one_channel_named_cron_as_often_as_asked(tmp_path: Path) -> None:
@@ -72,7 +105,7 @@ def test_a_users_turn_counts_until_it_ends_and_ours_never_do(tmp_path: Path) -> 
             assert list(home.users._running) == ["chat:1"]
             await user
             assert home.users._running == {}
-            await home.word(prompt="x")
+            await home.run(prompt="x")
             assert home.users._running == {}
             assert round(elapsed()) == 50
 

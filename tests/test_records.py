@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +20,9 @@ from typing import Any
 import ledger_kit
 import pytest
 from fake_gateway import Place, at, firing, insert
+from test_migrations import copied
 
+from bub_cron import records
 from bub_cron.errors import EX_IOERR, DamagedStoreError, StoreError
 from bub_cron.records import (
     Record,
@@ -29,11 +33,16 @@ from bub_cron.records import (
     known_to_inbox,
     last_records,
     last_tick,
+    lost,
     names_in_force,
-    not_final,
+    waiting,
 )
+from bub_cron.states import BAD, IN_INBOX, OUTCOMES
 from bub_cron.trigger import firings
+from bub_cron.trigger.firings import Verdict
 from bub_cron.trigger.ledger import Ledger
+from bub_cron.wire import firing_id as firing_id_of
+from bub_cron.wire import iso
 
 DAY = "2026-11-23T"
 NOON = at(DAY + "12:00:00")
@@ -82,7 +91,7 @@ def snapshot(place: Place) -> dict[str, tuple[bytes, int, int]]:
 
 def test_of_stores_that_are_not_there_nothing_is_known_and_nothing_made(place: Place) -> None:
     assert counts(place.paths, 0, NOON) == {}
-    assert not_final(place.paths) == []
+    assert waiting(place.paths) == lost(place.paths, 0, NOON) == []
     assert gaps(place.paths) == []
     assert names_in_force(place.paths) == []
     assert (last_tick(place.paths).instant, last_tick(place.paths).trouble) == (None, "")
@@ -98,15 +107,25 @@ def test_counts_are_of_fire_times_between_two_instants_by_the_word_that_counts(p
     assert counts(place.paths, NOON - 60, NOON + 2000) == {"accepted": 2, "delivered": 1, "missed": 1500}
 
 
-def test_what_has_no_last_word_in_either_store(place: Place) -> None:
-    record(place, NOON)
+def test_what_waits_for_a_gateway_or_is_open_in_its_inbox(place: Place) -> None:
     record(place, NOON + 60, reminder="b", state="accepted")
     record(place, NOON + 120, reminder="c", state="missed")
-    for number, state in enumerate(("running", "retrying", "delivered", "failed")):
+    record(place, NOON)
+    record(place, NOON + 180, reminder="d")
+    place.fill_inbox(id=firing("d", DAY + "12:03:00"), reminder="d", fire_time=f"{DAY}12:03:00Z", state="delivered")
+    for number, state in enumerate(("running", "retrying", "accepted", "delivered", "failed")):
         place.fill_inbox(id=f"poke-{number}", state=state, accepted_at=NOON - number)
-    ids = [firing("b", DAY + "12:01:00"), NOON_ID, "poke-0", "poke-1"]
-    assert sorted(entry.id for entry in not_final(place.paths)) == sorted(ids)
-    assert [entry.moment for entry in not_final(place.paths)] == [NOON + 60, NOON, NOON, NOON - 1]
+    assert [entry.id for entry in waiting(place.paths)] == ["poke-0", NOON_ID, "poke-1", "poke-2"]
+
+
+def test_what_a_gateway_accepted_and_its_inbox_does_not_have_is_lost(place: Place) -> None:
+    record(place, NOON, NOON + 60, NOON + 120, state="accepted")
+    record(place, NOON + 60, reminder="b")
+    assert lost(place.paths, 0, NOON + 999) == [], "the inbox is elsewhere"
+    place.fill_inbox(id=NOON_ID, reminder="a", fire_time=NOON_TEXT)
+    ids = [firing("a", DAY + "12:02:00"), firing("a", DAY + "12:01:00")]
+    assert [entry.id for entry in lost(place.paths, 0, NOON + 999)] == ids
+    assert [entry.id for entry in lost(place.paths, NOON + 60, NOON + 119)] == ids[1:]
 
 
 def test_the_last_tick_and_what_it_said(place: Place) -> None:
@@ -160,22 +179,13 @@ def test_a_store_is_looked_through_without_a_trace(place: Place, side: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "error", "bad"),
-    [
-        ("missed", "late", "its grace was over", True),
-        ("missed", "past", "already past when it was saved", False),
-        ("missed", None, "a@x still ran", False),
-        ("skipped", "edited", "its reminder was removed", False),
-        ("skipped", "superseded", "a@x starts in its place", False),
-        ("rejected", "rejected", "edited: a gateway's own word", True),
-        ("accepted", None, None, False),
-    ],
+    ("state", "reason", "bad"),
+    [(state, None, state in BAD) for state in sorted(IN_INBOX)]
+    + [("missed", "late", True), ("missed", "downtime", True), ("missed", "past", False), ("failed", "past", True)],
 )
-def test_what_is_bad_is_what_nobody_chose(
-    place: Place, state: str, reason: str | None, error: str | None, bad: bool
-) -> None:
-    ledger_kit.record(place.paths.ledger, NOON, name="a", content="{}", state=state, error=error, reason=reason)
-    assert (one(place).reason, one(place).is_bad) == (reason, bad)
+def test_what_is_bad_is_told_by_outcome_and_reason(place: Place, state: str, reason: str | None, bad: bool) -> None:
+    place.fill_inbox(state=state, reason=reason, error="edited: whatever a sentence says")
+    assert one(place).is_bad is bad
 
 
 # --- What is seen
@@ -202,23 +212,30 @@ def test_the_ledger_alone(place: Place, state: str | None) -> None:
     entry = one(place)
     assert {name: getattr(entry, name) for name in Record.__slots__} == {
         "id": NOON_ID, "reminder": "a", "fire_time": NOON_TEXT, "count": 1, "content": '{"text": "from the ledger"}',
-        "outcome": state or "due", "attempts": 0, "sends": 0, "error": "the reason" if state else None, "reply": None,
-        "tokens": None, "accepted_at": None, "started_at": None, "reason": None,
+        "outcome": state or "due", "reason": {"missed": "late", "rejected": "rejected"}.get(state or ""), "attempts": 0,
+        "sends": 0, "error": "the reason" if state else None, "reply": None, "messages": [],
+        "tokens": None, "accepted_at": None, "started_at": None,
         "finished_at": NOON + 60 if state in ("missed", "rejected") else None, "moment": NOON,
     }  # fmt: skip
 
 
 def test_the_inbox_alone(place: Place) -> None:
     columns = {
-        "id": "poke-7", "reminder": None, "fire_time": "lunch", "content": "{}", "attempts": 2, "sends": 1, "error": "e",
+        "id": "poke-7", "reminder": None, "fire_time": "lunch", "attempts": 2, "reason": "attempts", "error": "e",
         "reply": "r", "tokens": 9, "accepted_at": 5.5, "started_at": 6.0, "finished_at": 8.25,
     }  # fmt: skip
-    place.fill_inbox(state="failed", **columns)
+    place.fill_inbox(state="failed", request="{}", messages=[{"sends": 2}, {"kind": "notice", "error": "x"}], **columns)
     entry = one(place)
-    assert {name: getattr(entry, name) for name in Record.__slots__} == {
+    messages = [tuple(message) for message in entry.messages]
+    assert messages == [
+        ("poke-7", 1, "reply", "telegram:1", "delivered", 2, None),
+        ("poke-7", 2, "notice", "telegram:1", "delivered", 1, "x"),
+    ]
+    assert {name: getattr(entry, name) for name in Record.__slots__ if name != "messages"} == {
         **columns,
         "outcome": "failed",
-        "reason": None,
+        "content": "{}",
+        "sends": 2,
         "count": 1,
         "moment": 5.5,
     }
@@ -231,7 +248,8 @@ def test_what_the_inbox_has_pruned_is_what_it_was(place: Place) -> None:
         firings.keep_outcomes(ledger, [(NOON_ID, "delivered")])
     assert one(place).outcome == "delivered"
     assert counts(place.paths, 0, NOON) == {"delivered": 1}
-    assert not_final(place.paths) == []
+    place.open_inbox().close()
+    assert lost(place.paths, 0, NOON) == []
 
 
 @pytest.mark.parametrize("state", [None, "accepted", "missed", "rejected"])
@@ -239,19 +257,41 @@ def test_what_the_inbox_has_pruned_is_what_it_was(place: Place) -> None:
 def test_where_both_have_a_word_the_inboxs_counts(place: Place, state: str | None, word: str) -> None:
     record(place, NOON, state=state)
     place.fill_inbox(
-        id=NOON_ID, reminder="a", fire_time=NOON_TEXT, state=word, content="{}", attempts=1, accepted_at=NOON + 1
+        id=NOON_ID, reminder="a", fire_time=NOON_TEXT, state=word, request="{}", attempts=1, accepted_at=NOON + 1
     )
     entry = one(place)
     assert (entry.outcome, entry.attempts, entry.error, entry.content) == (word, 1, None, "{}")
     assert (entry.fire_time, entry.accepted_at, entry.finished_at) == (NOON_TEXT, NOON + 1, None)
 
 
-def test_seconds_are_known_once_it_ended_and_never_negative() -> None:
-    row = ["id", None, None, 1, "{}", "ran", 1, 0, None, None, None, 1.0, 5.0, None, None, 1.0]
-    assert Record(row).seconds is None
-    assert Record([*row[:13], 7.5, None, 1.0]).seconds == 2.5
-    assert Record([*row[:13], 4.0, None, 1.0]).seconds == 0  # the clock went back meanwhile
-    assert Record([*row[:12], None, 7.5, None, 1.0]).seconds is None
+@pytest.mark.parametrize(
+    ("started", "finished", "seconds"),
+    [(5.0, None, None), (None, 7.5, None), (5.0, 7.5, 2.5), (5.0, 4.0, 0)],  # the last: the clock went back meanwhile
+)
+def test_seconds_are_known_once_it_ended_and_never_negative(
+    place: Place, started: float | None, finished: float | None, seconds: float | None
+) -> None:
+    place.fill_inbox(started_at=started, finished_at=finished)
+    assert one(place).seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "to"),
+    [
+        ('{"kind": "text", "body": "x", "to": "t:1"}', "x", "t:1"),
+        ('{"kind": "prompt", "body": "x", "to": "t:1"}', None, "t:1"),
+        ('{"text": "x", "to": "t:1"}', "x", "t:1"),  # as the ledger has it
+        ('{"text": 7, "to": []}', None, None),
+        ("[]", None, None),
+        ("{", None, None),
+        ("[" * 100_000, None, None),
+    ],
+)
+def test_what_a_request_said_is_shown_as_well_as_it_can_be(
+    place: Place, content: str, text: str | None, to: str | None
+) -> None:
+    place.fill_inbox(request=content)
+    assert (one(place).text, one(place).to) == (text, to)
 
 
 def test_the_newest_come_first_whichever_store_they_are_in(place: Place) -> None:
@@ -277,6 +317,8 @@ def test_they_can_be_chosen_by_reminder_and_outcome(place: Place) -> None:
     assert found(place, reminder="a") == [firing("a", DAY + "12:01:00"), NOON_ID]
     assert found(place, outcome="delivered") == [NOON_ID]
     assert found(place, outcome="due", reminder="b") == [firing("b", DAY + "12:00:00")]
+    assert found(place, firing_id=NOON_ID) == found(place, firing_id=NOON_ID, outcome="delivered") == [NOON_ID]
+    assert found(place, firing_id=NOON_ID, outcome="due") == [], "the ledger's word counts no more"
     assert found(place, reminder="' OR 1") == []
 
 
@@ -297,6 +339,308 @@ def test_a_crowd_is_one_record_with_its_count(place: Place) -> None:
         firings.record_crowd(ledger, "a", NOON, NOON + 60, 2, "{}", NOON + 70_000)
     crowd = history(place.paths)[-1]
     assert (crowd.count, crowd.fire_time) == (2, f"{DAY}12:01:00Z")
+
+
+# --- Both stores, at random, against a plain reading of all rows
+
+
+def fill_at_random(place: Place, chance: random.Random) -> list[dict[str, Any]]:
+    """Put firings into both stores; return what is to be seen of each."""
+    expected: dict[str, dict[str, Any]] = {}
+    with closing(Ledger(place.paths.ledger)) as ledger, closing(place.open_inbox()) as inbox:
+        for reminder in ("a", "b", "c"):
+            for moment in sorted(chance.sample(range(NOON, NOON + 3000, 60), 20)):
+                with ledger.transaction():
+                    firings.record(ledger, reminder, [moment], content="{}", grace=0, now=moment)
+                firing_id = firing_id_of(reminder, iso(moment))
+                state = chance.choice([None, "accepted", "accepted", "missed", "rejected"])
+                if state is not None:
+                    ledger_kit.settle(ledger, [firing_id], state, None, moment)
+                expected[firing_id] = {"reminder": reminder, "moment": moment, "outcome": state or "due"}
+                if state == "accepted" or chance.random() < 0.1:
+                    word = chance.choice(sorted(IN_INBOX))
+                    insert(
+                        inbox, id=firing_id, reminder=reminder, fire_time=iso(moment), state=word, accepted_at=moment
+                    )
+                    expected[firing_id]["outcome"] = word
+        for number in range(30):
+            poke = {"reminder": chance.choice([None, "a", "z"]), "moment": chance.randrange(NOON, NOON + 3000, 60)}
+            word = chance.choice(sorted(IN_INBOX))
+            insert(inbox, id=f"poke-{number}", state=word, accepted_at=0, **poke)
+            expected[f"poke-{number}"] = {**poke, "outcome": word}
+    rows = [{"firing_id": firing_id, **row} for firing_id, row in expected.items()]
+    return sorted(rows, key=lambda row: (row["moment"], row["firing_id"]), reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_choice_finds_the_same_as_a_plain_reading_of_all_rows(place: Place, seed: int) -> None:
+    chance = random.Random(seed)
+    rows = fill_at_random(place, chance)
+    for _ in range(300):
+        how: dict[str, Any] = {
+            "reminder": chance.choice([None, None, "a", "b", "z"]),
+            "outcome": chance.choice([None, *OUTCOMES]),
+            "since": chance.choice([None, NOON + chance.randrange(3000)]),
+            "until": chance.choice([None, NOON + chance.randrange(3000)]),
+            "firing_id": chance.choice([None] * 9 + [chance.choice(rows)["firing_id"]]),
+            "most": chance.choice([None, 1, 5, 20]),
+        }
+        expected = [
+            row["firing_id"]
+            for row in rows
+            if all(how[name] in (None, row[name]) for name in ("reminder", "outcome", "firing_id"))
+            and (how["since"] is None or row["moment"] >= how["since"])
+            and (how["until"] is None or row["moment"] <= how["until"])
+        ]
+        assert found(place, **how) == expected[: how["most"]], how
+    for since, until in ((0, NOON * 2), (NOON + 600, NOON + 1200)):
+        between = [row for row in rows if since <= row["moment"] <= until]
+        newest = {row["reminder"]: row["firing_id"] for row in reversed(between) if row["reminder"]}
+        assert {name: entry.id for name, entry in last_records(place.paths, since, until).items()} == newest
+        assert counts(place.paths, since, until) == Counter(row["outcome"] for row in between)
+
+
+# --- What it costs
+
+CHEAP: dict[str, Callable[[Place], object]] = {
+    "log": lambda place: history(place.paths, most=20),
+    "log NAME": lambda place: history(place.paths, reminder="r7", most=20),
+    "log --id": lambda place: history(place.paths, firing_id="r7@100", most=20),
+    "log --since": lambda place: history(place.paths, since=NOON - 50, most=20),
+    "log --until": lambda place: history(place.paths, until=NOON - 50, most=20),
+    "list": lambda place: last_records(place.paths),
+    "status": lambda place: (
+        counts(place.paths, NOON - 50, NOON),
+        waiting(place.paths),
+        lost(place.paths, NOON - 50, NOON),
+    ),
+}
+
+
+def fill_both(place: Place, count: int) -> None:
+    """Put the same firings into both stores: of ten reminders, one a second until noon."""
+    Ledger(place.paths.ledger).close()
+    numbers = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)"
+    row = f"'r' || (n % 10) || '@' || n AS id, 'r' || (n % 10) AS reminder, {NOON} - n"
+    with closing(sqlite3.connect(place.paths.ledger)) as ledger, ledger:
+        ledger.execute(
+            f"{numbers} INSERT INTO firings (id, reminder, fire_time, expires, content, state, recorded_at)"  # noqa: S608
+            f" SELECT {row}, 0, '{{}}', 'accepted', 0 FROM numbers",
+            (count,),
+        )
+    with closing(place.open_inbox()) as inbox:
+        inbox.execute(
+            f"{numbers} INSERT INTO firings (id, reminder, moment, request, expires, state, accepted_at)"  # noqa: S608
+            f" SELECT {row} + 0.0, '{{}}', 0.0, 'delivered', 0.0 FROM numbers",
+            (count,),
+        )
+
+
+@pytest.mark.parametrize("what", CHEAP)
+def test_what_it_costs_to_ask_does_not_grow_with_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    steps = 0
+
+    def connect(*arguments: Any, **how: Any) -> sqlite3.Connection:
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+
+        view: sqlite3.Connection = real(*arguments, **how)
+        view.set_progress_handler(step, 10)  # instructions of SQLite's machine
+        return view
+
+    real = sqlite3.connect
+    few, many = Place(tmp_path / "few"), Place(tmp_path / "many")
+    fill_both(few, 200)
+    fill_both(many, 20_000)
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    asked = []
+    for place in (few, many):
+        steps = 0
+        CHEAP[what](place)
+        asked.append(steps)
+    assert asked[1] <= 1.5 * asked[0] + 10, asked
+
+
+# --- Stores of other versions
+
+
+def ledger_of_version_3(place: Place, *rows: dict[str, Any]) -> None:
+    """A ledger whose reason is a code, with what a tick has learnt of the inbox's outcome."""
+    Ledger(place.paths.ledger).close()
+    with closing(sqlite3.connect(place.paths.ledger)) as store, store:
+        for row in rows:
+            whole = {
+                "reminder": "a",
+                "expires": 0,
+                "content": "{}",
+                "recorded_at": NOON,
+                "settled_at": NOON + 60,
+                **row,
+            }
+            whole["id"] = firing_id_of("a", iso(whole["fire_time"]))
+            marks = ", ".join("?" * len(whole))
+            store.execute(f"INSERT INTO firings ({', '.join(whole)}) VALUES ({marks})", tuple(whole.values()))  # noqa: S608
+
+
+def test_the_ledger_of_version_3_says_what_it_knows(place: Place) -> None:
+    ledger_of_version_3(
+        place,
+        {"fire_time": NOON + 240, "state": "due", "settled_at": None},
+        {"fire_time": NOON + 180, "state": "accepted"},
+        {"fire_time": NOON + 120, "state": "accepted", "outcome": "failed", "reason": "attempts", "error": "boom"},
+        {"fire_time": NOON + 60, "state": "skipped", "reason": "paused", "error": "holidays"},
+        {"fire_time": NOON, "state": "missed", "reason": "past"},
+    )
+    place.fill_inbox(id=firing("a", DAY + "12:02:00"), reminder="a", fire_time=f"{DAY}12:02:00Z", state="silent")
+    seen = [(entry.outcome, entry.reason, entry.error, entry.finished_at) for entry in history(place.paths)]
+    learnt = ("silent", None, None, None)
+    assert seen == [
+        ("due", None, None, None), ("accepted", None, None, None), learnt, ("skipped", "paused", "holidays", NOON + 60),
+        ("missed", "past", None, NOON + 60),
+    ]  # fmt: skip
+    os.unlink(place.paths.inbox)
+    assert [(entry.outcome, entry.reason, entry.error) for entry in history(place.paths)][2] == (
+        "failed",
+        "attempts",
+        "boom",
+    )
+    assert found(place, outcome="accepted") == [firing("a", DAY + "12:03:00")]
+    assert [entry.is_bad for entry in history(place.paths)] == [False, False, True, False, False]
+    place.open_inbox().close()
+    assert [entry.id for entry in lost(place.paths, 0, NOON + 999)] == [firing("a", DAY + "12:03:00")]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "outcome", "reason"),
+    [
+        ("too late: its grace was over before a gateway could take it", "missed", "late"),
+        (None, "missed", "late"),
+        ("already past when it was saved", "missed", "past"),
+        ("1,234 fire times passed while no tick ran", "missed", "downtime"),
+        ("edited: its reminder was removed", "skipped", "edited"),
+        ("catching up: a@x starts in its place", "skipped", "superseded"),
+    ],
+)
+def test_the_sentences_of_a_ledger_of_version_2(place: Place, sentence: str | None, outcome: str, reason: str) -> None:
+    copied("ledger-2.db", Path(place.paths.state))
+    with closing(sqlite3.connect(place.paths.ledger)) as store, store:
+        store.execute(
+            "INSERT INTO firings (id, reminder, fire_time, expires, content, state, reason, recorded_at, settled_at)"
+            " VALUES ('x', 'x', ?, 0, '{}', 'missed', ?, 0, ?)",
+            (NOON, sentence, NOON + 60),
+        )
+    (entry,) = history(place.paths, reminder="x")
+    assert (entry.outcome, entry.reason, entry.error, entry.finished_at) == (outcome, reason, sentence, NOON + 60)
+
+
+@pytest.mark.parametrize("name", ["inbox-1.db", "inbox-2.db", "ledger-1.db", "ledger-2.db"])
+def test_an_older_store_says_the_same_before_and_after_it_is_brought_up_to_date(place: Place, name: str) -> None:
+    path = str(copied(name, Path(place.paths.state)))
+
+    def seen() -> list[Any]:
+        fields = [field for field in Record.__slots__ if field not in ("messages", "sends")]
+        rows = [{field: getattr(entry, field) for field in fields} for entry in history(place.paths)]
+        last = {reminder: entry.id for reminder, entry in last_records(place.paths).items()}
+        ids = sorted(entry.id for entry in waiting(place.paths))
+        return [
+            rows,
+            last,
+            ids,
+            counts(place.paths, 0, NOON * 2),
+            last_tick(place.paths).instant,
+            names_in_force(place.paths),
+        ]
+
+    before = seen()
+    assert len(before[0]) >= 25
+    if name.startswith("inbox"):
+        place.open_inbox().close()
+    else:
+        Ledger(path).close()
+    assert seen() == before
+
+
+def test_an_older_inbox_with_a_label_that_is_no_instant(place: Place) -> None:
+    copied("inbox-2.db", Path(place.paths.state))
+    with closing(sqlite3.connect(place.paths.inbox)) as store, store:
+        store.execute("UPDATE firings SET fire_time = '2026-99-99T99:99:99Z'")
+    entries = history(place.paths)
+    assert [entry.moment for entry in entries] == sorted((entry.accepted_at or 0 for entry in entries), reverse=True)
+
+
+# --- What a tick that was killed left half written
+
+KILLED = """
+import os, signal, sqlite3, sys
+ledger = sqlite3.connect(sys.argv[1], isolation_level=None)
+ledger.execute("PRAGMA cache_size=1")
+ledger.execute("BEGIN IMMEDIATE")
+ledger.execute("UPDATE firings SET state = 'rejected', content = content || hex(randomblob(500))")
+ledger.execute("UPDATE tick SET last_tick = 1, trouble = 'half'")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_tick_left_half_written_is_not_seen_and_stays_as_it_is(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = range(NOON, NOON + 200 * 60, 60)
+    record(place, *times)
+    with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
+        ledger.set_last_tick(NOON, NOON)
+        ledger_kit.put(ledger)
+    whole = Path(place.paths.ledger).read_bytes()
+    subprocess.run([sys.executable, "-c", KILLED, place.paths.ledger], check=False)
+    before = snapshot(place)
+    assert set(before) == {"ledger.db", "ledger.db-journal"}
+    assert before["ledger.db"][0] != whole, "nothing was half written"
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+
+    entries = history(place.paths)
+    assert [entry.moment for entry in entries] == list(reversed(times))
+    assert {(entry.outcome, entry.content) for entry in entries} == {("due", '{"text": "from the ledger"}')}
+    assert (last_tick(place.paths).instant, last_tick(place.paths).trouble) == (NOON, "")
+    assert names_in_force(place.paths) == ["a"]
+    check(place.paths.ledger)
+    assert snapshot(place) == before
+    assert list(copies.iterdir()) == []
+
+
+def test_a_journal_of_a_tick_that_is_at_work_is_no_trace_of_a_killed_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(place, NOON)
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: pytest.fail("there is nothing to roll back"))
+    with closing(Ledger(place.paths.ledger)) as ledger, ledger.transaction():
+        firings.settle(ledger, [Verdict(NOON_ID, "accept")], NOON)
+        assert os.path.exists(f"{place.paths.ledger}-journal")
+        assert one(place).outcome == "due"
+    assert one(place).outcome == "accepted"
+
+
+def test_an_inbox_that_a_gateway_opens_while_it_is_read_is_read_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.fill_inbox(id="x", state="running")
+    opened: list[sqlite3.Connection] = []
+    real = records._define
+
+    def define(view: sqlite3.Connection) -> None:
+        real(view)
+        if not opened:
+            opened.append(place.open_inbox())
+            opened[0].execute("UPDATE firings SET state = 'delivered'")
+
+    monkeypatch.setattr(records, "_define", define)
+    try:
+        assert one(place).outcome == "delivered"
+    finally:
+        opened[0].close()
 
 
 # --- What can't be read

@@ -97,6 +97,51 @@ def test_a_notice_has_its_place() -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            'text: hi, to: "telegram:-100", context: {thread_id: "43"}',
+            "has thread_id in its context, which the channel telegram ignores: Bub's Telegram channel can't send to a topic, "
+            "so the message goes to the group itself",
+        ),
+        (
+            'prompt: hi, to: "discord:42", context: {thread_id: "43"}',
+            "has thread_id in its context, which the channel discord ignores: a thread has an id of its own, "
+            "to: discord:THREAD_ID",
+        ),
+        (
+            'text: hi, to: "slack:C1", context: {thread_id: "1.2"}',
+            "has thread_id in its context, which the channel slack ignores: a thread is reached by thread_ts, "
+            "or to: slack:CHANNEL:THREAD_TS",
+        ),
+        (
+            'text: hi, to: "qq:c2c:1", context: {topic: a}',
+            "has topic in its context, which the channel qq ignores: qq has no threads or topics that can be reached",
+        ),
+        (
+            'text: hi, to: "feishu:oc_1", context: {parse_mode: html}',
+            "has parse_mode in its context, which the channel feishu ignores",
+        ),
+    ],
+)
+def test_a_key_of_the_context_that_a_known_channel_ignores_is_named(body: str, expected: str) -> None:
+    assert suspicions(f'cron: "0 9 * * *", {body}') == [f"5: r0 {expected}"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'text: hi, to: "slack:C1", context: {thread_ts: "1.2"}',
+        'text: hi, to: "mychat:1", context: {thread_id: "43"}',  # nobody knows what that channel does
+        'prompt: hi, to: "telegram:1", context: {customer: ACME}',  # the model sees it
+        'text: hi, to: "telegram:1"',
+    ],
+)
+def test_a_context_that_may_be_meant_is_not_suspicious(body: str) -> None:
+    assert suspicions(f'cron: "0 9 * * *", {body}') == []
+
+
+@pytest.mark.parametrize(
     ("lines", "expected"),
     [
         ("text: Review PR #42 and deploy", 'ends before \'#42 and deploy\', which YAML takes for a comment; put the text in quotes: "Review PR #42 and deploy"'),

@@ -1,4 +1,4 @@
-"""runner.py: every firing to its last word, in order, in time, over stops and bad disks; and `delivered` never without evidence."""
+"""runner.py: every firing to its final outcome, in order, in time, over stops and bad disks; and `delivered` never without evidence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import telegram.error
+from bub import hookimpl
 from bub.channels import ChannelMessage
 from fake_bub import (
     NOON,
@@ -28,15 +31,12 @@ from fake_bub import (
     step,
     takes,
 )
+from loguru import logger
 
+from bub_cron.gateway.delays import attempt_delay
 from bub_cron.gateway.firing import Firing
-from bub_cron.gateway.runner import attempt_delay
 
 HOUR = 3600.0
-
-
-class ConnectTimeout(Exception):
-    pass
 
 
 class ReadTimeout(Exception):
@@ -57,7 +57,7 @@ def in_house(path: Path, test: Callable[[House], Awaitable[None]], **options: An
 def test_a_prompt_is_run_and_its_reply_delivered(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = says("good morning")
-        firing = await home.word(prompt="say it", to="chat:12:34", context={"thread_id": "t"})
+        firing = await home.run(prompt="say it", to="chat:12:34", context={"thread_id": "t"})
         assert firing.answer() == {
             "id": "a", "status": "delivered", "reply": "good morning", "attempts": 1, "seconds": 0.0
         }  # fmt: skip
@@ -71,7 +71,7 @@ def test_a_prompt_is_run_and_its_reply_delivered(tmp_path: Path) -> None:
 
 def test_a_text_is_sent_word_for_word_without_a_model(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        firing = await home.word(text="  <b>Time</b> for ,your pills.\n")
+        firing = await home.run(text="  <b>Time</b> for ,your pills.\n")
         assert (firing.state, firing.attempts, firing.sends) == ("delivered", 0, 1)
         assert home.chat.texts == ["  <b>Time</b> for ,your pills.\n"]
         assert home.model.turns == 0
@@ -82,7 +82,7 @@ def test_a_text_is_sent_word_for_word_without_a_model(tmp_path: Path) -> None:
 def test_a_quiet_reminder_whose_whole_reply_is_the_marker_is_silent(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = says(" <no_reply/>\n")
-        firing = await home.word(prompt="x", quiet=True)
+        firing = await home.run(prompt="x", quiet=True)
         assert (firing.state, firing.error, firing.reply) == ("silent", None, None)
         assert home.chat.begun == []
 
@@ -92,8 +92,8 @@ def test_a_quiet_reminder_whose_whole_reply_is_the_marker_is_silent(tmp_path: Pa
 def test_an_empty_reply_is_silent_where_quiet_and_failed_elsewhere(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = says(" \n ")
-        assert (await home.word(id="q", prompt="x", quiet=True)).state == "silent"
-        loud = await home.word(id="l", prompt="x")
+        assert (await home.run(id="q", prompt="x", quiet=True)).state == "silent"
+        loud = await home.run(id="l", prompt="x")
         assert (loud.state, loud.error, loud.attempts) == ("failed", "an empty reply", 1)
         assert home.chat.begun == []
 
@@ -103,7 +103,7 @@ def test_an_empty_reply_is_silent_where_quiet_and_failed_elsewhere(tmp_path: Pat
 def test_the_marker_without_quiet_is_a_failure_that_says_so(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = says("<no_reply/>")
-        firing = await home.word(prompt="x")
+        firing = await home.run(prompt="x")
         assert firing.state == "failed"
         assert "needs quiet: true" in (firing.error or "")
         assert home.chat.begun == []
@@ -122,7 +122,7 @@ def test_the_marker_within_a_text_is_never_shown_and_does_not_silence(
 ) -> None:
     async def test(home: House) -> None:
         home.model.always = says(reply)
-        assert (await home.word(prompt="x", quiet=quiet)).state == "delivered"
+        assert (await home.run(prompt="x", quiet=quiet)).state == "delivered"
         assert home.chat.texts == [shown]
 
     in_house(tmp_path, test)
@@ -130,7 +130,7 @@ def test_the_marker_within_a_text_is_never_shown_and_does_not_silence(
 
 def test_an_agent_reminder_that_ended_well_ran_and_nothing_is_sent_for_it(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        firing = await home.word(prompt="x", reply="agent")
+        firing = await home.run(prompt="x", reply="agent")
         assert (firing.state, firing.attempts, firing.sends, firing.error) == ("ran", 1, 0, None)
         assert home.chat.begun == []
 
@@ -139,7 +139,7 @@ def test_an_agent_reminder_that_ended_well_ran_and_nothing_is_sent_for_it(tmp_pa
 
 def test_a_command_sends_its_output(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        firing = await home.word(command=" ,help ")
+        firing = await home.run(command=" ,help ")
         assert firing.state == "delivered"
         assert "tape.info" in home.chat.texts[0]
         assert home.model.turns == 0
@@ -171,7 +171,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
 
 def test_a_command_without_output_ran(tmp_path: Path, commands: Commands) -> None:
     async def test(home: House) -> None:
-        assert (await home.word(command=",silent")).state == "ran"
+        assert (await home.run(command=",silent")).state == "ran"
         assert home.chat.begun == []
 
     in_house(tmp_path, test)
@@ -179,10 +179,10 @@ def test_a_command_without_output_ran(tmp_path: Path, commands: Commands) -> Non
 
 def test_a_command_that_fails_is_not_run_again_unless_asked_for(tmp_path: Path, commands: Commands) -> None:
     async def test(home: House) -> None:
-        firing = await home.word(command=",boom")
+        firing = await home.run(command=",boom")
         assert (firing.state, firing.attempts) == ("failed", 1)
         assert "status 3" in (firing.error or "")
-        assert (await home.word(id="b", command=",boom", attempts=2)).attempts == 2
+        assert (await home.run(id="b", command=",boom", attempts=2)).attempts == 2
         assert commands.run == ["boom"] * 3
 
     in_house(tmp_path, test)
@@ -201,7 +201,7 @@ def test_a_channel_that_cannot_deliver_is_said_before_a_model_is_run(
     tmp_path: Path, channel: str, why: str, kind: str
 ) -> None:
     async def test(home: House) -> None:
-        firing = await home.word(to=f"{channel}:1", **{kind: "x"})
+        firing = await home.run(to=f"{channel}:1", **{kind: "x"})
         assert (firing.state, firing.attempts, firing.sends) == ("undelivered", 0, 0)
         assert why in (firing.error or "")
         assert home.model.turns == 0
@@ -212,7 +212,7 @@ def test_a_channel_that_cannot_deliver_is_said_before_a_model_is_run(
 def test_an_interface_is_refused_even_where_it_is_enabled(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.manager._enabled_channels = ["all", "face", "chat"]
-        assert (await home.word(to="face:1")).state == "undelivered"
+        assert (await home.run(to="face:1")).state == "undelivered"
 
     in_house(tmp_path, test)
 
@@ -220,11 +220,9 @@ def test_an_interface_is_refused_even_where_it_is_enabled(tmp_path: Path) -> Non
 def test_a_kept_reply_whose_channel_is_gone_after_a_restart_is_undelivered(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.take_in(request(to="nosuch:1", prompt="x"), NOON)
-            await inbox.start_attempt("a", NOON)
-            await inbox.keep_reply("a", "kept", None)
+            await inbox.put("kept", to="nosuch:1")
         async with house(tmp_path, recover=True) as home:
-            assert (await home.runner.last_word("a")).state == "undelivered"
+            assert (await home.outcome("a")).state == "undelivered"
             assert home.model.turns == 0
 
     run(main())
@@ -235,7 +233,7 @@ def test_a_kept_reply_whose_channel_is_gone_after_a_restart_is_undelivered(tmp_p
 
 async def seen_by_the_store(home: House) -> tuple[Any, ...]:
     firing = await home.get()
-    return firing.state, firing.reply, firing.sending, firing.sends
+    return firing.state, firing.reply, [message.state for message in firing.messages], firing.sends
 
 
 def test_the_reply_is_on_disk_before_the_send_begins(tmp_path: Path) -> None:
@@ -246,8 +244,8 @@ def test_the_reply_is_on_disk_before_the_send_begins(tmp_path: Path) -> None:
             seen.append(await seen_by_the_store(home))
 
         home.chat.always = look
-        await home.word(prompt="x")
-        assert seen == [("running", "the reply", True, 1)]
+        await home.run(prompt="x")
+        assert seen == [("running", "the reply", ["sending"], 1)]
 
     in_house(tmp_path, test)
 
@@ -261,7 +259,7 @@ def test_delivered_is_said_only_after_send_has_returned(tmp_path: Path) -> None:
         firing_id = await home.take(text="x")
         await asyncio.sleep(29)
         assert (await home.get(firing_id)).state == "running"
-        firing = await home.runner.last_word(firing_id)
+        firing = await home.outcome(firing_id)
         assert (firing.state, firing.finished_at) == ("delivered", NOON + 30)
 
     in_house(tmp_path, test)
@@ -278,7 +276,7 @@ def test_the_model_starts_only_once_its_attempt_is_on_disk(tmp_path: Path) -> No
                 yield event
 
         home.model.always = play
-        await home.word(prompt="x")
+        await home.run(prompt="x")
         assert seen == [("running", 1)]
 
     in_house(tmp_path, test)
@@ -295,7 +293,7 @@ def test_the_delays_between_attempts(attempts: int, seconds: float) -> None:
 def test_a_failed_attempt_is_tried_again_after_30_s_2_min_and_every_5_min(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = breaks(RuntimeError("no model today"))
-        firing = await home.word(prompt="x", attempts=5)
+        firing = await home.run(prompt="x", attempts=5)
         assert [seconds for seconds, _ in home.model.starts] == [0, 30, 150, 450, 750]
         assert (firing.state, firing.attempts) == ("failed", 5)
         assert "no model today" in (firing.error or "")
@@ -307,7 +305,7 @@ def test_a_failed_attempt_is_tried_again_after_30_s_2_min_and_every_5_min(tmp_pa
 def test_three_attempts_are_the_default_and_one_that_works_ends_them(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.script = [breaks(RuntimeError("once")), breaks(RuntimeError("twice"))]
-        firing = await home.word(prompt="x")
+        firing = await home.run(prompt="x")
         assert (firing.state, firing.attempts, firing.error) == ("delivered", 3, None)
 
     in_house(tmp_path, test)
@@ -328,7 +326,7 @@ def test_between_attempts_it_is_retrying_with_the_reason(tmp_path: Path) -> None
 def test_no_attempt_starts_after_the_grace(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = breaks(RuntimeError("no"))
-        firing = await home.word(prompt="x", attempts=100, expires=NOON + 500)
+        firing = await home.run(prompt="x", attempts=100, expires=NOON + 500)
         assert [seconds for seconds, _ in home.model.starts] == [0, 30, 150, 450]
         assert (firing.state, firing.finished_at) == ("failed", NOON + 450)  # said at once, not when grace ends
 
@@ -338,7 +336,7 @@ def test_no_attempt_starts_after_the_grace(tmp_path: Path) -> None:
 def test_a_turn_that_began_within_the_grace_may_end_after_it(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = takes(300)
-        assert (await home.word(prompt="x", expires=NOON + 1)).state == "delivered"
+        assert (await home.run(prompt="x", expires=NOON + 1)).state == "delivered"
 
     in_house(tmp_path, test)
 
@@ -346,7 +344,7 @@ def test_a_turn_that_began_within_the_grace_may_end_after_it(tmp_path: Path) -> 
 def test_an_error_in_mid_stream_is_no_reply(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = plays(*step("half of it"), error_event("the line broke"))
-        firing = await home.word(prompt="x", attempts=1)
+        firing = await home.run(prompt="x", attempts=1)
         assert (firing.state, firing.reply) == ("failed", None)
         assert "the line broke" in (firing.error or "")
         assert home.chat.begun == []
@@ -357,7 +355,7 @@ def test_an_error_in_mid_stream_is_no_reply(tmp_path: Path) -> None:
 def test_a_turn_past_its_timeout_is_a_failed_attempt(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = takes(1000)
-        firing = await home.word(prompt="x", timeout="1m", attempts=2)
+        firing = await home.run(prompt="x", timeout="1m", attempts=2)
         assert (firing.state, firing.attempts, firing.finished_at) == ("failed", 2, NOON + 150)
         assert "60 s" in (firing.error or "")
         assert home.chat.begun == []
@@ -370,8 +368,13 @@ def test_a_turn_past_its_timeout_is_a_failed_attempt(tmp_path: Path) -> None:
 
 def test_a_refused_send_is_repeated_from_the_kept_reply_and_the_model_runs_once(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        home.chat.script = [RuntimeError("no"), RuntimeError("no"), RuntimeError("no"), RuntimeError("no")]
-        firing = await home.word(prompt="x")
+        home.chat.script = [
+            ConnectionRefusedError("no"),
+            ConnectionRefusedError("no"),
+            ConnectionRefusedError("no"),
+            ConnectionRefusedError("no"),
+        ]
+        firing = await home.run(prompt="x")
         assert home.chat.begun == [(seconds, "the reply") for seconds in (0, 30, 60, 180, 480)]
         assert (firing.state, firing.sends, firing.attempts, firing.error) == ("delivered", 5, 1, None)
         assert home.model.turns == 1
@@ -381,8 +384,8 @@ def test_a_refused_send_is_repeated_from_the_kept_reply_and_the_model_runs_once(
 
 def test_sends_are_repeated_while_the_grace_lasts(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        home.chat.always = RuntimeError("blocked by the user")
-        firing = await home.word(text="x", expires=NOON + 800)
+        home.chat.always = ConnectionRefusedError("blocked by the user")
+        firing = await home.run(text="x", expires=NOON + 800)
         assert [seconds for seconds, _ in home.chat.begun] == [0, 30, 60, 180, 480, 780]
         assert (firing.state, firing.sends, firing.finished_at) == ("undelivered", 6, NOON + 780)
         assert "blocked by the user" in (firing.error or "")
@@ -393,8 +396,8 @@ def test_sends_are_repeated_while_the_grace_lasts(tmp_path: Path) -> None:
 def test_a_send_is_repeated_twice_30_s_apart_even_without_grace(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = takes(100)
-        home.chat.always = RuntimeError("no")
-        firing = await home.word(prompt="x", expires=NOON + 1)
+        home.chat.always = ConnectionRefusedError("no")
+        firing = await home.run(prompt="x", expires=NOON + 1)
         assert [seconds for seconds, _ in home.chat.begun] == [100, 130, 160]
         assert firing.state == "undelivered"
 
@@ -404,12 +407,12 @@ def test_a_send_is_repeated_twice_30_s_apart_even_without_grace(tmp_path: Path) 
 def test_a_refused_send_goes_on_after_a_restart_and_the_model_runs_once(tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path) as home:
-            home.chat.always = RuntimeError("no")
+            home.chat.always = ConnectionRefusedError("no")
             await home.take(prompt="x")
             await asyncio.sleep(10)
             assert home.model.turns == 1
         async with house(tmp_path, recover=True) as home:
-            firing = await home.runner.last_word("a")
+            firing = await home.outcome("a")
             assert home.chat.begun == [(30, "the reply")]
             assert (firing.state, firing.sends, firing.attempts, home.model.turns) == ("delivered", 2, 1, 0)
 
@@ -419,7 +422,7 @@ def test_a_refused_send_goes_on_after_a_restart_and_the_model_runs_once(tmp_path
 def test_a_send_that_hangs_is_unknown_after_a_minute_and_not_repeated(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.chat.always = hang
-        firing = await home.word(prompt="x")
+        firing = await home.run(prompt="x")
         assert (firing.state, firing.sends, firing.finished_at) == ("unknown", 1, NOON + 60)
         assert "60 s" in (firing.error or "")
         await asyncio.sleep(HOUR)
@@ -438,9 +441,9 @@ def test_a_send_that_swallows_its_cancellation_holds_nobody(tmp_path: Path) -> N
                     continue
 
         home.chat.script = [stubborn]
-        firing = await home.word(text="x")
+        firing = await home.run(text="x")
         assert (firing.state, firing.finished_at) == ("unknown", NOON + 60)
-        assert (await home.word(id="b", text="y")).state == "delivered"
+        assert (await home.run(id="b", text="y")).state == "delivered"
 
     in_house(tmp_path, test)
 
@@ -448,7 +451,7 @@ def test_a_send_that_swallows_its_cancellation_holds_nobody(tmp_path: Path) -> N
 def test_a_timeout_after_the_request_may_have_left_is_unknown_and_not_repeated(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.chat.always = ReadTimeout("no answer")
-        firing = await home.word(text="x")
+        firing = await home.run(text="x")
         assert (firing.state, firing.sends) == ("unknown", 1)
 
     in_house(tmp_path, test)
@@ -456,8 +459,8 @@ def test_a_timeout_after_the_request_may_have_left_is_unknown_and_not_repeated(t
 
 def test_a_timeout_before_the_request_left_is_a_refusal_and_repeated(tmp_path: Path) -> None:
     async def test(home: House) -> None:
-        home.chat.script = [ConnectTimeout("no way there")]
-        firing = await home.word(text="x")
+        home.chat.script = [httpx.ConnectTimeout("no way there")]
+        firing = await home.run(text="x")
         assert (firing.state, firing.sends) == ("delivered", 2)
 
     in_house(tmp_path, test)
@@ -471,8 +474,8 @@ def test_one_turn_at_a_time_per_session_in_the_order_of_acceptance(tmp_path: Pat
         home.model.always = takes(10)
         for number in range(5):
             await home.take(id=str(number), prompt=f"number {number}")
-        words = [await home.runner.last_word(str(number)) for number in range(5)]
-        assert [word.finished_at for word in words] == [NOON + 10 * (number + 1) for number in range(5)]
+        firings = [await home.outcome(str(number)) for number in range(5)]
+        assert [firing.finished_at for firing in firings] == [NOON + 10 * (number + 1) for number in range(5)]
         assert [prompt[-1] for prompt in home.model.prompts] == ["0", "1", "2", "3", "4"]
         assert home.model.most_running == 1
 
@@ -485,7 +488,7 @@ def test_the_session_counts_and_not_the_chat(tmp_path: Path) -> None:
         await home.take(id="a", prompt="x", to="chat:1", session="s")
         await home.take(id="b", prompt="x", to="other:1", session="s")
         await home.take(id="c", prompt="x", to="chat:1", session="t")
-        await home.runner.last_word("b")
+        await home.outcome("b")
         assert home.model.starts == [(0, "s"), (0, "t"), (10, "s")]
 
     in_house(tmp_path, test)
@@ -497,7 +500,7 @@ def test_no_more_turns_at_once_than_there_are_places(tmp_path: Path) -> None:
         for number in range(6):
             await home.take(id=str(number), prompt="x", to=f"chat:{number}")
         for number in range(6):
-            await home.runner.last_word(str(number))
+            await home.outcome(str(number))
         assert home.model.most_running == 2
         assert elapsed() == 30
 
@@ -509,7 +512,7 @@ def test_a_slow_turn_delays_no_other_session(tmp_path: Path) -> None:
         home.model.script = [takes(500)]
         for number in range(5):  # one runs, four wait for its session: none of them may hold a place
             await home.take(id=f"slow{number}", prompt="x", to="chat:slow")
-        firing = await home.word(id="quick", prompt="x", to="chat:quick")
+        firing = await home.run(id="quick", prompt="x", to="chat:quick")
         assert (firing.state, elapsed()) == ("delivered", 0)
 
     in_house(tmp_path, test, max_concurrent=2)
@@ -519,7 +522,7 @@ def test_a_retry_gives_its_session_and_its_place_to_others_meanwhile(tmp_path: P
     async def test(home: House) -> None:
         home.model.script = [breaks(RuntimeError("no"))]
         await home.take(prompt="x")
-        await home.word(id="b", prompt="y")
+        await home.run(id="b", prompt="y")
         assert elapsed() == 0
 
     in_house(tmp_path, test, max_concurrent=1)
@@ -532,7 +535,7 @@ def test_a_text_waits_for_no_turn(tmp_path: Path) -> None:
         await settle()
         await home.take(prompt="x")
         await home.take(id="b", prompt="x", to="chat:2")
-        assert (await home.word(id="t", text="now")).state == "delivered"
+        assert (await home.run(id="t", text="now")).state == "delivered"
         assert round(elapsed()) == 0
         await user
 
@@ -544,7 +547,7 @@ def test_sends_to_one_chat_do_not_wait_for_another_chats(tmp_path: Path) -> None
         home.chat.always = hang
         for number in range(20):
             await home.take(id=str(number), text="x")
-        assert (await home.word(id="o", to="other:1")).state == "delivered"
+        assert (await home.run(id="o", to="other:1")).state == "delivered"
         assert elapsed() == 0
 
     in_house(tmp_path, test)
@@ -555,7 +558,7 @@ def test_a_text_that_waits_behind_hanging_sends_is_missed_when_its_time_is_over(
         home.chat.script = [hang] * 8
         for number in range(8):
             await home.take(id=str(number), text="x")
-        firing = await home.word(text="x", expires=NOON + 30)
+        firing = await home.run(text="x", expires=NOON + 30)
         assert (firing.state, firing.finished_at) == ("missed", NOON + 30)
 
     in_house(tmp_path, test)
@@ -570,7 +573,7 @@ def test_a_firing_waits_for_a_users_turn_in_its_session(tmp_path: Path) -> None:
         await settle()
         await home.take(prompt="x")
         await home.take(id="b", prompt="x", to="chat:2")
-        await home.runner.last_word("a")
+        await home.outcome("a")
         assert [(round(seconds), session) for seconds, session in home.model.starts] == [
             (0, "chat:1"), (0, "chat:2"), (100, "chat:1")
         ]  # fmt: skip
@@ -583,7 +586,7 @@ def test_it_waits_for_a_user_ten_minutes_at_most_and_then_starts_beside(tmp_path
     async def test(home: House) -> None:
         user = asyncio.create_task(home.user_turn("chat:1", 5000))
         await settle()
-        await home.word(prompt="x")
+        await home.run(prompt="x")
         assert round(elapsed()) == 600
         assert home.model.most_running == 2
         await user
@@ -596,7 +599,7 @@ def test_while_it_waits_for_a_user_it_holds_no_place(tmp_path: Path) -> None:
         user = asyncio.create_task(home.user_turn("chat:1", 100))
         await settle()
         await home.take(prompt="x")
-        await home.word(id="b", prompt="x", to="chat:2")
+        await home.run(id="b", prompt="x", to="chat:2")
         assert round(elapsed()) == 0
         await user
 
@@ -607,7 +610,7 @@ def test_it_never_waits_for_a_user_past_its_grace(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         user = asyncio.create_task(home.user_turn("chat:1", 5000))
         await settle()
-        firing = await home.word(prompt="x", expires=NOON + 60)
+        firing = await home.run(prompt="x", expires=NOON + 60)
         assert (firing.state, round(elapsed())) == ("missed", 60)
         assert home.model.turns == 1  # the user's
         await user
@@ -623,10 +626,10 @@ def test_a_user_who_begins_while_it_waits_for_a_place_is_waited_for_and_the_plac
         await asyncio.sleep(50)
         user = asyncio.create_task(home.user_turn("chat:1", 200))
         await settle()
-        other = await home.word(id="other", prompt="x", to="chat:3")
+        other = await home.run(id="other", prompt="x", to="chat:3")
         assert round(elapsed()) == 100  # the first one's place, though "a" had asked for it before
         assert other.state == "delivered"
-        await home.runner.last_word("a")
+        await home.outcome("a")
         assert [(round(seconds), session) for seconds, session in home.model.starts] == [
             (0, "chat:2"), (50, "chat:1"), (100, "chat:3"), (250, "chat:1")
         ]  # fmt: skip
@@ -646,7 +649,7 @@ def test_a_user_who_never_stops_talking_cannot_starve_a_firing(tmp_path: Path, p
         tasks: list[asyncio.Task[None]] = []
         chatter = asyncio.create_task(chat())
         await asyncio.sleep(1)
-        firing = await home.word(prompt="x", attempts=1)
+        firing = await home.run(prompt="x", attempts=1)
         assert (firing.state, round(elapsed())) == ("delivered", 601)
         assert home.model.most_running > 1
         chatter.cancel()
@@ -663,9 +666,9 @@ def test_nor_can_one_whose_turn_lasts_for_hours_starve_those_that_come_more_ofte
         for number in range(20):
             await home.take(id=str(number), prompt="x")
             await asyncio.sleep(120)
-        words = [await home.runner.last_word(str(number)) for number in range(20)]
-        assert {word.state for word in words} == {"delivered"}
-        assert {round((word.started_at or 0) - word.accepted_at) for word in words} == {600}
+        firings = [await home.outcome(str(number)) for number in range(20)]
+        assert {firing.state for firing in firings} == {"delivered"}
+        assert {round((firing.started_at or 0) - firing.accepted_at) for firing in firings} == {600}
         await user
 
     in_house(tmp_path, test)
@@ -678,7 +681,7 @@ def test_a_turn_that_a_user_began_while_a_firing_waited_for_another_is_waited_fo
         await home.take(prompt="x")
         await asyncio.sleep(990)
         user = asyncio.create_task(home.user_turn("chat:1", 100))
-        firing = await home.runner.last_word("a")
+        firing = await home.outcome("a")
         assert firing.started_at is not None
         assert round(firing.started_at - NOON) == 1090
         await user
@@ -696,11 +699,11 @@ def test_nor_can_one_who_pauses_while_all_places_are_taken(tmp_path: Path) -> No
         async def keep_busy() -> None:
             home.model.always = takes(30)
             for number in range(1000):
-                await home.word(id=str(number), prompt="x", to="chat:2")
+                await home.run(id=str(number), prompt="x", to="chat:2")
 
         others = [asyncio.create_task(chat()), asyncio.create_task(keep_busy())]
         await asyncio.sleep(1)
-        firing = await home.word(prompt="x")
+        firing = await home.run(prompt="x")
         assert firing.state == "delivered"
         assert firing.started_at is not None
         assert 600 <= firing.started_at - firing.accepted_at <= 630  # and then one turn of the other, at most
@@ -719,10 +722,10 @@ def test_a_turn_of_ten_minutes_delays_another_sessions_start_by_less_than_a_seco
         for number in range(10):
             await asyncio.sleep(30)
             came = elapsed()
-            firing = await home.word(id=f"n{number}", prompt="x", to=f"chat:2{number}")
+            firing = await home.run(id=f"n{number}", prompt="x", to=f"chat:2{number}")
             assert firing.state == "delivered"
             assert home.model.starts[-1][0] - came < 1
-        assert (await home.runner.last_word("slow")).state == "delivered"
+        assert (await home.outcome("slow")).state == "delivered"
         await user
 
     in_house(tmp_path, test, max_concurrent=2)
@@ -735,10 +738,10 @@ def test_a_firing_that_waits_for_its_session_is_missed_promptly_when_its_time_is
     async def test(home: House) -> None:
         home.model.script = [takes(500)]
         await home.take(id="first", prompt="x")
-        firing = await home.word(prompt="x", expires=NOON + 60)
+        firing = await home.run(prompt="x", expires=NOON + 60)
         assert (firing.state, firing.finished_at, firing.attempts) == ("missed", NOON + 60, 0)
         assert "too late" in (firing.error or "")
-        assert (await home.runner.last_word("first")).state == "delivered"
+        assert (await home.outcome("first")).state == "delivered"
 
     in_house(tmp_path, test)
 
@@ -747,7 +750,7 @@ def test_a_firing_that_waits_for_a_place_is_missed_promptly_when_its_time_is_ove
     async def test(home: House) -> None:
         home.model.script = [takes(500)]
         await home.take(id="first", prompt="x", to="chat:2")
-        firing = await home.word(prompt="x", expires=NOON + 60)
+        firing = await home.run(prompt="x", expires=NOON + 60)
         assert (firing.state, firing.finished_at) == ("missed", NOON + 60)
 
     in_house(tmp_path, test, max_concurrent=1)
@@ -758,7 +761,7 @@ def test_what_it_waited_for_is_free_again_after_it_was_missed(tmp_path: Path) ->
         home.model.script = [takes(100)]
         await home.take(id="first", prompt="x")
         await home.take(id="late", prompt="x", expires=NOON + 60)
-        firing = await home.word(id="next", prompt="x")
+        firing = await home.run(id="next", prompt="x")
         assert (firing.state, firing.finished_at) == ("delivered", NOON + 100)
 
     in_house(tmp_path, test, max_concurrent=1)
@@ -770,7 +773,7 @@ def test_a_retry_that_comes_too_late_is_failed_with_the_attempts_own_error(tmp_p
         await home.take(prompt="x", expires=NOON + 100)
         await settle()
         await home.take(id="b", prompt="y")
-        firing = await home.runner.last_word("a")
+        firing = await home.outcome("a")
         assert (firing.state, firing.finished_at) == ("failed", NOON + 100)
         assert "the real reason" in (firing.error or "")
 
@@ -785,7 +788,7 @@ def test_what_expired_while_the_gateway_was_away_is_missed(tmp_path: Path, kind:
         async with house(tmp_path, recover=True, begin=False) as home:
             await asyncio.sleep(11)
             home.runner.begin()
-            firing = await home.runner.last_word("a")
+            firing = await home.outcome("a")
             assert (firing.state, firing.attempts, firing.sends) == ("missed", 0, 0)
             assert home.model.turns == 0
             assert home.chat.begun == []
@@ -796,14 +799,12 @@ def test_what_expired_while_the_gateway_was_away_is_missed(tmp_path: Path, kind:
 def test_a_kept_reply_is_sent_after_its_grace_all_the_same(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.take_in(request(prompt="x", expires=NOON + 1), NOON)
-            await inbox.start_attempt("a", NOON)
-            await inbox.keep_reply("a", "kept", None)
+            await inbox.put("kept", expires=NOON + 1)
         async with house(tmp_path, recover=True, begin=False) as home:
-            await asyncio.sleep(HOUR)
+            await asyncio.sleep(HOUR - 1)
             home.runner.begin()
-            assert (await home.runner.last_word("a")).state == "delivered"
-            assert (home.chat.texts, home.model.turns) == (["kept"], 0)
+            assert (await home.outcome("a")).state == "delivered"
+            assert (home.chat.texts, home.model.turns) == (["the reply"], 0)
 
     run(main())
 
@@ -821,11 +822,35 @@ def test_nothing_starts_before_begin(tmp_path: Path) -> None:
         assert (home.chat.begun, home.model.turns) == ([], 0)
         assert (home.runner.waiting, home.runner.running) == (3, 0)
         home.runner.begin()
-        assert [(await home.runner.last_word(firing_id)).state for firing_id in "abc"] == [
+        assert [(await home.outcome(firing_id)).state for firing_id in "abc"] == [
             "delivered", "delivered", "undelivered"
         ]  # fmt: skip
 
     in_house(tmp_path, test, begin=False)
+
+
+@pytest.mark.parametrize(
+    ("state", "fields", "outcome", "reason", "seconds"),
+    [
+        ("accepted", {"text": "x"}, "missed", "late", HOUR),
+        ("accepted", {"prompt": "x"}, "missed", "late", HOUR),
+        ("retrying", {"prompt": "x"}, "failed", "attempts", HOUR),
+        ("kept", {"expires": NOON + 1}, "undelivered", "refused", HOUR),
+    ],
+)
+def test_what_cannot_start_in_time_ends_and_the_caller_hears_of_it(
+    tmp_path: Path, state: str, fields: dict[str, Any], outcome: str, reason: str, seconds: float
+) -> None:
+    """Another plugin swallowed our sentinel, or a channel's start() never returns."""
+
+    async def main() -> None:
+        async with open_inbox(tmp_path) as inbox:
+            await inbox.put(state, **fields)
+        async with house(tmp_path, recover=True, begin=False) as home:
+            firing = await home.outcome("a")
+            assert (firing.state, firing.reason, firing.finished_at) == (outcome, reason, NOON + seconds)
+
+    run(main())
 
 
 def test_the_counts_of_what_runs_and_waits(tmp_path: Path) -> None:
@@ -837,23 +862,23 @@ def test_the_counts_of_what_runs_and_waits(tmp_path: Path) -> None:
         await home.take(id="send", text="x")
         await asyncio.sleep(1)
         assert (home.runner.running, home.runner.waiting) == (2, 1)
-        await home.runner.last_word("behind")
-        await home.runner.last_word("send")
+        await home.outcome("behind")
+        await home.outcome("send")
         await settle()
         assert (home.runner.running, home.runner.waiting) == (0, 0)
 
     in_house(tmp_path, test)
 
 
-def test_several_may_wait_for_one_last_word_and_one_that_leaves_takes_it_from_nobody(tmp_path: Path) -> None:
+def test_several_may_wait_for_one_outcome_and_one_that_leaves_takes_it_from_nobody(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = takes(10)
         await home.take(prompt="x")
-        waiting = [asyncio.create_task(home.runner.last_word("a")) for _ in range(3)]
+        waiting = [asyncio.create_task(home.outcome("a")) for _ in range(3)]
         await settle()
         waiting[0].cancel()
         assert (await waiting[1]).state == (await waiting[2]).state == "delivered"
-        assert (await home.runner.last_word("a")).state == "delivered"  # and who asks afterwards is told, too
+        assert (await home.outcome("a")).state == "delivered"  # and who asks afterwards is told, too
 
     in_house(tmp_path, test)
 
@@ -891,7 +916,7 @@ def test_a_stop_before_the_beginning_leaves_it_accepted(tmp_path: Path) -> None:
         async with house(tmp_path, begin=False) as home:
             await home.take(prompt="x")
         async with house(tmp_path, recover=True) as home:
-            assert (await home.runner.last_word("a")).state == "delivered"
+            assert (await home.outcome("a")).state == "delivered"
 
     run(main())
 
@@ -905,7 +930,7 @@ def test_a_stop_in_a_prompts_turn_puts_it_back_and_counts_no_attempt(tmp_path: P
         async with house(tmp_path, recover=True) as home:
             before = await home.get()
             assert (before.state, before.attempts, before.not_before) == ("accepted", 0, None)
-            firing = await home.runner.last_word("a")
+            firing = await home.outcome("a")
             assert (firing.state, firing.attempts, home.chat.texts) == ("delivered", 1, ["the reply"])
 
     run(main())
@@ -982,18 +1007,18 @@ def test_a_send_that_does_not_end_in_time_is_unknown(tmp_path: Path) -> None:
 
 def test_a_stop_between_sends_leaves_it_retrying(tmp_path: Path) -> None:
     async def start(home: House) -> None:
-        home.chat.always = RuntimeError("no")
+        home.chat.always = ConnectionRefusedError("no")
         await home.take(text="x")
 
     firing = stopped(tmp_path, 10, start)
-    assert (firing.state, firing.sends, firing.not_before) == ("retrying", 1, NOON + 30)
+    assert (firing.state, firing.sends, firing.messages[0].not_before) == ("retrying", 1, NOON + 30)
 
 
 def test_a_send_that_is_refused_while_it_stops_is_repeated_by_the_next_gateway(tmp_path: Path) -> None:
     async def start(home: House) -> None:
         async def late() -> None:
             await asyncio.sleep(11)
-            raise RuntimeError("no")
+            raise ConnectionRefusedError("no")
 
         home.chat.always = late
         await home.take(text="x")
@@ -1043,11 +1068,11 @@ def test_nothing_is_taken_after_the_stop_but_it_stays_in_the_inbox(tmp_path: Pat
     run(main())
 
 
-def test_whoever_waits_for_a_last_word_is_let_go_by_the_stop(tmp_path: Path) -> None:
+def test_whoever_waits_for_a_outcome_is_let_go_by_the_stop(tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path) as home:
             home.model.always = takes(100)
-            waiting = asyncio.create_task(home.word(prompt="x"))
+            waiting = asyncio.create_task(home.run(prompt="x"))
             await asyncio.sleep(1)
             await home.runner.stop()
             await asyncio.wait({waiting})
@@ -1071,7 +1096,7 @@ def test_a_turn_that_ends_after_the_router_was_unbound_keeps_its_reply_for_the_n
             assert (firing.state, firing.reply, firing.sends, firing.attempts) == ("accepted", "done", 0, 1)
             assert home.chat.begun == []
         async with house(tmp_path, recover=True) as home:
-            assert (await home.runner.last_word("a")).state == "delivered"
+            assert (await home.outcome("a")).state == "delivered"
             assert (home.chat.texts, home.model.turns) == (["done"], 0)
 
     run(main())
@@ -1083,10 +1108,11 @@ def test_a_prompt_that_starts_after_the_router_was_unbound_is_put_back(tmp_path:
             home.framework.bind_channel_router(None)
             await home.take(prompt="x", attempts=1)
             await asyncio.sleep(5)
+            await home.runner.stop()
             firing = await home.get()
             assert (firing.state, firing.attempts) == ("accepted", 0)
         async with house(tmp_path, recover=True) as home:
-            assert (await home.runner.last_word("a")).state == "delivered"
+            assert (await home.outcome("a")).state == "delivered"
 
     run(main())
 
@@ -1098,9 +1124,9 @@ def test_a_text_whose_send_met_no_router_has_not_been_sent(tmp_path: Path) -> No
             await home.take(text="x")
             await asyncio.sleep(5)
             firing = await home.get()
-            assert (firing.state, firing.sends, firing.sending) == ("accepted", 0, False)
+            assert (firing.state, firing.sends, firing.messages[0].state) == ("accepted", 0, "waiting")
         async with house(tmp_path, recover=True) as home:
-            firing = await home.runner.last_word("a")
+            firing = await home.outcome("a")
             assert (firing.state, firing.sends, home.chat.texts) == ("delivered", 1, ["x"])
 
     run(main())
@@ -1121,7 +1147,7 @@ def test_a_command_that_ends_after_the_router_was_unbound_is_not_run_twice(
             home.framework.bind_channel_router(None)
             await asyncio.sleep(60)
         async with house(tmp_path, recover=True) as home:
-            await home.runner.last_word("a")
+            await home.outcome("a")
             assert commands.run == ["slow"]
 
     run(main())
@@ -1134,7 +1160,7 @@ def test_an_agents_turn_that_ran_while_the_router_was_unbound_counts(tmp_path: P
             await home.take(prompt="x", reply="agent", attempts=1)
             await asyncio.sleep(5)
             assert home.model.turns == 1
-            assert (await home.get()).state in ("ran", "unknown")
+            assert (await home.get()).state == "ran"
 
     run(main())
 
@@ -1146,11 +1172,10 @@ def test_a_retry_that_a_clock_a_day_ahead_put_off_is_not_waited_for_for_a_day(tm
     async def main() -> None:
         day = 86400
         async with open_inbox(tmp_path) as inbox:
-            await inbox.take_in(request(NOON + day, prompt="x"), NOON + day)
-            await inbox.start_attempt("a", NOON + day)
-            await inbox.retry("a", "it broke", NOON + day + 30)
+            firing = await inbox.put("running", expires=NOON + 2 * day)
+            await inbox.move(firing, "retry", error="it broke", not_before=NOON + day + 30)
         async with house(tmp_path, recover=True) as home:
-            assert (await home.runner.last_word("a")).state == "delivered"
+            assert (await home.outcome("a")).state == "delivered"
             assert elapsed() == 300  # the longest delay there is
 
     run(main())
@@ -1159,13 +1184,12 @@ def test_a_retry_that_a_clock_a_day_ahead_put_off_is_not_waited_for_for_a_day(tm
 # --- Crashes
 
 
-def test_a_failure_settled_at_the_start_after_a_crash_is_a_last_word(tmp_path: Path) -> None:
+def test_a_failure_settled_at_the_start_after_a_crash_is_a_outcome(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.take_in(request(prompt="x", attempts=1, reminder="r"), NOON)
-            await inbox.start_attempt("a", NOON)
+            await inbox.put("running", attempts=1, reminder="r")
         async with house(tmp_path, recover=True) as home:
-            assert (await home.runner.last_word("a")).state == "failed"
+            assert (await home.outcome("a")).state == "failed"
             assert home.model.turns == 0
 
     run(main())
@@ -1174,10 +1198,9 @@ def test_a_failure_settled_at_the_start_after_a_crash_is_a_last_word(tmp_path: P
 def test_a_turn_that_acts_by_itself_and_was_lost_is_unknown_when_it_is_too_late_to_start_again(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.take_in(request(prompt="x", reply="agent", reminder="r", expires=NOON + 10), NOON)
-            await inbox.start_attempt("a", NOON)
+            await inbox.put("running", reply="agent", reminder="r", expires=NOON + 10)
         async with house(tmp_path, recover=True) as home:
-            assert (await home.runner.last_word("a")).state == "unknown"
+            assert (await home.outcome("a")).state == "unknown"
             assert home.model.turns == 0
 
     run(main())
@@ -1186,11 +1209,10 @@ def test_a_turn_that_acts_by_itself_and_was_lost_is_unknown_when_it_is_too_late_
 def test_the_chat_hears_of_a_failure_that_is_settled_at_the_start_after_a_crash(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.take_in(request(prompt="x", attempts=1, reminder="r"), NOON)
-            await inbox.start_attempt("a", NOON)
+            await inbox.put("running", attempts=1, reminder="r")
         async with house(tmp_path, recover=True) as home:
             home.model.always = breaks(RuntimeError("no"))
-            await home.word(id="b", prompt="x", attempts=1, reminder="r", overlap="queue")
+            await home.run(id="b", prompt="x", attempts=1, reminder="r", overlap="queue")
             await settle()
             assert len(home.chat.texts) == 1
 
@@ -1200,10 +1222,9 @@ def test_the_chat_hears_of_a_failure_that_is_settled_at_the_start_after_a_crash(
 def test_a_crash_in_a_turn_is_a_failed_attempt_that_is_tried_again(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            await inbox.take_in(request(prompt="x"), NOON)
-            await inbox.start_attempt("a", NOON)
+            await inbox.put("running")
         async with house(tmp_path, recover=True) as home:
-            firing = await home.runner.last_word("a")
+            firing = await home.outcome("a")
             assert (firing.state, firing.attempts, firing.finished_at) == ("delivered", 2, NOON + 30)
 
     run(main())
@@ -1216,13 +1237,13 @@ def test_the_chat_hears_of_a_failure_once_in_one_sentence_that_names_the_reminde
     async def test(home: House) -> None:
         home.model.always = breaks(RuntimeError("no model"))
         for number in range(3):
-            await home.word(id=str(number), prompt="x", reminder="standup", attempts=2, overlap="queue")
+            await home.run(id=str(number), prompt="x", reminder="standup", attempts=2, overlap="queue")
             await settle()
             assert home.chat.texts == ["The reminder standup failed: RuntimeError: no model."]
         home.model.always = says("fine")
-        await home.word(id="good", prompt="x", reminder="standup")
+        await home.run(id="good", prompt="x", reminder="standup")
         home.model.always = breaks(RuntimeError("again"))
-        await home.word(id="bad", prompt="x", reminder="standup", attempts=1)
+        await home.run(id="bad", prompt="x", reminder="standup", attempts=1)
         await settle()
         assert home.chat.texts[1:] == ["fine", "The reminder standup failed: RuntimeError: again."]
 
@@ -1232,7 +1253,7 @@ def test_the_chat_hears_of_a_failure_once_in_one_sentence_that_names_the_reminde
 def test_it_hears_of_it_only_after_the_last_attempt(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.script = [breaks(RuntimeError("no")), breaks(RuntimeError("no"))]
-        await home.word(prompt="x", reminder="r")
+        await home.run(prompt="x", reminder="r")
         await settle()
         assert home.chat.texts == ["the reply"]
 
@@ -1242,7 +1263,7 @@ def test_it_hears_of_it_only_after_the_last_attempt(tmp_path: Path) -> None:
 def test_a_poke_that_fails_tells_its_caller_and_not_the_chat(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = breaks(RuntimeError("no"))
-        await home.word(prompt="x", attempts=1)
+        await home.run(prompt="x", attempts=1)
         await settle()
         assert home.chat.begun == []
 
@@ -1254,27 +1275,67 @@ def test_a_notice_that_was_refused_is_made_up_for_at_the_next_failure(tmp_path: 
 
     async def test(home: House) -> None:
         home.model.always = breaks(RuntimeError("no"))
-        home.chat.script = [RuntimeError("no network")]
-        await home.word(id="1", prompt="x", reminder="r", attempts=1)
+        home.chat.script = [ConnectionRefusedError("no network")]
+        await home.run(id="1", prompt="x", reminder="r", attempts=1)
         await asyncio.sleep(HOUR)
-        await home.word(id="2", prompt="x", reminder="r", attempts=1)
+        await home.run(id="2", prompt="x", reminder="r", attempts=1)
         await settle()
         assert len(home.chat.texts) == 1
 
     in_house(tmp_path, test)
 
 
-def test_a_notice_that_hangs_holds_up_neither_last_word_nor_stop(tmp_path: Path) -> None:
+def test_a_notice_that_hangs_holds_up_neither_outcome_nor_stop(tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path) as home:
             home.model.always = breaks(RuntimeError("no"))
             home.chat.always = hang
-            firing = await home.word(prompt="x", reminder="r", attempts=1)
+            firing = await home.run(prompt="x", reminder="r", attempts=1)
             assert (firing.state, elapsed()) == ("failed", 0)
             await home.runner.stop()
         assert elapsed() == 0
 
     run(main())
+
+
+def test_a_notice_is_tried_again_as_any_text_is(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.model.always = breaks(RuntimeError("no"))
+        home.chat.script = [ConnectionRefusedError("no network")] * 4
+        await home.run(prompt="x", reminder="r", attempts=1)
+        await asyncio.sleep(HOUR)
+        assert [seconds for seconds, _ in home.chat.begun] == [0, 30, 60, 180, 480]
+        assert len(home.chat.texts) == 1
+        assert (await home.get()).state == "failed"
+
+    in_house(tmp_path, test)
+
+
+def test_a_notice_that_a_stop_fell_into_is_sent_by_the_next_gateway(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as home:
+            home.model.always = breaks(RuntimeError("no"))
+            home.chat.script = [ConnectionRefusedError("no network")]
+            await home.run(prompt="x", reminder="r", attempts=1)
+            await settle()
+        async with house(tmp_path, recover=True) as home:
+            await asyncio.sleep(60)
+            assert home.chat.texts == ["The reminder r failed: RuntimeError: no."]
+            assert home.runner.waiting == 0
+
+    run(main())
+
+
+def test_a_notice_whose_end_was_not_seen_is_not_repeated_nor_made_up_for(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.model.always = breaks(RuntimeError("no"))
+        home.chat.script = [hang]
+        for number in range(3):
+            await home.run(id=str(number), prompt="x", reminder="r", attempts=1, overlap="queue")
+            await asyncio.sleep(HOUR)
+        assert len(home.chat.begun) == 1
+
+    in_house(tmp_path, test)
 
 
 # --- A bad disk
@@ -1294,7 +1355,7 @@ def test_a_step_that_the_disk_refuses_is_repeated_until_it_is_written(tmp_path: 
         await home.inbox.break_disk()
         mending = mend_after(home.inbox, 100)
         home.runner.begin()
-        firing = await home.runner.last_word("a")
+        firing = await home.outcome("a")
         assert (firing.state, firing.attempts, firing.sends) == ("delivered", 1, 1)
         assert 100 <= elapsed() <= 165
         await mending
@@ -1311,13 +1372,13 @@ def test_a_reply_is_not_sent_before_it_could_be_kept(tmp_path: Path) -> None:
         await asyncio.sleep(1000)
         assert home.chat.begun == []
         await home.inbox.mend_disk()
-        await home.runner.last_word("a")
+        await home.outcome("a")
         assert (home.chat.texts, home.model.turns) == (["done"], 1)
 
     in_house(tmp_path, test)
 
 
-def test_what_was_sent_is_not_sent_again_because_the_disk_refused_the_last_word(tmp_path: Path) -> None:
+def test_what_was_sent_is_not_sent_again_because_the_disk_refused_the_outcome(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         async def then_the_disk_breaks() -> None:
             await home.inbox.break_disk()
@@ -1327,7 +1388,7 @@ def test_what_was_sent_is_not_sent_again_because_the_disk_refused_the_last_word(
         await asyncio.sleep(300)
         assert (await home.get()).state == "running"
         await home.inbox.mend_disk()
-        assert (await home.runner.last_word("a")).state == "delivered"
+        assert (await home.outcome("a")).state == "delivered"
         assert home.chat.texts == ["x"]
 
     in_house(tmp_path, test)
@@ -1348,16 +1409,241 @@ def test_a_stop_while_the_disk_refuses_ends_and_leaves_what_a_crash_would(tmp_pa
     run(main())
 
 
+def test_a_text_that_was_never_sent_is_put_back_when_the_stop_falls_into_the_beginning_of_its_send(
+    tmp_path: Path,
+) -> None:
+    """The disk stalls while the beginning of the send is being written."""
+
+    async def main() -> None:
+        async with house(tmp_path, begin=False) as home:
+            await home.take(text="x")
+            async with home.inbox.thread_held():
+                home.runner.begin()
+                for _ in range(10):
+                    await asyncio.sleep(0)  # now the beginning of the send is asked for
+                stopping = asyncio.create_task(home.runner.stop())
+                for _ in range(5):
+                    await asyncio.sleep(0)
+            await stopping
+            firing = await home.get()
+            assert (firing.state, firing.sends, home.chat.begun) == ("accepted", 0, [])
+
+    run(main())
+
+
 # --- Faults of ours, and of others
 
 
-def test_a_fault_of_ours_still_ends_in_a_last_word(tmp_path: Path) -> None:
+class Panic(BaseException):
+    """No Exception: what a pyo3 panic is."""
+
+
+BAD_ENDS = [
+    Panic("boom"),
+    BaseExceptionGroup("both", [Panic("a"), ValueError("b")]),
+    SystemExit(3),
+    KeyboardInterrupt(),
+]
+
+
+@pytest.mark.parametrize("error", BAD_ENDS, ids=lambda error: type(error).__name__)
+def test_a_turn_may_end_in_whatever_can_be_raised(tmp_path: Path, error: BaseException) -> None:
+    async def test(home: House) -> None:
+        home.model.script = [breaks(error)]
+        firing = await home.run(prompt="x")
+        assert (firing.state, firing.attempts) == ("delivered", 2)
+
+    in_house(tmp_path, test)
+
+
+@pytest.mark.parametrize("error", BAD_ENDS, ids=lambda error: type(error).__name__)
+def test_a_send_may_end_in_whatever_can_be_raised(tmp_path: Path, error: BaseException) -> None:
+    async def test(home: House) -> None:
+        async def bad() -> None:
+            raise error
+
+        home.chat.script = [bad]
+        firing = await home.run(text="x", reminder="r")
+        assert (firing.state, firing.reason, firing.sends) == ("unknown", "not_seen", 1)
+        assert (await home.run(id="b", text="x", reminder="r")).state == "delivered"
+
+    in_house(tmp_path, test)
+
+
+def test_at_least_once_sends_again_what_was_not_seen_while_the_grace_lasts(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.chat.script = [ReadTimeout("no answer")]
+        firing = await home.run(text="x", delivery="at-least-once")
+        assert (firing.state, firing.sends) == ("delivered", 2)
+        home.chat.always = ReadTimeout("no answer")
+        firing = await home.run(id="b", text="x", delivery="at-least-once", expires=now() + 100)
+        assert (firing.state, firing.reason, firing.sends) == ("unknown", "not_seen", 3)
+
+    in_house(tmp_path, test)
+
+
+def test_what_was_not_seen_once_stays_unknown_if_its_repetition_is_refused(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        gone = ConnectionRefusedError("nobody there")
+        home.chat.script = [ReadTimeout("no answer"), gone, telegram.error.Forbidden("bot was blocked by the user")]
+        firing = await home.run(text="x", delivery="at-least-once")
+        assert (firing.state, firing.reason, firing.sends) == ("unknown", "not_seen", 3)
+        assert firing.error is not None
+        assert "blocked" in firing.error
+        home.chat.script = [ReadTimeout("no answer"), gone]
+        assert (await home.run(id="b", text="x", delivery="at-least-once")).state == "delivered"
+        assert [(message.state, message.reason) for message in (await home.get("b")).messages] == [("delivered", None)]
+
+    in_house(tmp_path, test)
+
+
+def test_a_firing_that_ends_leaves_no_message_waiting(tmp_path: Path) -> None:
+    """Its channel is gone at the next start, after a refused send, or after one that was not seen."""
+
+    async def main() -> None:
+        async with house(tmp_path) as home:
+            home.chat.script = [ConnectionRefusedError("nobody there"), ReadTimeout("no answer")]
+            for each in ("refused", "not seen"):
+                await home.take(id=each.replace(" ", "-"), text="x", delivery="at-least-once")
+                await asyncio.sleep(1)
+        async with house(tmp_path, recover=True, begin=False) as home:
+            refused, not_seen = await home.outcome("refused"), await home.outcome("not-seen")
+            assert (refused.state, [message.state for message in refused.messages]) == ("undelivered", ["undelivered"])
+            assert (not_seen.state, [message.state for message in not_seen.messages]) == ("unknown", ["unknown"])
+
+    run(main())
+
+
+def test_at_least_once_is_sent_again_after_a_stop_in_the_middle_of_the_send(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as home:
+            home.chat.always = hang
+            await home.take(text="x", delivery="at-least-once")
+            await asyncio.sleep(5)
+        async with house(tmp_path, recover=True) as home:
+            assert (await home.outcome("a")).state == "delivered"
+            assert home.chat.texts == ["x"]
+
+    run(main())
+
+
+def test_a_turn_whose_output_another_plugin_moved_away_is_unknown_and_not_repeated(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        class Mover:
+            @hookimpl
+            async def build_prompt(self, message: Any, session_id: str, state: dict[str, Any]) -> str:
+                message.output_channel = "other"
+                return str(message.content)
+
+        home.framework.plugin_manager.register(Mover(), name="mover")
+        firing = await home.run(prompt="x")
+        assert (firing.state, firing.reason, firing.attempts) == ("unknown", "moved", 1)
+        await asyncio.sleep(HOUR)
+        assert home.model.turns == 1
+        assert home.chat.texts == []
+
+    in_house(tmp_path, test)
+
+
+def test_where_the_router_is_unbound_and_no_stop_follows_it_still_ends(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.framework.bind_channel_router(None)
+        turn = await home.run(prompt="x")
+        assert (turn.state, turn.reason, turn.finished_at) == ("unknown", "moved", NOON + 60)
+        send = await home.run(id="b", text="x", expires=now() + 100)
+        assert (send.state, send.reason, send.sends) == ("undelivered", "refused", 0)
+
+    in_house(tmp_path, test)
+
+
+def test_a_tape_store_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        async def remember(firing: Firing) -> None:
+            await hang()
+
+        home.runner._remember = remember
+        for number in range(20):  # more than may be sent at once
+            assert (await home.run(id=str(number), text="x")).state == "delivered"
+        assert elapsed() == 0
+        await asyncio.sleep(11)
+        assert home.runner.waiting == home.runner.running == 0
+
+    in_house(tmp_path, test)
+
+
+def test_a_firing_whose_row_was_lost_in_the_turn_ends_with_its_reply(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        home.model.always = takes(10)
+        await home.take(prompt="x")
+        await asyncio.sleep(5)
+        await home.inbox.sql("DELETE FROM firings")
+        firing = await home.outcome("a")
+        assert (firing.state, firing.reply, home.chat.texts) == ("delivered", "done", ["done"])
+        assert await home.get() == firing
+
+    in_house(tmp_path, test)
+
+
+def test_no_more_are_taken_than_may_wait(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        await home.take(text="x")
+        accepted = await home.runner.accept([request(id=str(number), text="x") for number in range(5)])
+        assert [found.new for found in accepted] == [True, True, False, False, False]
+        home.runner.begin()
+        await home.outcome("1")
+        await settle()
+        assert await home.take(id="next", text="x") == "next"
+
+    in_house(tmp_path, test, begin=False, max_waiting=3)
+
+
+def test_those_that_ended_unreadable_take_no_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_inbox(tmp_path) as inbox:
+            await inbox.put("accepted")
+            await inbox.sql("UPDATE firings SET request = 'no JSON'")
+        async with house(tmp_path, recover=True, max_waiting=1) as home:
+            assert await home.take(id="b", text="x") == "b"
+
+    run(main())
+
+
+def test_a_flood_of_firings_to_no_channel_is_bounded_in_the_log(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        lines: list[str] = []
+        sink = logger.add(lambda message: lines.append(message.record["message"]), level="INFO")
+        await home.runner.accept([request(id=str(number), to="nosuch:1", text="x") for number in range(1000)])
+        await asyncio.sleep(59)
+        assert home.runner.waiting == 0
+        assert 100 < len(lines) <= 120
+        await asyncio.sleep(10)
+        await home.run(id="later", text="x")
+        logger.remove(sink)
+        assert lines[-2] == "cron.log: 880 more lines were left out"
+
+    in_house(tmp_path, test)
+
+
+def test_what_arrives_while_the_caller_leaves_is_driven_all_the_same(tmp_path: Path) -> None:
+    async def test(home: House) -> None:
+        async with home.inbox.thread_held():
+            accepting = asyncio.create_task(home.runner.accept([request(text="x")]))
+            await asyncio.sleep(0)
+            accepting.cancel()
+            await asyncio.wait({accepting})
+        await asyncio.sleep(1)
+        assert (await home.get()).state == "delivered"
+
+    in_house(tmp_path, test)
+
+
+def test_a_fault_of_ours_still_ends_in_a_outcome(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         def broken(to: str) -> str | None:
             raise LookupError("a bug")
 
         home.delivery.refusal = broken  # type: ignore[method-assign]
-        firing = await home.word(text="x")
+        firing = await home.run(text="x")
         assert (firing.state, firing.error) == ("failed", "a fault of bub-cron: LookupError: a bug")
 
     in_house(tmp_path, test)
@@ -1368,7 +1654,7 @@ def test_a_reply_with_half_a_surrogate_pair_arrives_as_well_as_it_can(tmp_path: 
 
     async def test(home: House) -> None:
         home.model.always = says("wake up \ud83d")
-        firing = await home.word(prompt="x")
+        firing = await home.run(prompt="x")
         assert firing.state == "delivered"
         assert home.chat.texts[0].startswith("wake up ")
 
@@ -1378,7 +1664,7 @@ def test_a_reply_with_half_a_surrogate_pair_arrives_as_well_as_it_can(tmp_path: 
 def test_an_error_with_half_a_surrogate_pair_is_an_error_like_others(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.script = [breaks(RuntimeError("bad emoji \ud83d"))]
-        firing = await home.word(prompt="x")
+        firing = await home.run(prompt="x")
         assert (firing.state, firing.attempts) == ("delivered", 2)
 
     in_house(tmp_path, test)
@@ -1390,7 +1676,7 @@ def test_an_error_with_half_a_surrogate_pair_is_an_error_like_others(tmp_path: P
 def test_tokens_are_kept_for_every_turn_that_took_some(tmp_path: Path, fields: dict[str, Any], text: str) -> None:
     async def test(home: House) -> None:
         home.model.always = says(text, tokens=123)
-        await home.word(prompt="x", **fields)
+        await home.run(prompt="x", **fields)
         assert await home.inbox.column("a", "tokens") == 123
 
     in_house(tmp_path, test)
@@ -1400,7 +1686,7 @@ def test_the_tokens_of_failed_attempts_count(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.script = [plays(*step("half", tokens=5), error_event("broke"))]
         home.model.always = says("fine", tokens=7)
-        await home.word(prompt="x")
+        await home.run(prompt="x")
         assert await home.inbox.column("a", "tokens") == 12
 
     in_house(tmp_path, test)
@@ -1409,7 +1695,7 @@ def test_the_tokens_of_failed_attempts_count(tmp_path: Path) -> None:
 def test_tokens_of_a_delivered_reply_are_kept(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         home.model.always = plays(*step("a", tokens=5, tools=True), *step("b", tokens=7))
-        await home.word(prompt="x")
+        await home.run(prompt="x")
         assert await home.inbox.column("a", "tokens") == 12
         assert home.chat.texts == ["b"]
 
@@ -1420,8 +1706,8 @@ def test_many_firings_at_once_all_end_and_each_is_sent_once(tmp_path: Path) -> N
     async def test(home: House) -> None:
         for number in range(200):
             await home.take(id=str(number), prompt=f"{number}", to=f"chat:{number % 7}")
-        words = [await home.runner.last_word(str(number)) for number in range(200)]
-        assert {word.state for word in words} == {"delivered"}
+        firings = [await home.outcome(str(number)) for number in range(200)]
+        assert {firing.state for firing in firings} == {"delivered"}
         assert len(home.chat.taken) == 200
         assert home.model.most_running <= 4
 
@@ -1436,6 +1722,6 @@ def test_a_users_message_during_a_firing_runs_beside_it(tmp_path: Path) -> None:
         await home.framework.process_inbound(ChannelMessage("chat:1", "chat", "hi", chat_id="1"))
         assert elapsed() == 1
         assert now() == NOON + 1
-        await home.runner.last_word("a")
+        await home.outcome("a")
 
     in_house(tmp_path, test)

@@ -27,6 +27,8 @@ from loguru import logger
 from bub_cron import records, salvage
 from bub_cron.errors import DamagedStoreError, StoreError
 from bub_cron.gateway import inbox as inbox_module
+from bub_cron.gateway import inbox_schema
+from bub_cron.gateway.settling import recover
 from bub_cron.store import Shape, lock, open_store
 from bub_cron.trigger import ledger as ledger_module
 from bub_cron.trigger.tick import signature
@@ -39,12 +41,10 @@ MINUTE = 60
 LATER = NOON + 161 * MINUTE  # the first tick after the damage
 PAGE = 4096
 REMINDERS = "abc"
-SHAPES = {"ledger": ledger_module.SHAPE, "inbox": inbox_module.SHAPE}
+SHAPES = {"ledger": ledger_module.SHAPE, "inbox": inbox_schema.SHAPE}
 REFUSALS = ("is not a store of bub-cron", "was written by a newer bub-cron")
-LEDGER_ROWS = "SELECT id, reminder, fire_time, expires, content, state, reason, submitted_at FROM firings ORDER BY id"
-INBOX_ROWS = (
-    "SELECT id, target, kind, content, seq, state, attempts, sends, sending, reply, error FROM firings ORDER BY id"
-)
+LEDGER_ROWS = "SELECT id, reminder, fire_time, expires, content, state, error, submitted_at FROM firings ORDER BY id"
+INBOX_ROWS = "SELECT id, moment, expires, request, seq, state, attempts, reason, reply, error FROM firings ORDER BY id"
 
 
 # --- Two stores as they are after some hours of work
@@ -112,9 +112,8 @@ def filled_inbox() -> Iterator[bytes]:
         async with open_inbox(path) as inbox:
             for number in range(400):
                 await inbox.take_in(request(id=f"f{number:03}", text=f"hello {number} " + "x" * 40), INBOX_NOON)
-            for number in range(300):
-                await inbox.begin_send(f"f{number:03}", INBOX_NOON)
-                await inbox.finish(f"f{number:03}", "delivered", None, INBOX_NOON + 1)
+            done = "UPDATE firings SET state = 'delivered', finished_at = ? WHERE id < 'f300'"
+            await inbox.sql(done, INBOX_NOON + 1)
 
     with tempfile.TemporaryDirectory() as home:
         run(fill(Path(home)))
@@ -156,7 +155,13 @@ def a_page_of_rows(seed: int) -> Damage:
 
 
 def any_page(seed: int) -> Damage:
-    return lambda content: overwrite(content, random.Random(seed).randrange(1, len(content) // PAGE), seed)
+    def damage(content: bytes) -> bytes:
+        pages = range(1, len(content) // PAGE)
+        # Where the list of the tables is, everything is lost.
+        others = [number for number in pages if b"CREATE " not in content[number * PAGE :][:PAGE]]
+        return overwrite(content, random.Random(seed).choice(others), seed)
+
+    return damage
 
 
 DAMAGES: dict[str, Damage] = {
@@ -239,9 +244,9 @@ def test_a_row_that_the_new_store_does_not_take_costs_no_other(tmp_path: Path, f
     with closing(sqlite3.connect(path, isolation_level=None)) as store:
         store.execute("PRAGMA ignore_check_constraints = 1")
         store.execute("UPDATE firings SET state = 'flying' WHERE id = 'f007'")
-        store.execute("UPDATE firings SET content = x'7bff' WHERE id = 'f009'")
+        store.execute("UPDATE firings SET request = x'7bff' WHERE id = 'f009'")
     before = rows_of(path)
-    assert "398 rows" in str(salvage.mend(str(path), inbox_module.SHAPE, 0))
+    assert "398 rows" in str(salvage.mend(str(path), inbox_schema.SHAPE, 0))
     assert rows_of(path) == {firing: row for firing, row in before.items() if firing not in ("f007", "f009")}
 
 
@@ -249,10 +254,11 @@ def test_a_row_whose_number_was_damaged_takes_no_other_ones_place(tmp_path: Path
     path = put(tmp_path / "state" / "inbox.db", filled_inbox)
     before = rows_of(path)
     # A row begins with its size and its number, each in two bytes here: the number of f200 becomes f000's.
-    there = filled_inbox.index(b"f200")
+    [page] = leaves(filled_inbox, b"f200")
+    there = filled_inbox.index(b"f200", page * PAGE)
     start = filled_inbox.rindex(bytes([0x80 | 201 >> 7, 201 & 0x7F]), there - 40, there)
     path.write_bytes(filled_inbox[:start] + b"\x80\x01" + filled_inbox[start + 2 :])
-    salvage.mend(str(path), inbox_module.SHAPE, 0)
+    salvage.mend(str(path), inbox_schema.SHAPE, 0)
     assert rows_of(path)["f000"] == before["f000"]
     assert len(rows_of(path)) >= 399
 
@@ -264,6 +270,15 @@ def mended(path: Path, now: float = LATER) -> str:
     return str(ledger_module.mend(str(path), now))
 
 
+# What a tick may say of a damaged ledger. Of a letter that is another one now, it can't know that.
+SAID = (
+    (74, "ledger.db "),
+    (76, "the gateway rejected"),
+    (65, "this state directory belonged to"),
+    (0, "the clock is behind the last tick"),
+)
+
+
 def ticks_after(place: Place, path: Path) -> tuple[list[tuple[int, str]], list[str]]:
     """Run three ticks a minute apart over what is there; return what they said, and the ids they submitted.
 
@@ -273,12 +288,8 @@ def ticks_after(place: Place, path: Path) -> tuple[list[tuple[int, str]], list[s
     with place.gateway() as gateway, within(1.5):
         said = [place.tick(LATER + number * MINUTE) for number in range(3)]
     for status, text in said:
-        # A letter of the file's path, or a digit of the last tick's time, is another one.
-        if "has taken it over" in text or "the clock is behind" in text:
-            continue
-        assert status == 76 or (status, text.count("\n")) in ((0, 0), (74, 1)), said
-        assert status != 74 or text.startswith(f"bub-cron: {path}"), said
-        assert status != 76 or "the gateway rejected" in text, said  # a letter of a message is another one
+        assert (status, text) == (0, "") or any(status == code and sign in text for code, sign in SAID), said
+        assert status != 74 or (text.startswith(f"bub-cron: {path}") and text.count("\n") == 1), said
     if any("was damaged" in text for _, text in said):
         assert len(asides(path)) == 1, said
         if "was damaged" in said[0][1]:
@@ -295,12 +306,12 @@ def test_a_damaged_ledger(place: Place, damage: str) -> None:
     before = rows_of(path)
     put(path, DAMAGES[damage](path.read_bytes()))
     said, submitted = ticks_after(place, path)
-    # Whichever of them comes upon the damage.
-    assert sorted(status for status, _ in said)[:2] == [0, 0], said
+    # The first tick doesn't read every page.
+    assert sorted(status for status, _ in said) in ([0, 0, 0], [0, 0, 74]), said
     # Nothing that was accepted already is submitted again, and what is submitted is so once.
     assert [firing for firing in submitted if firing in before and before[firing][5] == "accepted"] == []
     assert len(submitted) == len(set(submitted))
-    if said[0][0] == 74:
+    if asides(path):
         kept = rows_of(path)
         assert all(kept[firing][:5] == before[firing][:5] for firing in kept.keys() & before.keys())
     assert (" and 0 rows that could still be read" in said[0][1]) == (damage in NOTHING_LEFT), said
@@ -337,7 +348,6 @@ def test_bytes_flipped_in_a_ledger(place: Place, where: tuple[int, int] | str) -
             assert said == [said[0]] * 3
             assert path.read_bytes() == damaged
             return
-        assert {status for status, _ in said} <= {0, 65, 74, 76}, said  # 65: another path of the reminders file
         assert [status for status, _ in said].count(74) <= 1, said
         again = [firing for firing in submitted if firing in before and before[firing][5] == "accepted"]
         assert len(again) <= count, "what was accepted is submitted again"
@@ -422,7 +432,7 @@ def half_done(path: Path) -> tuple[bytes, bytes]:
     with closing(sqlite3.connect(path, isolation_level=None)) as store:
         store.execute("PRAGMA cache_size = 1")
         store.execute("BEGIN IMMEDIATE")
-        store.execute("UPDATE firings SET reason = 'half done, and longer than it was before'")
+        store.execute("UPDATE firings SET error = 'half done, and longer than it was before'")
         journal, content = Path(f"{path}-journal").read_bytes(), path.read_bytes()
         store.execute("ROLLBACK")
     return content, journal
@@ -509,7 +519,7 @@ def damaged_inbox(directory: Path, content: bytes) -> list[str]:
 def opened(path: Path) -> None:
     """Open a store as a gateway's start, or a tick that looks through it, does."""
     if path.name == "inbox.db":
-        inbox_module.open_inbox(str(path)).close()
+        inbox_module._open(str(path)).close()
         return
     try:
         with closing(ledger_module.Ledger(str(path))) as ledger:
@@ -620,8 +630,7 @@ def opened_again(directory: Path) -> list[str]:
 
     async def main() -> list[str]:
         async with open_inbox(directory) as inbox:
-            found = await inbox.recover(INBOX_NOON + 60, lambda _: 30.0)
-            await inbox.notices()
+            found = await recover(inbox, INBOX_NOON + 60)
             await works(inbox)
             return [firing.id for firing in found]
 
@@ -631,9 +640,8 @@ def opened_again(directory: Path) -> list[str]:
 
 async def works(inbox: FakeClockInbox) -> None:
     """Take one firing through it."""
-    await inbox.take_in(request(id="afterwards"), INBOX_NOON)
-    await inbox.begin_send("afterwards", INBOX_NOON)
-    firing, _ = await inbox.finish("afterwards", "delivered", None, INBOX_NOON)
+    firing = await inbox.put("sending", "afterwards", text="hello")
+    firing = await inbox.move_message(firing, firing.messages[0], "deliver", INBOX_NOON)
     assert firing.state == "delivered"
 
 
@@ -679,7 +687,7 @@ def test_an_inbox_that_is_damaged_while_it_is_open_is_mended(
                 for firing in before:
                     await inbox.get(firing)
             await works(inbox)
-            return [firing.id for firing in await inbox.recover(INBOX_NOON, lambda _: 30.0)]
+            return [firing.id for firing in await recover(inbox, INBOX_NOON)]
 
     damaged: dict[str, bytes] = {}
     found = run(main())
@@ -693,8 +701,8 @@ def test_an_inbox_that_is_damaged_while_it_is_open_is_mended(
 @pytest.mark.parametrize(
     "spoilt",
     [
-        'content = \'{"body": "hel\'',
-        "content = CAST(x'7bff' AS TEXT)",
+        'request = \'{"body": "hel\'',
+        "request = CAST(x'7bff' AS TEXT)",
         "reply = CAST(x'ff' AS TEXT)",
         "not_before = 'soon', state = 'retrying'",
     ],

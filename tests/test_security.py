@@ -36,7 +36,7 @@ from bub_cron.errors import FileUnreadableError, GatewayAbsentError, RequestErro
 from bub_cron.gateway import listener as listener_module
 from bub_cron.gateway.address import AddressError, BoundSocket, Ownership
 from bub_cron.gateway.commands import CommandRule
-from bub_cron.gateway.connection import DEAF_SECONDS, WARNINGS_A_MINUTE
+from bub_cron.gateway.connection import GONE_SECONDS, UNREAD_SECONDS
 from bub_cron.gateway.faults import log_fault
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.turns import MOST_REPLY, bub_message
@@ -113,7 +113,7 @@ def test_the_socket_its_lock_and_the_store_are_private_whatever_the_umask(place:
 
 
 async def open_inbox(path: Path) -> None:
-    inbox = Inbox(str(path), most_open=10)
+    inbox = Inbox(str(path))
     await inbox.open()
     await inbox.close()
 
@@ -368,7 +368,7 @@ def test_what_was_accepted_under_another_rule_does_not_run(
     async def test() -> None:
         async with house(tmp_path) as home:
             home.runner._refusal = after.refusal
-            firing = await home.word(**{kind: body})
+            firing = await home.run(**{kind: body})
             assert firing.state == "failed"
             assert firing.attempts == 0
             assert home.model.prompts == []
@@ -401,6 +401,82 @@ def test_each_user_has_so_many_connections_and_the_next_is_told_so(
         assert (await first.ask({"ping": True}))["status"] == "pong"
 
     with_short_path(lambda path: at_door(path, test, uids=frozenset({1, 2})))
+
+
+def three_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_module, "_connections_a_user", lambda _: 3)
+
+
+def test_the_caller_longest_in_the_middle_of_a_line_makes_room(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    three_connections(monkeypatch)
+
+    async def test(made: Door) -> None:
+        callers = [await made.call() for _ in range(3)]
+        for caller in (callers[1], callers[0]):
+            caller.send(json.dumps({"id": "half", **TEXT}).encode())  # whole but for its newline
+            await asyncio.sleep(1)
+        assert (await (await made.call()).ask({"ping": True}))["status"] == "pong"
+        told = await callers[1].answer()
+        assert (told["status"], "middle of a line" in told["error"]) == ("busy", True)
+        assert await callers[1].reader.read() == b""
+        assert await made.home.inbox.get("half") is None
+        for caller in (callers[0], callers[2]):
+            caller.send(b"\n", {"ping": True})
+            assert "pong" in [(await caller.answer())["status"] for _ in range(2 if caller is callers[0] else 1)]
+
+    at_door(place, test)
+
+
+def test_half_open_callers_lock_nobody_of_their_own_user_out(place: Path) -> None:
+    async def test(made: Door) -> None:
+        for _ in range(300):
+            (await made.call()).send(b"{")
+        await settle()
+        assert (await (await made.call()).ask({"ping": True}))["status"] == "pong"
+        assert asyncio.get_running_loop().time() < 1
+
+    at_door(place, test)
+
+
+def test_idle_and_waiting_callers_make_no_room(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    three_connections(monkeypatch)
+
+    async def test(made: Door) -> None:
+        made.home.model.script = [takes(100)]
+        idler, asker, waiter = [await made.call() for _ in range(3)]
+        await asker.ask({"ping": True})
+        await waiter.ask({"to": "chat:1", "prompt": "x"})
+        waiter.send(b"{")  # it has begun the next line, and still waits
+        await settle()
+        assert (await (await made.call()).answer())["status"] == "busy"
+        assert (await idler.ask({"ping": True}))["status"] == "pong"
+        assert (await waiter.answer())["status"] == "rejected"  # its line, after 30 s
+        assert (await waiter.answer())["status"] == "delivered"
+
+    at_door(place, test)
+
+
+def test_a_caller_whose_line_waits_for_the_disk_makes_no_room(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    three_connections(monkeypatch)
+
+    async def test(made: Door) -> None:
+        callers = [await made.call() for _ in range(3)]
+        line = json.dumps({"wait": False, **TEXT}).encode() + b"\n"
+        for caller in callers:
+            caller.send(line[:10])
+        await settle()
+        async with made.home.inbox.thread_held():
+            for caller in callers:
+                caller.send(line[10:], b"{")
+            for _ in range(20):
+                await asyncio.sleep(0)
+            fourth = await made.call()
+            for _ in range(20):
+                await asyncio.sleep(0)
+        assert (await fourth.answer())["status"] == "busy"
+        assert [(await caller.answer())["status"] for caller in callers] == ["accepted"] * 3
+
+    at_door(place, test)
 
 
 def with_short_path(use: Callable[[Path], None]) -> None:
@@ -462,11 +538,11 @@ def test_a_caller_that_leaves_in_mid_wait_gives_its_place_back_and_loses_only_th
         made.home.model.script = [takes(500)]
         caller = await made.call()
         await caller.ask({"id": "a", "to": "chat:1", "prompt": "x"})
-        assert len(made.listener._connections) == 1
+        assert len(made.listener._serving) == 1
         await caller.leave()
-        await asyncio.sleep(listener_module._GONE_SECONDS + 1)
-        assert not made.listener._connections
-        assert (await made.home.runner.last_word("a")).state == "delivered"
+        await asyncio.sleep(GONE_SECONDS + 1)
+        assert not made.listener._serving
+        assert (await made.home.outcome("a")).state == "delivered"
 
     at_door(place, test)
 
@@ -492,39 +568,9 @@ async def ask_without_reading(made: Door, *requests: dict[str, Any]) -> Caller:
 def test_a_caller_that_reads_nothing_is_let_go_in_the_end(place: Path) -> None:
     async def test(made: Door) -> None:
         await ask_without_reading(made, *[{"id": "i" * 200, "to": "chat"}] * 6000)
-        assert len(made.listener._connections) == 1
-        await asyncio.sleep(DEAF_SECONDS * 2 + 10)
-        assert not made.listener._connections
-
-    at_door(place, test)
-
-
-def test_requests_in_hand_are_bounded_by_what_they_weigh(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_module, "_MOST_IN_HAND", 100)
-
-    async def test(made: Door) -> None:
-        caller = await made.call()
-        async with made.home.inbox.thread_held():
-            caller.send(*({"id": str(n), "to": "chat:1", "text": "x" * 10_000, "wait": False} for n in range(20)))
-            for _ in range(500):
-                await asyncio.sleep(0)
-            assert made.home.inbox._store._queue.qsize() in (1, 2)  # of one line or two each
-        assert {answer["status"] for answer in await caller.rest()} == {"accepted"}
-
-    at_door(place, test)
-
-
-def test_waits_without_end_for_one_firing_are_bounded(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_module, "_MOST_IN_HAND", 50)
-
-    async def test(made: Door) -> None:
-        made.home.model.script = [takes(100)]
-        caller = await made.call()
-        caller.send(*[{"id": "a", "to": "chat:1", "prompt": "x"}] * 1000)
-        await settle()
-        assert sum(len(watchers) for watchers in made.home.runner._watchers.values()) == 50
-        answers = await caller.rest()
-        assert len(answers) == 50 + 1000 - 50 + 50
+        assert len(made.listener._serving) == 1
+        await asyncio.sleep(UNREAD_SECONDS * 2 + 10)
+        assert not made.listener._serving
 
     at_door(place, test)
 
@@ -557,8 +603,8 @@ def test_a_crowd_of_bad_requests_writes_few_lines_into_the_log(place: Path) -> N
     finally:
         logger.remove(sink)
     ours = [str(line) for line in lines if "cron." in str(line)]
-    assert len(ours) == WARNINGS_A_MINUTE + 2
-    assert "4970 more were left out" in ours[-2]
+    assert len(ours) == listener_module._WARNINGS_A_MINUTE + 2
+    assert "4970 more lines were left out" in ours[-2]
 
 
 @pytest.mark.parametrize("expires", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59.9Z"])
@@ -582,7 +628,7 @@ def test_a_reply_without_end_is_cut_and_says_so(tmp_path: Path) -> None:
     async def test() -> None:
         async with house(tmp_path) as home:
             home.model.script = [says("x" * (10 * MOST_REPLY))]
-            firing = await home.word(prompt="x")
+            firing = await home.run(prompt="x")
             assert firing.state == "delivered"
             assert firing.reply is not None
             assert firing.reply == "x" * MOST_REPLY + "\n\n[cut here: the reply was 655,360 characters long]"
@@ -616,9 +662,9 @@ def test_texts_of_messages_are_in_no_line_of_ours_above_debug(tmp_path: Path) ->
     async def test() -> None:
         async with house(tmp_path) as home:
             home.model.script = [says(secret), breaks(RuntimeError(HOSTILE))]
-            await home.word(prompt=secret, id="a")
-            await home.word(prompt=secret, id="b", attempts=1)
-            await home.word(text=secret, id="c")
+            await home.run(prompt=secret, id="a")
+            await home.run(prompt=secret, id="b", attempts=1)
+            await home.run(text=secret, id="c")
             log_fault("cron.fault", ValueError(HOSTILE))
             assert secret not in repr(await home.get("a"))
 
@@ -649,8 +695,8 @@ HOLES = ["'; DROP TABLE firings; --", '" OR 1=1', "%", "?1", ":a", "\\"]
 def test_sql_in_any_field_is_text(tmp_path: Path, text: str) -> None:
     async def test() -> None:
         async with house(tmp_path) as home:
-            firing = await home.word(text=text, to=f"chat:{text}", session=text, fire_time=text, context={"a": text})
-            assert (firing.body, firing.session, firing.fire_time) == (text, text, text)
+            firing = await home.run(text=text, to=f"chat:{text}", session=text, fire_time=text, context={"a": text})
+            assert (firing.request.body, firing.request.session, firing.request.fire_time) == (text, text, text)
             assert await home.inbox.sql("SELECT count(*) FROM firings") == [(1,)]
 
     run(test())
@@ -664,9 +710,17 @@ def test_no_statement_is_put_together_from_values() -> None:
     for path in Path("bub_cron").rglob("*.py"):
         for statement in re.findall(r'f"+[^"]*(?:SELECT|UPDATE|INSERT|DELETE|PRAGMA|ATTACH)[^"]*"', path.read_text()):
             held |= set(re.findall(r"{([^}]*)}", statement))
-    assert held <= {
-        "COLUMNS", "WITHOUT_REPLY", "OPEN", "_VIEW", "change", "marks", "where", "condition", "query", "name", "shape.journal",
-        "shape.application_id", "shape.version", "pragma", "into", "values", "backwards", "conflict", "columns", "table", "names", "key", "column", "rowid",
+    made_of_ours = (
+        "sql_list(",
+        "_SOURCES[",
+        "', '.join(columns)",
+        "', '.join('?' * len(",
+        "'FROM inbox.messages m' if",
+    )
+    assert {name for name in held if not name.startswith(made_of_ours)} <= {
+        "_VIEW", "change", "marks", "where", "condition", "query", "name", "shape.journal", "shape.application_id",
+        "shape.version", "pragma", "into", "values", "columns", "table", "names", "key", "column", "rowid", "later", "oldest",
+        "backwards", "conflict", "each", "ids", "nothing", "only", "source", "store", "DUE", "FAR",
     }  # fmt: skip
 
 

@@ -167,18 +167,58 @@ def test_what_went_wrong_with_a_reminder_that_is_no_more_is_nobodys_concern(plac
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "error"),
-    [
-        ("skipped", "edited", "its reminder was removed, disabled or rescheduled before it could be submitted"),
-        ("skipped", "superseded", "pills@2026-11-23T11:00:00Z starts in its place"),
-        ("missed", "past", "already past when its reminder was saved"),
-        ("missed", None, "pills@2026-11-23T10:00:00Z still ran"),
-    ],
+    "columns",
+    [{"state": "skipped", "reason": reason} for reason in ("overlap", "edited")]
+    + [{"state": "missed", "reason": "past"}],
 )
-def test_what_did_not_run_on_purpose_needs_nobody(place: Place, state: str, reason: str | None, error: str) -> None:
-    record(place, NOON - 3600, state=state, reason=reason, error=error)
+def test_what_did_not_run_on_purpose_needs_nobody(place: Place, columns: dict[str, str]) -> None:
+    place.fill_inbox(id="x", reminder="pills", fire_time="2026-11-23T11:00:00Z", **columns)
     with place.gateway(answering()):
         assert attention(place) == []
+
+
+def test_a_reason_without_a_sentence_is_said_in_words(place: Place) -> None:
+    place.fill_inbox(
+        id="x", reminder="pills", fire_time="2026-11-23T11:00:00Z", state="undelivered", reason="no_channel"
+    )
+    with place.gateway(answering()):
+        [said] = attention(place)
+    assert ": no such channel in this gateway, or not enabled; see `bub-cron log pills`" in said
+
+
+@pytest.mark.parametrize(("since", "expected"), [("11:59:01", []), ("11:58:59", ["why"]), ("12:30:00", ["why"])])
+def test_a_gateway_that_is_not_ready_needs_a_human_after_a_minute(
+    place: Place, since: str, expected: list[str]
+) -> None:
+    about = {"ready": False, "why": "no channel has\nstarted", "since": f"2026-11-23T{since}Z"}
+    with place.gateway(answering(**about)):
+        found = look(place.paths, NOON)
+    assert found.why_not_ready == "no channel has started"
+    why = "the gateway that answers is not ready to start firings: no channel has started; see `bub-cron doctor`"
+    assert found.attention == [sentence.replace("why", why) for sentence in expected]
+
+
+def test_what_is_tried_again_is_shown_with_its_error_and_needs_nobody(place: Place) -> None:
+    now_well(place)
+    for number in range(7):
+        place.fill_inbox(id=f"x-{number}", reminder="pills", state="retrying", error="refused\nagain", accepted_at=NOON)
+    with place.gateway(answering()):
+        done = run(place)
+        found = json.loads(run(place, "--json").output)
+    assert done.exit_code == 0
+    lines = [line for line in done.output.splitlines() if line.startswith("retrying")]
+    assert lines[0] == "retrying   x-6: refused"
+    assert lines[5] == "retrying   ... and 2 more like that"
+    assert found["retrying"][6] == {"id": "x-0", "error": "refused\nagain"}
+    assert found["waiting"] == {"due": 0, "accepted": 7}
+
+
+def test_the_command_says_that_a_gateway_is_not_ready(place: Place) -> None:
+    now_well(place)
+    with place.gateway(answering(ready=False, why="no channel has started")):
+        done = run(place)
+    assert done.exit_code == 1
+    assert "0 wait and 0 run; not ready: no channel has started (process" in done.output
 
 
 @pytest.mark.parametrize("word", ["failed", "undelivered", "unknown", "rejected", "missed"])
@@ -223,7 +263,7 @@ def test_what_is_due_and_not_for_long_waits_in_peace(place: Place) -> None:
 def test_a_gateway_that_stays_busy_is_told(place: Place) -> None:
     record(place, NOON - 20 * MINUTE, state=None, name="other")
     with place.gateway(busy):
-        place.tick(NOON)
+        assert place.tick(NOON - 30)[0] == 69  # no later one is due that would start in its place
     with place.gateway(answering()):
         [said] = attention(place)
     assert "is due since" in said

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bub_cron.errors import DamagedStoreError
-from bub_cron.gateway import inbox
+from bub_cron.gateway import inbox_schema
 from bub_cron.store import Shape, open_store
 from bub_cron.store_check import check_whole, look_closely
 from bub_cron.trigger import ledger
@@ -54,9 +54,9 @@ def test_other_comments_and_white_space_are_no_damage(tmp_path: Path, things: st
     check(made(tmp_path / "a.db", things, OTHERS, INDEX, ONE, ROW), closely=closely)
 
 
-@pytest.mark.parametrize("shape", [ledger.SHAPE, inbox.SHAPE], ids=["ledger", "inbox"])
+@pytest.mark.parametrize("shape", [ledger.SHAPE, inbox_schema.SHAPE], ids=["ledger", "inbox"])
 def test_both_stores_are_whole_though_every_comment_in_their_schema_was_reworded(tmp_path: Path, shape: Shape) -> None:
-    reworded = tuple(statement.replace("-- ", "--  in other words: ") for statement in shape.schema)
+    reworded = tuple(statement.replace("\n", "  -- in other words\n") for statement in shape.schema)
     assert reworded != shape.schema
     path = str(tmp_path / "a.db")
     open_store(path, Shape(shape.application_id, shape.version, reworded, shape.journal)).close()

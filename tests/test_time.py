@@ -418,7 +418,7 @@ def look(house: House, *arguments: str) -> str:
         try:
             assert commands([*arguments, *paths], standalone_mode=False) in (0, None)
         except SystemExit as end:  # status may have something to say
-            assert arguments[0] == "status" and end.code in (0, 1)
+            assert end.code == 0 or (arguments[0] == "status" and end.code == 1)
     return out.getvalue()
 
 
@@ -507,7 +507,7 @@ def test_a_users_turn_that_dies_anywhere_lets_the_firing_that_waits_for_it_go_on
         home.framework.plugin_manager.register(Dies(hook))
         user = asyncio.create_task(home.framework.process_inbound(user_message()))
         await settle()
-        firing = await home.word(prompt="x")
+        firing = await home.run(prompt="x")
         assert firing.state == "delivered"
         assert round(elapsed()) <= 51
         await asyncio.wait({user})
@@ -523,7 +523,7 @@ def test_a_users_turn_is_over_when_its_state_is_saved_whatever_its_task_goes_on_
 
         user = asyncio.create_task(turn_and_more())
         await settle()
-        await home.word(prompt="x")
+        await home.run(prompt="x")
         assert round(elapsed()) == 50
         await user
 
@@ -538,7 +538,7 @@ def test_a_users_turn_that_is_cancelled_lets_the_firing_that_waits_for_it_go_on(
         await asyncio.sleep(20)
         assert (await home.get()).state == "accepted"
         user.cancel()
-        assert (await home.runner.last_word("a")).state == "delivered"
+        assert (await home.outcome("a")).state == "delivered"
         assert round(elapsed()) == 20
 
     in_house(tmp_path, test)
@@ -551,9 +551,9 @@ def test_with_queue_the_later_firing_starts_after_the_earlier_and_with_skip_it_i
         later = {**first, "fire_time": iso(FAKE_NOON + 60)}
         await home.take(id="first", **first)
         await asyncio.sleep(60)
-        skipped = await home.word(id="skips", **later)
-        assert (skipped.state, skipped.error) == ("missed", "first still ran")
-        queued = await home.word(id="queues", **later, overlap="queue")
+        skipped = await home.run(id="skips", **later)
+        assert (skipped.state, skipped.error) == ("skipped", "first still ran")
+        queued = await home.run(id="queues", **later, overlap="queue")
         assert (queued.state, queued.started_at) == ("delivered", FAKE_NOON + 100)
 
     in_house(tmp_path, test)
@@ -564,7 +564,7 @@ def test_with_queue_the_later_firing_starts_after_the_earlier_and_with_skip_it_i
 
 def test_neither_target_nor_session_smuggles_anything_into_the_turn(tmp_path: Path) -> None:
     async def test(home: FakeHouse) -> None:
-        firing = await home.word(
+        firing = await home.run(
             prompt="x", to="chat:9|model=evil|thread_id=7", session="s|channel=$other", context={"topic": "a|model=b"}
         )
         assert firing.state == "delivered"
@@ -609,7 +609,7 @@ def test_what_the_file_says_of_model_and_context_is_what_the_turn_gets(place: Pl
     (request,) = gateway.requests
 
     async def test(home: FakeHouse) -> None:
-        await home.word(**{**request, "expires": iso(FAKE_NOON + 60)})
+        await home.run(**{**request, "expires": iso(FAKE_NOON + 60)})
         (state,) = home.model.states
         assert (state["model"], state["_runtime_thread_id"]) == ("openai:x", "t7")
 

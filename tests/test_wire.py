@@ -46,8 +46,8 @@ def test_the_smallest_request_has_every_default() -> None:
     request = parse(b'{"to": "telegram:1", "text": "hello"}')
     found = {name: getattr(request, name) for name in Request.__slots__}
     assert found == {
-        "attempts": 3, "body": "hello", "context": {}, "expires": NOW + 3600, "fire_time": None, "id": "poke-1",
-        "kind": "text", "model": None, "overlap": "skip", "quiet": False, "reminder": None, "reply": "chat",
+        "attempts_allowed": 3, "body": "hello", "context": {}, "delivery": "at-most-once", "expires": NOW + 3600, "fire_time": None, "id": "poke-1",
+        "kind": "text", "model": None, "overlap": "skip", "quiet": False, "reminder": None, "reply_mode": "chat",
         "session": "telegram:1", "timeout": 600, "to": "telegram:1", "wait": True,
     }  # fmt: skip
 
@@ -56,17 +56,25 @@ def test_every_field_arrives_normalised() -> None:
     given = {
         "id": "a@b", "to": "x:y:z", "prompt": "p", "reminder": "r", "fire_time": "noon", "expires": "1970-01-01T01:00:00+01:00",
         "session": "s", "attempts": 1, "timeout": "1m30s", "overlap": "queue", "reply": "agent", "quiet": True,
-        "model": "openai:x", "context": {"thread_id": ""}, "wait": False,
+        "model": "openai:x", "context": {"thread_id": ""}, "wait": False, "delivery": "at-least-once",
     }  # fmt: skip
     request = parse(json.dumps(given).encode())
     found = {name: getattr(request, name) for name in Request.__slots__}
-    expected = {**given, "expires": 0.0, "timeout": 90, "kind": "prompt", "body": "p"}
-    assert found == {name: value for name, value in expected.items() if name != "prompt"}
+    expected = {
+        **given,
+        "expires": 0.0,
+        "timeout": 90,
+        "kind": "prompt",
+        "body": "p",
+        "attempts_allowed": 1,
+        "reply_mode": "agent",
+    }
+    assert found == {name: value for name, value in expected.items() if name not in ("prompt", "attempts", "reply")}
 
 
 def test_a_command_is_started_once_unless_it_says_otherwise() -> None:
-    assert parse(b'{"to": "a:1", "command": ",x"}').attempts == 1
-    assert parse(b'{"to": "a:1", "command": ",x", "attempts": 2}').attempts == 2
+    assert parse(b'{"to": "a:1", "command": ",x"}').attempts_allowed == 1
+    assert parse(b'{"to": "a:1", "command": ",x", "attempts": 2}').attempts_allowed == 2
 
 
 @pytest.mark.parametrize(

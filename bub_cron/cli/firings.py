@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from bisect import bisect
@@ -21,7 +20,8 @@ from bub_cron.cli.look import instant_of, local_fire_time, next_of
 from bub_cron.errors import BubCronError, UnknownReminderError
 from bub_cron.health.status import is_late
 from bub_cron.paths import Paths
-from bub_cron.records import Record, gaps, history, last_tick
+from bub_cron.pauses import in_force
+from bub_cron.records import Record, gaps, history, last_tick, pauses
 from bub_cron.reminders import load
 from bub_cron.schedule import left_out
 from bub_cron.states import ACCEPTED, DUE, OUTCOMES, RAN, RETRYING, RUNNING, SILENT
@@ -46,6 +46,7 @@ def tick(paths: Paths) -> None:
 @commands.command()
 @optional_name_argument
 @click.option("-n", "count", type=click.IntRange(min=1), default=LOG_COUNT, show_default=True, help="At most so many.")
+@click.option("--id", "firing_id", metavar="ID", help="Only the firing with this id.")
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="Only those with this outcome.")
 @click.option("--since", metavar="WHEN", help="Only those since then: 2026-12-01T07:30, or 2h for the last two hours.")
 @click.option("--until", metavar="WHEN", help="... and until then.")
@@ -56,6 +57,7 @@ def log(
     paths: Paths,
     name: str | None,
     count: int,
+    firing_id: str | None,
     outcome: str | None,
     since: str | None,
     until: str | None,
@@ -64,8 +66,10 @@ def log(
 ) -> None:
     """Show firings and what became of them, the newest first; with --follow the newest last.
 
-    Where no tick ran for a minute or more, a line says so: then nothing could fire. (Not with --json: see `status`.) With a
-    name, so does a line for each fire time that a calendar took away.
+    With a NAME or an --id, why a firing ended is never cut. Exits with 1 if there is no such reminder, and never was.
+
+    Where no tick ran for a minute or more, a line says so: then nothing could fire. With a NAME, so does a line for each
+    fire time that a calendar took away. (Not with --json: see `status`.)
     """
     now = int(time.time())
     begin, end = (None if when is None else _instant(when, now) for when in (since, until))
@@ -73,15 +77,18 @@ def log(
         if until is not None:
             raise click.UsageError("--follow goes on until you interrupt it: leave --until out")
         with contextlib.suppress(KeyboardInterrupt):
-            _follow(paths, count, begin, {"reminder": name, "outcome": outcome}, as_json=as_json)
+            wanted = {"firing_id": firing_id, "reminder": name, "outcome": outcome}
+            _follow(paths, count, begin, wanted, as_json=as_json)
         return
-    records = history(paths, reminder=name, outcome=outcome, since=begin, until=end, most=count)
+    records = history(paths, firing_id=firing_id, reminder=name, outcome=outcome, since=begin, until=end, most=count)
+    status = 0 if records or name is None or _is_known(paths, name) else 1
     if as_json:
         for record in records:
             click.echo(terminal.json_line(_record_json(record)))
-        return
-    shown = [(record.moment, _row(record)) for record in records]
-    if outcome is None:
+        sys.exit(status)
+    whole = name is not None or firing_id is not None
+    shown = [(record.moment, _row(record, whole=whole)) for record in records]
+    if outcome is None and firing_id is None:
         oldest = max(begin or 0, records[-1].moment if len(records) == count else 0)
         there = [gap for gap in gaps(paths, oldest) if end is None or gap[0] <= end]
         shown += _gap_rows(there, [record.moment for record in records])
@@ -92,7 +99,20 @@ def log(
     terminal.table(_COLUMNS, rows, elastic=_ELASTIC)
     if name is not None:
         click.echo(_outlook(paths, name, outcome, has_rows=bool(records)), err=True)
+    elif firing_id is not None and not records:
+        click.echo(f"no firing {terminal.clean(firing_id)} is {outcome or 'recorded'}", err=True)
     _tell_of_silence(paths, now)
+    sys.exit(status)
+
+
+def _is_known(paths: Paths, name: str) -> bool:
+    """Tell whether a name is, or was, a reminder's. Where the file can't be read, nobody can tell that it isn't."""
+    try:
+        return any(reminder.name == name for reminder in load(paths.file)) or bool(
+            history(paths, reminder=name, most=1)
+        )
+    except BubCronError:
+        return True
 
 
 _COLUMNS = ("time", "reminder", "outcome", "seconds", "attempts", "reply or error")
@@ -102,14 +122,19 @@ _FOLLOWED = 1000  # of the newest firings, how many are watched
 _LOOK_SECONDS = 1.0
 
 
-def _row(record: Record) -> tuple[str | Text, ...]:
+def _row(record: Record, *, whole: bool = False) -> tuple[str | Text, ...]:
+    """Return what a row of the table says of a firing; with `whole`, all of why it is where it is."""
+    words: str | Text = _words(record)
+    if whole and record.why:
+        # What overflows is folded, not cut.
+        words = Text(" ".join(terminal.clean_lines(_explained(record, record.why))), overflow="fold")
     return (
         _when(record),
         record.reminder or record.id,
         terminal.outcome(record.outcome),
         "" if record.seconds is None else f"{record.seconds:.1f}",
         str(record.attempts or ""),
-        _words(record),
+        words,
     )
 
 
@@ -145,14 +170,15 @@ def _tell_of_silence(paths: Paths, now: int) -> None:
         click.echo(f"no tick has run since {terminal.local_time(instant)}: see `bub-cron doctor`", err=True)
 
 
-def _follow(paths: Paths, count: int, since: float | None, wanted: dict[str, str | None], *, as_json: bool) -> None:
+def _follow(paths: Paths, count: int, since: float | None, wanted: dict[str, Any], *, as_json: bool) -> None:
     """Print the newest firings, and from then on each one that is new or whose outcome has changed."""
+    whole = bool(wanted["reminder"] or wanted["firing_id"])
 
     def newest(oldest: float | None = None) -> list[Record]:
-        return history(paths, reminder=wanted["reminder"], outcome=wanted["outcome"], since=oldest, most=_FOLLOWED)
+        return history(paths, **wanted, since=oldest, most=_FOLLOWED)
 
     there = newest()
-    # With a long history, looking at all of it each second would cost more than all else here.
+    # What is older than these is not new, also when one of them is pruned.
     oldest = there[-1].moment if len(there) == _FOLLOWED else None
     fresh = [record for record in there[:count] if since is None or record.moment >= since]
     gaps_since = max((ended for _, ended in gaps(paths)), default=0)
@@ -163,7 +189,7 @@ def _follow(paths: Paths, count: int, since: float | None, wanted: dict[str, str
             for record in reversed(fresh):
                 click.echo(terminal.json_line(_record_json(record)))
         elif fresh or fresh_gaps or widths is None:
-            shown = [(record.moment, _row(record)) for record in reversed(fresh)]
+            shown = [(record.moment, _row(record, whole=whole)) for record in reversed(fresh)]
             shown += _gap_rows(fresh_gaps, [record.moment for record in fresh])
             rows = [row for _, row in sorted(shown, key=lambda pair: pair[0])]
             widths = terminal.table(_COLUMNS, rows, elastic=_ELASTIC, widths=widths, least=_LEAST)
@@ -172,7 +198,7 @@ def _follow(paths: Paths, count: int, since: float | None, wanted: dict[str, str
         seen = {record.id: record.outcome for record in there}
         there = newest(oldest)
         fresh = [record for record in there if seen.get(record.id) != record.outcome]
-        fresh_gaps = [] if wanted["outcome"] else gaps(paths, gaps_since + 1)
+        fresh_gaps = [] if wanted["outcome"] or wanted["firing_id"] else gaps(paths, gaps_since + 1)
         gaps_since = max([gaps_since, *(ended for _, ended in fresh_gaps)])
 
 
@@ -197,14 +223,21 @@ _PLAINLY = {
 
 def _words(record: Record) -> str:
     """Return, in one line, why a firing is where it is, or else what it said."""
-    why, text = _PLAINLY.get(record.outcome), json.loads(record.content).get("text")
+    if record.why:
+        return terminal.first_line(_explained(record, record.why))
+    plainly = _plainly(record)
+    said = terminal.first_line(record.reply or record.text)
+    return f"{plainly}: {said}" if plainly and said else plainly or said
+
+
+def _explained(record: Record, why: str) -> str:
+    return f"{_plainly(record)}: {why}" if record.outcome in (ACCEPTED, RETRYING) else why
+
+
+def _plainly(record: Record) -> str:
     if record.outcome == ACCEPTED and record.accepted_at is None:
-        why = "a gateway has it, whose own record can't be seen here"
-    if record.error:
-        waits = record.outcome in (ACCEPTED, RETRYING)
-        return terminal.first_line(f"{why}: {record.error.strip()}" if waits else record.error)
-    said = terminal.first_line(record.reply or text)
-    return f"{why}: {said}" if why and said else why or said
+        return "a gateway has it, whose own record can't be seen here"
+    return _PLAINLY.get(record.outcome, "")
 
 
 def _outlook(paths: Paths, name: str, outcome: str | None, *, has_rows: bool) -> str:
@@ -219,13 +252,19 @@ def _outlook(paths: Paths, name: str, outcome: str | None, *, has_rows: bool) ->
     except BubCronError as error:
         return f"{none}when {shown} fires next can't be told: {terminal.first_line(str(error))}"
     now = int(time.time())
-    moment = next_of(reminder, now)
+    known = pauses(paths)
+    moment = next_of(reminder, now, known)
+    pause = in_force(known.of(name, reminder.pause_until), now)
+    if pause is not None and reminder.enabled:
+        none += f"{shown} is {terminal.first_line(pause.sentence(terminal.local_time))}; "
     if moment is not None:
         return f"{none}{shown} fires next at {local_fire_time(moment, reminder)}, in {terminal.span(moment - now)}"
     return (
         f"{none}{shown} is disabled"
         if not reminder.enabled
         else f"{none}{shown} will not fire again: its times are past"
+        if pause is None
+        else f"{none}`bub-cron resume {shown if pause.reminder else '--all'}` ends that"
     )
 
 
@@ -233,7 +272,7 @@ def _when(record: Record) -> str:
     """Return the fire time as the machine's local time; the caller's own label, or when it came, where it isn't one."""
     try:
         return terminal.local_time(datetime.fromisoformat(record.fire_time or "").timestamp())
-    except ValueError:
+    except (ValueError, OverflowError):
         return record.fire_time or terminal.local_time(record.accepted_at)
 
 
@@ -243,14 +282,19 @@ def _record_json(record: Record) -> dict[str, Any]:
         "reminder": record.reminder,
         "fire_time": record.fire_time,
         "outcome": record.outcome,
+        "reason": record.reason,
         "attempts": record.attempts,
         "sends": record.sends,
+        "tokens": record.tokens,
         "error": record.error,
         "reply": record.reply,
+        "messages": [{field: message[field] for field in _MESSAGE_FIELDS} for message in record.messages],
         "accepted_at": None if record.accepted_at is None else iso(record.accepted_at),
         "finished_at": None if record.finished_at is None else iso(record.finished_at),
         "seconds": record.seconds,
-        "tokens": record.tokens,
         "count": record.count,
-        "to": json.loads(record.content).get("to"),
+        "to": record.to,
     }
+
+
+_MESSAGE_FIELDS = ("kind", "to", "state", "sends", "error")

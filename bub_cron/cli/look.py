@@ -15,11 +15,13 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from bub_cron import terminal
+from bub_cron import records, terminal
 from bub_cron.cli.base import commands, json_option, named, optional_name_argument, with_paths
 from bub_cron.cli.when import begin_of, end_of
-from bub_cron.errors import ScheduleError
+from bub_cron.errors import ScheduleError, StoreError
+from bub_cron.health.status import told_of_nobody
 from bub_cron.paths import Paths
+from bub_cron.pauses import Pause, Pauses, covering, in_force, next_running
 from bub_cron.records import Record, last_records
 from bub_cron.reminders import Reminder, load
 from bub_cron.schedule import (
@@ -42,7 +44,7 @@ from bub_cron.wire import iso
 FAR = 253402214400  # 9999-12-31, where calendars end
 DEFAULT_COUNT = 10
 _DAY = 86400
-_OFTEN = 4  # fire times in 24 h, from which on a reminder takes one line
+OFTEN = 4  # fire times in 24 h, from which on a reminder takes one line
 _COUNTED = 1440
 
 
@@ -54,19 +56,18 @@ def list_(paths: Paths, as_json: bool) -> None:
     reminders = load(paths.file)
     last = last_records(paths)
     now = int(time.time())
+    pauses = records.pauses(paths)
+    for pause in pauses.gone((reminder.name for reminder in reminders), now):
+        click.echo(terminal.clean(told_of_nobody(pause)), err=True)
     if as_json:
         for reminder in reminders:
-            click.echo(terminal.json_line(_reminder_json(reminder, last.get(reminder.name), now)))
+            click.echo(terminal.json_line(_reminder_json(reminder, last.get(reminder.name), pauses, now)))
         return
     rows = [
         (
             reminder.name,
             describe(reminder.schedule),
-            f"{_zoned(moment, reminder):%a %Y-%m-%d %H:%M}"
-            if (moment := next_of(reminder, now))
-            else "ended"
-            if reminder.enabled
-            else "disabled",
+            _next_in_words(reminder, pauses, now),
             reminder.to,
             terminal.outcome(last[reminder.name].outcome) if reminder.name in last else "-",
         )
@@ -75,8 +76,25 @@ def list_(paths: Paths, as_json: bool) -> None:
     terminal.table(("reminder", "schedule", "next", "to", "last"), rows, elastic=("reminder", "schedule", "to"))
 
 
-def _reminder_json(reminder: Reminder, last: Record | None, now: int) -> dict[str, Any]:
-    moment = next_of(reminder, now)
+def _next_in_words(reminder: Reminder, pauses: Pauses, now: int) -> str:
+    if not reminder.enabled:
+        return "disabled"
+    moment = next_of(reminder, now, pauses)
+    pause = in_force(pauses.of(reminder.name, reminder.pause_until), now)
+    if moment is None:
+        return "ended" if next_fire_time(reminder.schedule, now) is None else "paused"
+    return f"{_zoned(moment, reminder):%a %Y-%m-%d %H:%M}{' (paused)' if pause else ''}"
+
+
+def paused_json(pause: Pause | None) -> str | bool | None:
+    """Return until when something is paused: an instant, True where that is open, None where it is not paused."""
+    if pause is None:
+        return None
+    return True if pause.until is None else iso(pause.until)
+
+
+def _reminder_json(reminder: Reminder, last: Record | None, pauses: Pauses, now: int) -> dict[str, Any]:
+    moment = next_of(reminder, now, pauses)
     return {
         "reminder": reminder.name,
         "enabled": reminder.enabled,
@@ -86,6 +104,7 @@ def _reminder_json(reminder: Reminder, last: Record | None, now: int) -> dict[st
         "kind": reminder.kind,
         "to": reminder.to,
         "next": None if moment is None else iso(moment),
+        "paused": paused_json(in_force(pauses.of(reminder.name, reminder.pause_until), now)),
         "last": None if last is None else {"fire_time": last.fire_time, "outcome": last.outcome, "error": last.error},
     }
 
@@ -129,7 +148,8 @@ def next_(
     end = FAR if until is None else end_of(until, now, ahead=True)
     folds = not as_json and name is None and count is None and until is None and tried is None
     most = count or (DEFAULT_COUNT if until is None else None)
-    upcoming = list(islice(_upcoming(chosen, begin, end, folds=folds, with_left_out=with_left_out), most))
+    pauses = Pauses() if tried else _known_pauses(paths)
+    upcoming = list(islice(_upcoming(chosen, begin, end, pauses, folds=folds, with_left_out=with_left_out), most))
     if as_json:
         for one in upcoming:
             click.echo(terminal.json_line(_upcoming_json(one)))
@@ -143,16 +163,25 @@ def next_(
     _print_upcoming(upcoming, chosen, now)
 
 
+def _known_pauses(paths: Paths) -> Pauses:
+    """Return the pauses in the ledger; where it can't be read, say so, for the file alone tells the fire times."""
+    try:
+        return records.pauses(paths)
+    except StoreError as error:
+        click.echo(f"bub-cron: what is paused is not known: {terminal.clean(str(error))}", err=True)
+        return Pauses()
+
+
 def _print_upcoming(upcoming: list[Upcoming], chosen: list[Reminder], now: int) -> None:
-    clock, zone = _clock(chosen)
+    clock, zone = screen_clock(chosen)
     has_names = any(one.reminder.name for one in upcoming)
-    shows_why = any(one.note for one in upcoming)
+    shows_why = any(one.note or one.pause for one in upcoming)
     rows = [
         [
             f"{datetime.fromtimestamp(one.instant, clock):%a %Y-%m-%d %H:%M}",
             _away(one.instant - now),
             *([one.reminder.name, one.reminder.to] if has_names else []),
-            *([one.note] if shows_why else []),
+            *([_noted(one, clock)] if shows_why else []),
         ]
         for one in upcoming
     ]
@@ -160,26 +189,44 @@ def _print_upcoming(upcoming: list[Upcoming], chosen: list[Reminder], now: int) 
     terminal.table([f"when ({zone})", "in", *names, *([""] if shows_why else [])], rows, elastic=names or ["in"])
 
 
+def _noted(one: Upcoming, clock: tzinfo | None) -> str:
+    def local(instant: int) -> str:
+        return f"{datetime.fromtimestamp(instant, clock):%Y-%m-%d %H:%M}"
+
+    words = [one.note, terminal.first_line(one.pause.sentence(local)) if one.pause else ""]
+    return "; ".join(filter(None, words))
+
+
 class Upcoming(NamedTuple):
-    """A fire time to come: of a reminder that fires often the first of a day's; or one that is left out, and why."""
+    """A fire time to come: of a reminder that fires often the first of a day's; or one that is left out, and why.
+
+    `pause` is what holds it back, if anything does.
+    """
 
     instant: int
     reminder: Reminder
     note: str = ""
     left_out: str = ""
+    pause: Pause | None = None
 
 
 def _upcoming(
-    reminders: list[Reminder], after: int, until: int, *, folds: bool, with_left_out: bool
+    reminders: list[Reminder], after: int, until: int, pauses: Pauses, *, folds: bool, with_left_out: bool
 ) -> Iterator[Upcoming]:
     def one(reminder: Reminder) -> Iterator[Upcoming]:
+        held = pauses.of(reminder.name, reminder.pause_until)
         first = next_fire_time(reminder.schedule, after) if folds else None
         if first is not None:
             in_a_day = len(list(islice(fire_times(reminder.schedule, first - 1, first - 1 + _DAY), _COUNTED)))
-            if in_a_day >= _OFTEN:
+            if in_a_day >= OFTEN:
                 more = "or more " if in_a_day == _COUNTED else ""
-                return iter([Upcoming(first, reminder, f"{in_a_day:,} {more}times in 24 h")])
-        times = (Upcoming(moment, reminder) for moment in fire_times(reminder.schedule, after, until))
+                return iter([
+                    Upcoming(first, reminder, f"{in_a_day:,} {more}times in 24 h", pause=covering(held, first))
+                ])
+        times = (
+            Upcoming(moment, reminder, pause=covering(held, moment))
+            for moment in fire_times(reminder.schedule, after, until)
+        )
         if not with_left_out:
             return times
         out = (
@@ -199,10 +246,11 @@ def _moment(one: Upcoming) -> int:
 def _upcoming_json(one: Upcoming) -> dict[str, Any]:
     local = _zoned(one.instant, one.reminder).isoformat()
     line: dict[str, Any] = {"reminder": one.reminder.name or None, "fire_time": iso(one.instant), "local": local}
+    line["paused"] = paused_json(one.pause)
     return {**line, "left_out": one.left_out} if one.left_out else line
 
 
-def _clock(reminders: list[Reminder]) -> tuple[tzinfo | None, str]:
+def screen_clock(reminders: list[Reminder]) -> tuple[tzinfo | None, str]:
     """Return the zone that a screen shows, and its name: that of all its reminders, or else the machine's."""
     zones = {reminder.timezone for reminder in reminders}
     try:
@@ -259,8 +307,10 @@ def instant_of(text: str) -> int:
         raise click.UsageError(f"{text!r} is not an instant; write it like 2026-12-01T07:30:00Z") from error
 
 
-def next_of(reminder: Reminder, now: int) -> int | None:
-    return next_fire_time(reminder.schedule, now) if reminder.enabled else None
+def next_of(reminder: Reminder, now: int, pauses: Pauses | None = None) -> int | None:
+    """Return a reminder's next fire time that neither the file nor one of these pauses holds back."""
+    held = (pauses or Pauses()).of(reminder.name, reminder.pause_until)
+    return next_running(reminder.schedule, held, now) if reminder.enabled else None
 
 
 def _zoned(moment: int, reminder: Reminder) -> datetime:

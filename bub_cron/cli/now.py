@@ -1,6 +1,6 @@
 """The commands that run something now, through the live gateway: fire, send.
 
-Kept true here: they exit with 0 only for a last word that is good, or for `accepted` where nobody waits.
+Invariants: they exit with 0 only for a final outcome that is good or meant, or for `accepted` where nobody waits.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from bub_cron.cli.base import commands, name_argument, named, with_paths
 from bub_cron.errors import GatewayAbsentError, GatewayLeftError, UnknownReminderError
 from bub_cron.paths import Paths
 from bub_cron.reminders import load
-from bub_cron.states import ACCEPTED, FINAL, GOOD, REJECTED, RETRYING, RUNNING
-from bub_cron.trigger.client import PATIENCE, Connection
-from bub_cron.wire import BUSY, FIELDS, MAX_LINE, check_fields, encode, parse_duration
+from bub_cron.states import ACCEPTED, BAD, FINAL, GOOD, REASONS, REJECTED, RETRYING, RUNNING, SKIPPED
+from bub_cron.trigger.client import Connection
+from bub_cron.wire import BUSY, FIELDS, MAX_LINE, check_fields, encode, parse_duration, parse_instant
 
 _ENDS = FINAL | {BUSY}
+_BY_ITS_GATE = ("gate", "unchanged")
+_LOOK_SECONDS = 1.0  # between two looks at where the firing stands
 
 
 @commands.command()
@@ -31,14 +33,20 @@ _ENDS = FINAL | {BUSY}
 def fire(paths: Paths, name: str, no_wait: bool) -> None:
     """Fire a reminder now and show what becomes of it.
 
-    Minds neither `enabled` nor `overlap`. Exits with 0 for delivered, silent and ran, 69 without a gateway, 1 otherwise.
+    Ignores `enabled`, pauses and `overlap`. Exits with 0 for delivered, silent, ran and what its gate skipped, 69 without a
+    gateway, 1 otherwise.
     """
     try:
         reminder = named(load(paths.file), name)
     except UnknownReminderError as error:
         error.exit_status = 1
         raise
-    request = {**reminder.content(), "id": f"fire-{name}-{uuid.uuid4().hex[:12]}", "overlap": "queue"}
+    request = {
+        **reminder.content(),
+        "id": f"fire-{name}-{uuid.uuid4().hex[:12]}",
+        "overlap": "queue",
+        "expires": time.time() + reminder.grace,
+    }
     sys.exit(_run_now(paths, request, wait=not no_wait))
 
 
@@ -69,37 +77,63 @@ def _run_now(paths: Paths, request: dict[str, Any], *, wait: bool) -> int:
         raise click.UsageError(f"the message is too long: a request may have {MAX_LINE // 1024} KiB")
     with Connection(paths.socket) as connection:
         connection.write(line)
-        answer = _follow(connection, request, wait=wait)
+        try:
+            answer = _follow(connection, request, wait=wait)
+        except KeyboardInterrupt:
+            click.echo(f"no longer waiting; the gateway goes on with it: bub-cron log --id {request['id']}", err=True)
+            return 1
     status = answer.get("status")
-    if status == REJECTED:
-        click.echo(f"rejected: {terminal.clean(str(answer.get('error')))}", err=True)
+    if status in (REJECTED, BUSY):
+        what = "rejected" if status == REJECTED else "the gateway is busy, so nothing was fired"
+        click.echo(f"{what}: {terminal.clean(str(answer.get('error')))}", err=True)
         return 1
     _show_answer(answer, request)
-    return 0 if status in GOOD or (not wait and status == ACCEPTED) else 1
+    if status in BAD:
+        click.echo("`bub-cron doctor` looks through the whole chain", err=True)
+    is_meant = status in GOOD or (status == SKIPPED and answer.get("reason") in _BY_ITS_GATE)
+    return 0 if is_meant or (not wait and status == ACCEPTED) else 1
 
 
 def _follow(connection: Connection, request: dict[str, Any], *, wait: bool) -> dict[str, Any]:
-    """Return the last word, or without `wait` the first one; on a terminal, show meanwhile what goes on."""
+    """Return the final answer, or without `wait` the first one; show meanwhile what goes on, and each refusal."""
     out = terminal.console(sys.stderr)
     began = time.monotonic()
     answers = connection.read_some()
+    shown_refusals: set[str] = set()
     with out.status("asking the gateway") as shown:
         while True:
             for answer in answers:
                 if not wait or answer.get("status") in _ENDS:
                     return answer
+                refusal = _refusal(answer)
+                if refusal and refusal not in shown_refusals:
+                    if not shown_refusals:
+                        click.echo("Ctrl-C ends the waiting alone: the gateway goes on with it.", err=True)
+                    shown_refusals.add(refusal)
+                    click.echo(refusal, err=True)
                 shown.update(_progress(answer, time.monotonic() - began))
             try:
-                if out.is_terminal:
+                answers = connection.read(_LOOK_SECONDS)
+                if not answers:
                     connection.write(encode({"status": request["id"]}))
-                answers = connection.read(1.0 if out.is_terminal else PATIENCE)
             except GatewayAbsentError as error:
                 text = f"{error}\n{request['id']} is in its inbox: `bub-cron log` will show what becomes of it"
                 raise GatewayLeftError(text) from error
 
 
+def _refusal(answer: dict[str, Any]) -> str:
+    """Return, in one line, why an attempt or a send failed and when the next one is; "" if none did."""
+    if answer.get("status") != RETRYING or not answer.get("error"):
+        return ""
+    try:
+        at = f"; next try at {time.strftime('%H:%M:%S', time.localtime(parse_instant(str(answer['next_try']))))}"
+    except (KeyError, ValueError):
+        at = ""
+    return f"failed: {terminal.first_line(str(answer['error']))}{at}"
+
+
 def _progress(answer: dict[str, Any], seconds: float) -> str:
-    what = {ACCEPTED: "waits for its turn", RUNNING: "is running", RETRYING: "failed and will be tried again"}
+    what = {ACCEPTED: "waits for its turn", RUNNING: "is running", RETRYING: "will be tried again"}
     state = what.get(str(answer.get("status")), "asking the gateway")
     attempts = answer.get("attempts")
     attempts = attempts if isinstance(attempts, int) else 0
@@ -113,7 +147,8 @@ def _show_answer(answer: dict[str, Any], request: dict[str, Any]) -> None:
         words += ["in", terminal.span(answer["seconds"])]
     out = terminal.console()
     out.print(terminal.outcome(words[0]), terminal.clean(f"{' '.join(words[1:])} ({answer.get('id')})"), soft_wrap=True)
-    if "error" in answer:
-        click.echo(f"error: {terminal.clean(str(answer['error']))}", err=True)
+    why = answer.get("error") or REASONS.get(str(answer.get("reason")))
+    if why:
+        click.echo(f"error: {terminal.clean(str(why))}", err=True)
     for line in terminal.clean_lines(str(answer.get("reply", ""))):
         click.echo(line)

@@ -1,6 +1,6 @@
 """The commands that tell how it all stands: status, doctor.
 
-Kept true here: looking changes nothing; they exit with 1 exactly when they name something that needs a human.
+Invariants: looking changes nothing; they exit with 1 exactly when they name something that needs a human.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from rich.text import Text
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, with_paths
+from bub_cron.errors import one_line
 from bub_cron.health.doctor import BROKEN, OK, WARNING, examine
-from bub_cron.health.status import Status, look
+from bub_cron.health.status import Status, because, few, look
 from bub_cron.paths import Paths
+from bub_cron.pauses import Pause
 
 _WIDTH = 11
 _GAPS = 3
@@ -30,8 +32,9 @@ _STYLES = {OK: "green", WARNING: "yellow", BROKEN: "bold red"}
 def status(paths: Paths, as_json: bool) -> None:
     """Show how the gateway, the trigger and the last 24 hours stand.
 
-    Exits with 1 if something needs a human: a late tick, no gateway, a faulty file, a store that can't be read, or a
-    reminder whose newest firing of the last 24 hours failed, was missed, refused or not seen to its end.
+    Exits with 1 if something needs a human: a late tick, no gateway, or one that isn't ready a minute after its start, a
+    faulty file, a store that can't be read, or a reminder whose newest firing of the last 24 hours failed, was missed,
+    refused or not seen to its end.
     """
     found = look(paths, int(time.time()))
     if as_json:
@@ -44,7 +47,7 @@ def status(paths: Paths, as_json: bool) -> None:
 @commands.command()
 @with_paths
 def doctor(paths: Paths) -> None:
-    """Walk the whole chain, from the file to the chat: what is wrong with each link, and what mends it.
+    """Walk the whole chain, from the file to the chat: what is wrong with each link, and what to do.
 
     Exits with 1 if a link is broken.
     """
@@ -65,7 +68,9 @@ def _show(found: Status) -> None:
         ("gateway", _gateway(found)),
         ("trigger", _trigger(found)),
         ("reminders", _reminders(found)),
+        *(("paused", text) for text in few(map(_paused, found.paused))),
         ("waiting", _waiting(found)),
+        *(("retrying", text) for text in few(f"{record.id}{because(record)}" for record in found.retrying)),
         ("24 hours", _outcomes(found)),
         *([("no tick", _gaps(found))] if found.gaps else []),
     ]
@@ -80,8 +85,9 @@ def _gateway(found: Status) -> str:
     if pong is None:
         return "refuses this user" if found.refused else "does not answer"
     channels = ", ".join(map(str, pong.get("channels", ()))) or "no channel"
+    ready = f"; not ready: {found.why_not_ready}" if found.why_not_ready else ""
     return (
-        f"listens since {_since(pong.get('since'))} for {channels}; {pong.get('waiting')} wait and {pong.get('running')} run"
+        f"listens since {_since(pong.get('since'))} for {channels}; {pong.get('waiting')} wait and {pong.get('running')} run{ready}"
         f" (process {pong.get('pid')}, bub-cron {pong.get('version')}, bub {pong.get('bub')})"
     )
 
@@ -115,6 +121,11 @@ def _reminders(found: Status) -> str:
         return f"{count}; none is to fire"
     moment, name = found.next_fire
     return f"{count}; the next is {name}, at {terminal.local_time(moment)}, in {terminal.span(moment - found.now)}"
+
+
+def _paused(pause: Pause) -> str:
+    name = f"{pause.reminder} is " if pause.reminder else ""
+    return f"{name}{one_line(pause.sentence(terminal.local_time))}"
 
 
 def _waiting(found: Status) -> str:

@@ -1,6 +1,6 @@
 """Our lifecycle channel: brings the gateway side up when the gateway starts, and down when it stops.
 
-Kept true here:
+Invariants:
 - Making the channel has no side effect, since Bub makes it without a gateway too; `start` returns at once, and whatever
   goes wrong in ours is logged and leaves the gateway alone.
 - Only a gateway serves the socket: `bub chat`, which has an interface and no chats, never does.
@@ -19,6 +19,7 @@ import sys
 from collections.abc import AsyncIterable, Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
+from itertools import count
 from typing import Any
 
 from bub import BubFramework
@@ -37,16 +38,17 @@ from bub_cron.gateway.delivery import Channels, Delivery
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.listener import Listener
 from bub_cron.gateway.memory import Memory
-from bub_cron.gateway.runner import Runner, attempt_delay
+from bub_cron.gateway.readiness import Readiness
+from bub_cron.gateway.runner import Runner
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settings import CronSettings
+from bub_cron.gateway.settling import recover
 from bub_cron.gateway.turns import CHANNEL, Turns
 from bub_cron.paths import VARIABLES, find_paths
 from bub_cron.wire import PROTOCOL, iso
 
-READY_KEY = "_bub_cron_ready"
-_LOOK_SECONDS = 30.0
-_LOOKS_A_DAY = int(86400 / _LOOK_SECONDS)
+_CHORE_SECONDS = 30.0
+_CHORES_A_DAY = int(86400 / _CHORE_SECONDS)
 _TAKEOVER_SECONDS = 1.0  # between a waiting gateway's looks at the locks; only a second gateway ever looks
 
 
@@ -56,12 +58,18 @@ class CronChannel(Lifecycle):
     name = CHANNEL
 
     def __init__(
-        self, framework: BubFramework, message_handler: MessageHandler, turns: Turns, users: UserTurns
+        self,
+        framework: BubFramework,
+        message_handler: MessageHandler,
+        turns: Turns,
+        users: UserTurns,
+        readiness: Readiness,
     ) -> None:
         self._framework = framework
         self._message_handler = message_handler
         self._turns = turns
         self._users = users
+        self._readiness = readiness
         self._service: asyncio.Task[None] | None = None
         self._undo_signal: Callable[[], None] = lambda: None
 
@@ -74,13 +82,10 @@ class CronChannel(Lifecycle):
         if not _has_chats(manager):
             logger.debug("cron.off: no gateway, but a chat on a terminal")
             return
-        ready = asyncio.Event()
-        self._undo_signal = _stop_on_sigterm(stop_event, ready)
-        self._service = asyncio.create_task(self._serve(manager, ready), name="bub-cron")
-        # It comes back through the plugin's admit_message once the manager listens, with all channels started.
-        await self._message_handler(
-            ChannelMessage(session_id=f"{CHANNEL}:ready", channel=CHANNEL, content="", context={READY_KEY: ready})
-        )
+        self._readiness.begin()
+        self._undo_signal = _stop_on_sigterm(stop_event, self._readiness)
+        self._service = asyncio.create_task(self._serve(manager), name="bub-cron")
+        await self._message_handler(self._readiness.sentinel())
 
     async def stop(self) -> None:
         self._undo_signal()
@@ -96,7 +101,7 @@ class CronChannel(Lifecycle):
     def stream_events(self, message: ChannelMessage, stream: AsyncIterable[StreamEvent]) -> AsyncIterable[StreamEvent]:
         return self._turns.capture(message, stream)
 
-    async def _serve(self, manager: Channels, ready: asyncio.Event) -> None:
+    async def _serve(self, manager: Channels) -> None:
         said = ""
         while True:
             async with AsyncExitStack() as stack:
@@ -105,24 +110,25 @@ class CronChannel(Lifecycle):
                 except Exception as error:
                     # Without a socket every tick says that there is no gateway; the reason stands here, once.
                     if (why := described(error)) != said:
-                        logger.error("cron.off: {}; looked after again every {:g} s", why, _LOOK_SECONDS)
+                        logger.error("cron.off: {}; tried again every {:g} s", why, _CHORE_SECONDS)
                         said = why
                 else:
-                    await ready.wait()
+                    await self._readiness.wait()
                     runner.begin()
                     logger.info("cron.ready")
                     await asyncio.Event().wait()  # until stop() cancels
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_CHORE_SECONDS)
 
     async def _bring_up(self, manager: Channels, stack: AsyncExitStack) -> Runner:
         settings = ensure_config(CronSettings)
         paths = find_paths(gateway_environ())
         for place in (paths.inbox, paths.socket):
             stack.callback((await _own(place)).release)
-        inbox = Inbox(paths.inbox, most_open=settings.max_waiting)
+        inbox = Inbox(paths.inbox)
         await inbox.open()
         stack.push_async_callback(inbox.close)
         delivery = Delivery(self._framework, manager)
+        stack.callback(delivery.close)
         rule = CommandRule(str(get_value("command_prefix", ",")), allowed=settings.allow_commands)
         runner = Runner(
             inbox,
@@ -130,44 +136,49 @@ class CronChannel(Lifecycle):
             delivery,
             self._users,
             max_concurrent=settings.max_concurrent,
+            max_waiting=settings.max_waiting,
             remember=Memory(self._framework).note,
             refusal=rule.refusal,
         )
-        for firing in await inbox.recover(runner.now(), attempt_delay):
-            runner.take(firing)
-        for firing in await inbox.notices():
-            runner.tell(firing)
         stack.push_async_callback(runner.stop)
+        for firing in await recover(inbox, runner.now()):
+            runner.take(firing)
         about = _about(iso(runner.now()), settings)  # once: it reads files, and a caller may ask as often as it likes
         listener = Listener(
             inbox,
             runner,
             uids=settings.uids,
             rule=rule,
-            about=lambda: {**about, "channels": delivery.targets()},
+            about=lambda: {**about, "channels": delivery.targets(), **self._readiness.answer()},
         )
         stack.push_async_callback(listener.close)
         # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
         await listener.start(BoundSocket(paths.socket, 0o666 if settings.uids else 0o600))
         logger.info("cron.listening socket={} inbox={}", paths.socket, paths.inbox)
-        chores = asyncio.create_task(_chores(listener, inbox, settings, runner.now), name="bub-cron chores")
+        chores = asyncio.create_task(_chores(listener, inbox, runner, settings), name="bub-cron chores")
         stack.callback(chores.cancel)
         return runner
 
 
-async def _chores(listener: Listener, inbox: Inbox, settings: CronSettings, now: Callable[[], float]) -> None:
-    """Twice a minute, see that the socket is where callers look for it; once a day, drop old records."""
-    looks = 0
-    while True:
+async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: CronSettings) -> None:
+    """Twice a minute, see that the socket and the store are where others look for them, and drop what is beyond the store's size;
+    once a day, drop old records.
+    """
+    for chore in count():
         try:
-            if looks % _LOOKS_A_DAY == 0:
-                await inbox.prune(now() - settings.keep_days * 86400)
+            if chore % _CHORES_A_DAY == 0:
+                await inbox.prune_old(runner.now(), settings.keep_days)
+            await inbox.prune_to(settings.keep_mib << 20)
             await listener.look_after_place()
+            if not await inbox.is_in_place():
+                logger.error(
+                    "cron.store was removed or replaced: what is in hand is written to the one that is there now"
+                )
+                await inbox.keep(runner.in_hand)
         except Exception as error:
             # Whatever it was (a fault of ours, too): the next look may be the one that finds the socket gone.
             logger.warning("cron.chores: {}", described(error))
-        looks += 1
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_CHORE_SECONDS)
 
 
 def _about(since: str, settings: CronSettings) -> dict[str, Any]:
@@ -204,13 +215,13 @@ async def _own(place: str) -> Ownership:
         await asyncio.sleep(_TAKEOVER_SECONDS)
 
 
-def _stop_on_sigterm(stop_event: asyncio.Event, ready: asyncio.Event) -> Callable[[], None]:
+def _stop_on_sigterm(stop_event: asyncio.Event, readiness: Readiness) -> Callable[[], None]:
     """Stop the gateway cleanly on SIGTERM if nobody else cares for it; return what undoes that."""
     starting = asyncio.current_task()
 
     def stop() -> None:
         stop_event.set()
-        if not ready.is_set() and starting is not None:
+        if not readiness.is_ready and starting is not None:
             starting.cancel()  # nobody looks at the event yet, and a later channel's start() may never return
 
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:

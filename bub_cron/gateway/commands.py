@@ -7,7 +7,6 @@ since a restart in between may have changed either.
 
 from __future__ import annotations
 
-from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.turns import bub_message
 from bub_cron.wire import COMMAND, PROMPT, Request
 
@@ -19,14 +18,14 @@ class CommandRule:
         self._prefix = prefix
         self._allowed = allowed
 
-    def refusal(self, what: Request | Firing) -> str | None:
+    def refusal(self, request: Request) -> str | None:
         """Return why a request may not run here, None if it may."""
-        if what.kind == COMMAND and not self._allowed:
+        if request.kind == COMMAND and not self._allowed:
             return "commands are not allowed in this gateway (its owner may set BUB_CRON_ALLOW_COMMANDS=true)"
-        if what.kind == COMMAND and not self._is_command(what.body):
+        if request.kind == COMMAND and not self._is_command(request.body):
             return f"a command begins with {self._prefix!r} in this gateway"
         # Bub asks twice: of the message's content, and of the prompt, which begins with the message's context.
-        if what.kind == PROMPT and any(map(self._is_command, (what.body, bub_message(what, "").context_str))):
+        if request.kind == PROMPT and any(map(self._is_command, (request.body, bub_message(request, "").context_str))):
             return f"a prompt that begins with {self._prefix!r} would run as a command: use `command`"
         return None
 

@@ -1,252 +1,306 @@
-"""One caller's connection: its lines in, its answers out, and what it may take up meanwhile.
+"""One caller's connection: read requests, have them accepted, write their answers.
 
-Kept true here: a line has an end in size and in time; what is written and not read is bounded, and who doesn't read is let
-go; the log grows by so many lines a minute, whatever callers do.
+A plain loop: the lines that have come, 256 at most, are judged and accepted together, their answers are written, and only
+then are the next ones read. Not reading on is the back-pressure. A second task writes the final answers, one after the
+other, as the outcomes come; so a caller that waits may go on asking.
+
+Invariants:
+- `accepted` is written only once the inbox has the firing on disk, and what the inbox has the runner gets, whatever the
+  caller does meanwhile. Every request gets an answer or a closed connection.
+- A half-close ends the requests, not the answers: the connection closes after the last answer, however long that takes.
+- A line has an end in size and in time. A caller that asks nothing, reads nothing or has gone is dropped.
+- Few replies are in memory at once: of the final answers that wait to be written, most are only ids.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import select
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+import socket
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from loguru import logger
 
-from bub_cron.wire import MAX_LINE, encode
+from bub_cron.errors import RequestError, StoreError
+from bub_cron.gateway.commands import CommandRule
+from bub_cron.gateway.faults import LogLimit, log_fault
+from bub_cron.gateway.firing import Firing
+from bub_cron.gateway.inbox import Accepted, FullError, Inbox
+from bub_cron.gateway.runner import Runner
+from bub_cron.states import REJECTED
+from bub_cron.wire import BUSY, MAX_LINE, PONG, UNKNOWN_ID, Ping, Request, StatusQuery, encode, parse_request
 
-MOST_AT_ONCE = 256  # lines that are judged and stored together: some milliseconds of the event loop's time
-LOOKUPS = 16  # answers of one connection at once that may hold a whole reply
 LINE_SECONDS = 30.0  # from a line's first byte to its end
 IDLE_SECONDS = 600.0  # without a request, and with no answer still to come
-DEAF_SECONDS = 120.0  # that a caller may leave its answers unread
-WARNINGS_A_MINUTE = 30
-CHUNK = 64 * 1024
+UNREAD_SECONDS = 120.0  # that a caller may leave its answers unread
+GONE_SECONDS = 5.0  # between looks at whether a caller that sends nothing more has gone altogether
+MOST_LINES = 256  # judged and accepted together: some milliseconds of the event loop's time
+MOST_AWAITED = 20_000  # firings whose final outcomes the connections of one user wait for
+_MOST_REPLIES = 16  # answers in memory at once that may hold a whole reply
+_CHUNK = 64 * 1024
 
-_TOO_LONG = f"the line is over {MAX_LINE // 1024} KiB"
+_HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
+_NO_HTTP = (
+    'this is not HTTP: write one JSON object a line, such as {"ping": true} or'
+    ' {"to": "telegram:123456789", "text": "hello"}; each answer is such a line'
+)
 _TOO_SLOW = f"the line did not end within {LINE_SECONDS:g} s"
+_MADE_ROOM = "all connections of this user were taken, and this one stood in the middle of a line: connect again"
 
 
-class Room:
-    """So many places, given in the order in which they were asked for."""
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all connections work with. `about` gives what a ping is answered with, besides its status and the counts."""
 
-    def __init__(self, places: int) -> None:
-        self.places = places
-        self._free = places
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+    inbox: Inbox
+    runner: Runner
+    rule: CommandRule
+    about: Callable[[], dict[str, Any]]
+    now: Callable[[], float]
+    warnings: LogLimit
 
-    def has(self, places: int) -> bool:
-        return not self._waiting and self._free >= places
 
-    async def take(self, places: int) -> None:
-        if self.has(places):
-            self._free -= places
-            return
-        given = asyncio.get_running_loop().create_future()
-        self._waiting.append((places, given))
+class Connection:
+    """One caller, served in a task of its own."""
+
+    _reader: asyncio.StreamReader
+    _writer: asyncio.StreamWriter
+
+    def __init__(self, service: Service, connected: socket.socket, siblings: set[Connection]) -> None:
+        """`siblings` are the connections of the same user, this one among them."""
+        self._service = service
+        self._siblings = siblings
+        self._socket = connected
+        self.serving = asyncio.create_task(self._serve())
+        self._held = b""  # received, and not taken yet
+        self._half_line_since: float | None = None  # while the rest of a line is waited for
+        self._is_over = False  # no more requests are read
+        self._owed: dict[str, int] = {}  # how many final answers are owed for which ids
+        self._ended: asyncio.Queue[Firing | str | None] = asyncio.Queue()  # to write now; None: the requests are over
+
+    async def _serve(self) -> None:
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=self._socket, limit=_CHUNK)
         try:
-            await given
-        except asyncio.CancelledError:
-            if given.cancelled():
-                self.give(0)  # who stood behind may fit
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._write_finals())
+                await self._serve_requests()
+        except* ConnectionError as errors:
+            logger.debug("cron.caller_left {}", errors.exceptions[0])
+        except* Exception as errors:
+            # A fault of ours: the caller learns it by the end of the connection, rather than wait for ever.
+            log_fault("cron.connection", errors.exceptions[0])
+        finally:
+            for firing_id in self._owed:
+                if final := self._service.runner.final(firing_id):
+                    final.remove_done_callback(self._on_final)
+            await self._close()
+
+    @property
+    def half_open_since(self) -> float | None:
+        """Since when, by the loop's clock, the rest of a line is missing and nothing else is waited for."""
+        return None if self._owed else self._half_line_since
+
+    def make_room(self) -> None:
+        """Tell the caller that it makes room, and drop it at once."""
+        self._writer.write(encode({"status": BUSY, "error": _MADE_ROOM}))
+        self._writer.transport.abort()
+        self.serving.cancel()  # else what has come of its line would count as one
+
+    # --- Requests
+
+    async def _serve_requests(self) -> None:
+        while not self._is_over and (lines := await self._next_lines()):
+            await self._answer(lines)
+            await asyncio.sleep(0)  # between any two groups of lines, all others and the chats have their turn
+        self._is_over = True
+        self._ended.put_nowait(None)
+
+    async def _next_lines(self) -> list[bytes]:
+        """Return the lines that have come, without blank ones; [] if no more are to be read.
+
+        The last line counts without its newline, too. One that is too long comes as far as it was received.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            *lines, self._held = self._held.split(b"\n", MOST_LINES)
+            if lines := [line.removesuffix(b"\r") for line in lines if line.strip()]:
+                return lines
+            if len(self._held) > MAX_LINE + 1:  # a carriage return may go before the newline
+                return [self._held]
+            try:
+                self._half_line_since = began if self._held else None
+                async with asyncio.timeout_at(began + (LINE_SECONDS if self._held else IDLE_SECONDS)):
+                    chunk = await self._reader.read(_CHUNK)
+            except TimeoutError:
+                if self._held:
+                    await self._write(self._refusal(REJECTED, None, _TOO_SLOW))
+                if self._held or not self._owed:
+                    return []
+                began = loop.time()
+                continue
+            finally:
+                self._half_line_since = None
+            if not self._held:
+                if not chunk:
+                    return []
+                began = loop.time()
+            self._held += chunk or b"\n"
+
+    async def _answer(self, lines: list[bytes]) -> None:
+        """Write the first answer to each line."""
+        judged: list[Request | StatusQuery | bytes] = []
+        for line in lines:
+            judged.append(self._judge(line))
+            if self._is_over:
+                break
+        if at_once := [answer for answer in judged if isinstance(answer, bytes)]:
+            await self._write(*at_once)
+        asked = [query.id for query in judged if isinstance(query, StatusQuery)]
+        if requests := [request for request in judged if isinstance(request, Request)]:
+            asked += await self._submit(requests)
+        for start in range(0, len(asked), _MOST_REPLIES):
+            await self._write(*map(encode, await self._standing(asked[start : start + _MOST_REPLIES])))
+
+    def _judge(self, line: bytes) -> Request | StatusQuery | bytes:
+        """Return the request, or its answer where that needs no store."""
+        service = self._service
+        try:
+            request = parse_request(line, now=service.now(), new_id=_new_id)
+        except RequestError as error:
+            is_http = _HTTP.match(line) is not None
+            self._is_over = is_http or len(line) > MAX_LINE  # what follows can't be told from the rest of it
+            return self._refusal(REJECTED, error.id, _NO_HTTP if is_http else str(error))
+        if isinstance(request, Ping):
+            counts = {"waiting": service.runner.waiting, "running": service.runner.running}
+            return encode({"status": PONG, **service.about(), **counts})
+        if isinstance(request, Request):
+            if refusal := service.rule.refusal(request):
+                return self._refusal(REJECTED, request.id, refusal)
+            if request.wait and request.id not in self._owed:
+                if sum(len(sibling._owed) for sibling in self._siblings) >= MOST_AWAITED:
+                    why = f"this user waits for {MOST_AWAITED:,} firings already: use wait: false, or try again later"
+                    return self._refusal(BUSY, request.id, why)
+                self._owed[request.id] = 0  # its place, kept while it is being accepted
+        return request
+
+    async def _submit(self, requests: list[Request]) -> list[str]:
+        """Have requests accepted and write their first answers; return the ids of those that were final before.
+
+        These are still to be answered, with their whole replies.
+        """
+        try:
+            accepted = await self._service.runner.accept(requests)
+        except StoreError as error:
+            accepted = [Accepted(error=error)] * len(requests)
+        new = [found.firing for found in accepted if found.firing is not None and found.new]
+        if new:  # a line for each would cost more than all the rest of it
+            logger.info("cron.accepted count={} first={} last={}", len(new), new[0].id, new[-1].id)
+        answers: list[bytes] = []
+        final: list[str] = []
+        for request, found in zip(requests, accepted, strict=True):
+            firing = found.firing
+            if firing is None:
+                status = BUSY if isinstance(found.error, FullError | StoreError) else REJECTED
+                answers.append(self._refusal(status, request.id, str(found.error)))
+            elif firing.is_final and not found.new:
+                final.append(firing.id)
             else:
-                self.give(places)  # they came at the moment at which nobody wanted them any more
-            raise
+                answers.append(encode(firing.answer()))
+                if request.wait and not firing.is_final:
+                    self._owe_final(firing.id)
+            if self._owed.get(request.id) == 0:
+                del self._owed[request.id]
+        if answers:
+            await self._write(*answers)
+        return final
 
-    def give(self, places: int) -> None:
-        self._free += places
-        while self._waiting and (self._waiting[0][1].cancelled() or self._free >= self._waiting[0][0]):
-            wanted, given = self._waiting.popleft()
-            if not given.cancelled():
-                self._free -= wanted
-                given.set_result(None)
-
-
-class Held:
-    """The places that requests that came in one go take in some rooms; never more than a room has."""
-
-    def __init__(self, rooms: list[Room], places: int) -> None:
-        self._held = {room: min(places, room.places) for room in rooms}
-        self._last = rooms[-1]
-
-    async def take(self) -> None:
-        taken: list[Room] = []
+    async def _standing(self, ids: list[str]) -> list[dict[str, Any]]:
         try:
-            for room, places in self._held.items():
-                await room.take(places)
-                taken.append(room)
-        except asyncio.CancelledError:
-            for room in taken:
-                room.give(self._held[room])
-            raise
+            found = await self._service.inbox.get_all(ids)
+        except StoreError as error:
+            return [{"id": one, "status": BUSY, "error": str(error)} for one in ids]
+        return [found[one].answer() if one in found else {"id": one, "status": UNKNOWN_ID} for one in ids]
 
-    async def take_within(self, seconds: float) -> bool:
-        """Take them if they come in so many seconds; return whether they did."""
-        if all(room.has(places) for room, places in self._held.items()):
-            await self.take()
-            return True
-        try:
-            async with asyncio.timeout(seconds):
-                await self.take()
-        except TimeoutError:
-            return False
-        return True
+    def _refusal(self, status: str, firing_id: str | None, error: str) -> bytes:
+        self._service.warnings.log("WARNING", "cron.{} id={} error={}", status, firing_id, error)
+        return encode({**({"id": firing_id} if firing_id else {}), "status": status, "error": error})
 
-    def keep(self, count: int) -> None:
-        """Give back all but so many places in the last room: what is left to do needs no more than so many ids."""
-        for room, places in self._held.items():
-            rest = min(count, places) if room is self._last else 0
-            room.give(places - rest)
-            self._held[room] = rest
+    # --- Final answers
 
-    def give_one(self) -> None:
-        """Give one place of the last room back, if there is one left."""
-        if self._held[self._last]:
-            self._held[self._last] -= 1
-            self._last.give(1)
+    def _owe_final(self, firing_id: str) -> None:
+        self._owed[firing_id] = self._owed.get(firing_id, 0) + 1
+        if self._owed[firing_id] > 1:
+            return
+        if final := self._service.runner.final(firing_id):
+            final.add_done_callback(self._on_final)
+        else:
+            self._ended.put_nowait(firing_id)  # it has just ended
 
+    def _on_final(self, final: asyncio.Future[Firing]) -> None:
+        if final.cancelled():
+            self.serving.cancel()  # no outcome comes now: the caller learns it by the end of the connection
+        else:
+            firing = final.result()
+            self._ended.put_nowait(firing if self._ended.qsize() < _MOST_REPLIES else firing.id)
 
-class Writer:
-    """Writes the answers of one connection, one after the other: what is not read yet is one answer, and a little."""
+    async def _write_finals(self) -> None:
+        while self._owed or not self._is_over:
+            try:
+                async with asyncio.timeout(GONE_SECONDS if self._is_over else None):
+                    ended = await self._ended.get()
+            except TimeoutError:
+                self._raise_if_gone()
+                continue
+            if ended is not None:
+                answer = ended.answer() if isinstance(ended, Firing) else (await self._standing([ended]))[0]
+                await self._write_final(answer["id"], encode(answer))
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        self._turn = asyncio.Lock()
-        self.lookups = asyncio.Semaphore(LOOKUPS)
+    async def _write_final(self, firing_id: str, answer: bytes) -> None:
+        while self._owed[firing_id]:
+            await self._write(answer)
+            self._owed[firing_id] -= 1
+            await asyncio.sleep(0)
+        del self._owed[firing_id]
 
-    async def write(self, *answers: dict[str, Any]) -> None:
-        async with self._turn:
-            self._writer.write(b"".join(map(encode, answers)))
-            await self.be_read()
+    def _raise_if_gone(self) -> None:
+        """Raise if the caller has closed both directions, which asyncio takes for a half-close."""
+        look = select.poll()
+        look.register(self._socket, 0)
+        if self._writer.is_closing() or any(seen & (select.POLLHUP | select.POLLERR) for _, seen in look.poll(0)):
+            raise ConnectionAbortedError("the caller has gone")
 
-    async def be_read(self) -> None:
-        """Wait until the caller has read most of what was written; let go of one that doesn't."""
+    # --- Writing
+
+    async def _write(self, *lines: bytes) -> None:
+        """Write, and wait until the caller has read most of it; drop one that doesn't read."""
+        self._writer.write(b"".join(lines))
         if not self._writer.transport.get_write_buffer_size():
             await self._writer.drain()  # raises if the caller has left
             return
         try:
-            async with asyncio.timeout(DEAF_SECONDS):
+            async with asyncio.timeout(UNREAD_SECONDS):
                 await self._writer.drain()
         except TimeoutError as error:
             self._writer.transport.abort()
             raise ConnectionAbortedError("the caller doesn't read its answers") from error
 
-    def raise_if_caller_has_gone(self) -> None:
-        """Raise ConnectionAbortedError if the caller has closed both directions, which asyncio takes for a half-close."""
-        descriptor = self._writer.get_extra_info("socket").fileno()
-        gone = descriptor < 0 or self._writer.is_closing()
-        if not gone:
-            look = select.poll()
-            look.register(descriptor, 0)
-            gone = any(seen & (select.POLLHUP | select.POLLERR) for _, seen in look.poll(0))
-        if gone:
-            raise ConnectionAbortedError("the caller has gone")
-
-    def close(self) -> None:
-        self._writer.close()
-
-    async def end(self) -> None:
-        """Close once the caller has read everything; of one that doesn't, let go."""
+    async def _close(self) -> None:
+        """Close once the caller has read everything; drop one that doesn't read."""
         self._writer.close()
         try:
-            async with asyncio.timeout(DEAF_SECONDS):
+            async with asyncio.timeout(UNREAD_SECONDS):
                 await self._writer.wait_closed()
         except (TimeoutError, ConnectionError) as error:
             logger.debug("cron.caller_left {}", error)
         finally:
-            self._writer.transport.abort()
+            if self._writer.transport.get_write_buffer_size():  # asyncio can't abort one that has closed meanwhile
+                self._writer.transport.abort()
 
 
-class Warnings:
-    """Warnings that callers can cause, so many a minute; what is left out is counted."""
-
-    def __init__(self) -> None:
-        self._minute = 0
-        self._said: Counter[bool] = Counter()
-
-    def say(self, text: str, *values: object) -> None:
-        minute = int(asyncio.get_running_loop().time() // 60)
-        if minute != self._minute:
-            if self._said[False]:
-                logger.warning("cron.warnings: {} more were left out", self._said[False])
-            self._minute, self._said = minute, Counter()
-        is_said = self._said[True] < WARNINGS_A_MINUTE
-        self._said[is_said] += 1
-        if is_said:
-            logger.warning(text, *values)
-
-
-class _Lines:
-    """What has been received and not yet taken, as lines."""
-
-    def __init__(self) -> None:
-        self._held = bytearray()
-        self._looked_at = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._held)
-
-    def add(self, chunk: bytes) -> None:
-        self._held += chunk
-
-    def take(self, most: int) -> list[bytes]:
-        """Take the next whole lines, at most so many; none longer than a line may be, which stays and is too long."""
-        lines: list[bytes] = []
-        start = 0
-        while len(lines) < most:
-            end = self._held.find(b"\n", max(start, self._looked_at))
-            if end < 0 or end - start > MAX_LINE + 1:
-                break
-            lines.append(bytes(self._held[start:end]))
-            start = end + 1
-        del self._held[:start]
-        self._looked_at = 0 if lines else len(self._held)
-        return lines
-
-    def is_too_long(self) -> bool:
-        end = self._held.find(b"\n")
-        return (len(self._held) if end < 0 else end) > MAX_LINE + 1  # a carriage return may go before its end
-
-    def take_rest(self) -> bytes:
-        return bytes(self._held)
-
-
-async def batches(reader: asyncio.StreamReader, is_busy: Callable[[], bool]) -> AsyncIterator[tuple[list[bytes], str]]:
-    """Yield (the lines that have come, ""), blank ones left out; end after ([], what is wrong).
-
-    What comes in one go is judged in one go, up to a number that keeps nobody else waiting. The last line counts without
-    its newline, too. Also ends when nothing has come for long, unless `is_busy` says that the caller waits for something.
-    """
-    loop = asyncio.get_running_loop()
-    held, began = _Lines(), loop.time()
-    while True:
-        while lines := held.take(MOST_AT_ONCE):
-            if some := [line.rstrip(b"\r") for line in lines if line.strip()]:
-                yield some, ""
-            began = loop.time()  # only now: that the ones before had to wait is not this one's fault
-        if held.is_too_long():
-            yield [], _TOO_LONG
-            return
-        chunk = await _read(reader, began + LINE_SECONDS if held else loop.time() + IDLE_SECONDS)
-        if chunk is None and held:
-            yield [], _TOO_SLOW
-            return
-        if chunk is None and is_busy():
-            continue
-        if not chunk:
-            if rest := held.take_rest().strip():
-                yield [rest], ""
-            return
-        if not held:
-            began = loop.time()
-        held.add(chunk)
-
-
-async def _read(reader: asyncio.StreamReader, until: float) -> bytes | None:
-    """Return what comes first, b"" at the end; None if nothing comes until then, by the loop's clock."""
-    try:
-        async with asyncio.timeout_at(until):
-            return await reader.read(CHUNK)
-    except TimeoutError:
-        return None
+def _new_id() -> str:
+    return f"poke-{uuid.uuid4().hex[:16]}"

@@ -1,33 +1,44 @@
-"""Send a message to its chat through the live gateway, and say only what was seen.
+"""Send one message to its chat through the live gateway, and say only what was seen.
 
-Kept true here: `send` returns when, and only when, an enabled channel that is neither ours nor an `Interface`, and whose
-class overrides `send()`, took a non-empty message and returned. All else is told apart: no way to deliver there at all
-(`refusal`), refused (`SendRefusedError`: nothing arrived, it may be sent again), not seen to the end (`SendUnseenError`:
-it may have arrived, so nobody repeats it), the gateway stopping (`GatewayStopsError`: nothing was sent).
+Invariants:
+- `send` returns when, and only when, an enabled channel that is neither ours nor an `Interface`, and whose class overrides
+  `send()`, took a non-empty message and returned, and no other code logged a warning meanwhile in the task that sent.
+- Refused (`SendRefusedError`) is only what is proven not to have arrived; `proof.py` says by what. All else that goes wrong
+  once a send has begun is not seen (`SendUnseenError`): it may have arrived, so nobody repeats it.
+- Whatever a `send()` does (raises any `BaseException`, never returns, swallows its cancellation, calls `sys.exit`), `send`
+  ends within its limit, and the event loop goes on.
+- A message goes by `to` alone: its session id is `to`, too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from bub import BubFramework
 from bub.channels import Channel, Interface
-from bub.channels.telegram import TelegramChannel
+from loguru import logger
 
 from bub_cron.errors import BubCronError, described
-from bub_cron.gateway.firing import Firing
+from bub_cron.gateway import proof
+from bub_cron.gateway.channels import GENERAL, facts_of
+from bub_cron.gateway.channels.facts import Facts
+from bub_cron.gateway.parts import parts
 from bub_cron.gateway.turns import CHANNEL, GatewayStopsError, look
+from bub_cron.gateway.watch import Ears, Watch
 from bub_cron.wire import split_to
 
 SEND_SECONDS = 60.0
-# Timeouts before anything left: getting a connection, from a pool or from the network (httpx, aiohttp, urllib3, ...).
-_BEFORE_THE_REQUEST = ("connecttimeout", "pooltimeout", "connectiontimeout")
 
 
 class SendRefusedError(BubCronError):
-    """The channel did not take the message."""
+    """Nothing arrived, and that is proven. `for_good`: it would be refused again; else not before `retry_after` seconds."""
+
+    def __init__(self, message: str, for_good: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.for_good = for_good
+        self.retry_after = retry_after
 
 
 class SendUnseenError(BubCronError):
@@ -41,108 +52,145 @@ class Channels(Protocol):
     def enabled_channels(self) -> list[Channel]: ...
 
 
+class _End(NamedTuple):
+    """How a `send()` ended: what the router returned, or what was raised."""
+
+    taken: object
+    error: BaseException | None
+
+
 class Delivery:
-    """The way from a kept reply to a chat."""
+    """The way from a text to a chat."""
 
     def __init__(self, framework: BubFramework, channels: Channels, *, send_seconds: float = SEND_SECONDS) -> None:
         self._framework = framework
         self._channels = channels
         self._send_seconds = send_seconds
+        self._ears = Ears()
+        self._last_enabled: list[Channel] = []
+
+    def close(self) -> None:
+        """Leave the process's logging as it was before the first send."""
+        self._ears.close()
 
     def targets(self) -> list[str]:
         """Return the names of the channels that messages can be delivered to."""
-        return sorted(
-            channel.name for channel in self._channels.enabled_channels() if self.refusal(f"{channel.name}:-") is None
-        )
+        return sorted(channel.name for channel in self._enabled() if self._no_way(channel.name) is None)
 
     def refusal(self, to: str) -> str | None:
         """Return why nothing can be delivered to `channel:chat_id` in this gateway, None if it can."""
-        name, _ = split_to(to)
-        channel = self._channels.get_channel(name)
-        if channel is None:
-            return f"this gateway has no channel {name}"
-        if name == CHANNEL or isinstance(channel, Interface):
-            return f"the channel {name} reaches no chat"
-        if all(channel is not enabled for enabled in self._channels.enabled_channels()):
-            return f"the channel {name} is installed but not enabled in this gateway"
-        if type(channel).send is Channel.send:
-            return f"the channel {name} can't send: its class has no send() of its own"
-        return None
+        name, chat_id = split_to(to)
+        return self._no_way(name) or self._facts(name).bad_chat_id(chat_id)
 
-    async def send(self, firing: Firing, content: str) -> None:
-        """Send `content` to the firing's chat; see the module's words for what the four ends mean."""
-        name, chat_id = split_to(firing.to)
+    def parts(self, to: str, content: str) -> list[str]:
+        """Return the content in pieces that the chat takes in one message each; one piece if no limit is known."""
+        return parts(content, self._facts(split_to(to)[0]).limit)
+
+    def limit_words(self, to: str) -> str | None:
+        """Return what the model should know about the length of a message to this chat, None if nothing is known."""
+        limit = self._facts(split_to(to)[0]).limit
+        if limit is None:
+            return None
+        return (
+            f"A message to this chat may have at most {limit.most:,} {limit.unit}; "
+            "a longer reply is delivered as several messages, cut between paragraphs where possible."
+        )
+
+    async def send(self, to: str, content: str, context: Mapping[str, str]) -> None:
+        """Send one message; see the module's words for what the four ends mean."""
+        name, chat_id = split_to(to)
         channel = self._channels.get_channel(name)
         if channel is None or not content.strip():
-            raise SendRefusedError(self.refusal(firing.to) or "the message is empty")
+            raise SendRefusedError(self.refusal(to) or "the message is empty", for_good=True)
+        facts = facts_of(channel)
+        if error := facts.not_connected(channel):
+            raise SendRefusedError(error)
         message = {
             "channel": name,
-            "chat_id": chat_id,
-            "session_id": firing.session,
-            "content": _as_taken(channel, content),
-            "context": dict(firing.context),
+            "chat_id": facts.chat_id(chat_id),
+            "session_id": to,
+            "content": facts.content(content),
+            "context": dict(context),
         }
-        task = asyncio.ensure_future(self._framework.dispatch_via_channel_router(message))
+        watch = self._ears.watch(facts)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        task = asyncio.ensure_future(self._dispatch(message, watch))
         try:
             # Not asyncio.timeout: a send() that swallows its cancellation must not hold us.
             done, _ = await asyncio.wait({task}, timeout=self._send_seconds)
         finally:
             task.cancel()
-        if not done:
             task.add_done_callback(look)
+        if not done:
             raise SendUnseenError(f"{name}'s send() did not return within {self._send_seconds:g} s")
-        self._judge(task, name)
+        if task.cancelled():
+            raise SendUnseenError(f"{name}'s send() was cancelled in the middle")
+        self._judge(name, task.result(), watch, clock() - began)
+
+    async def _dispatch(self, message: dict[str, Any], watch: Watch) -> _End:
+        watch.begin()
+        try:
+            return _End(await self._framework.dispatch_via_channel_router(message), None)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            # A SystemExit or a KeyboardInterrupt that left this task would end the event loop.
+            return _End(None, error)
+
+    def _judge(self, name: str, end: _End, watch: Watch, seconds: float) -> None:
+        if end.error is not None:
+            self._judge_error(name, end.error, watch, seconds)
+        if end.taken is False:
+            # The channel is there (send() saw to that). Without a router, nothing was sent and the gateway is stopping.
+            if getattr(self._framework, "_channel_router", None) is None:
+                raise GatewayStopsError("Bub's router is unbound")
+            raise SendRefusedError(f"Bub's router did not take the message for {name}")
+        if (doubt := watch.doubt()) is not None:
+            raise SendUnseenError(f"{name} logged while it sent: {doubt}")
+        if end.taken is not True:
+            raise SendUnseenError(f"the router said neither that {name} took the message nor that it didn't")
 
     @staticmethod
-    def _judge(task: asyncio.Future[bool], name: str) -> None:
+    def _judge_error(name: str, error: BaseException, watch: Watch, seconds: float) -> NoReturn:
+        text = f"{name}'s send() raised {described(error)}"
+        doubt = watch.doubt(error)
+        if doubt is not None:
+            raise SendUnseenError(f"{text}, after it had logged: {doubt}") from error
+        refusal = proof.refusal(error)
+        if refusal is None or _hides_a_try(watch.facts, refusal, seconds):
+            raise SendUnseenError(text) from error
+        if refusal.text is not None:
+            text = f"{text} ({refusal.text})"
+        raise SendRefusedError(text, for_good=refusal.for_good, retry_after=refusal.retry_after) from error
+
+    def _facts(self, name: str) -> Facts:
+        channel = self._channels.get_channel(name)
+        return GENERAL if channel is None else facts_of(channel)
+
+    def _enabled(self) -> list[Channel]:
+        """Return the enabled channels; those that were, while one of them can't be asked."""
         try:
-            taken = task.result()
-        except asyncio.CancelledError as error:
-            raise SendUnseenError(f"{name}'s send() was cancelled in the middle") from error
-        except Exception as error:
-            text = f"{name}'s send() raised {described(error)}"
-            if _may_have_left(error):
-                raise SendUnseenError(text) from error
-            raise SendRefusedError(text) from error
-        if not taken:
-            # The channel is there (refusal() saw to that), so it is the router that is gone.
-            raise GatewayStopsError("Bub's router is unbound")
+            self._last_enabled = self._channels.enabled_channels()
+        except BaseException as error:
+            # Each channel is asked by a property of its own, which may raise anything. No other one suffers for it.
+            logger.warning("cron.channels: {}", described(error))
+        return self._last_enabled
+
+    def _no_way(self, name: str) -> str | None:
+        channel = self._channels.get_channel(name)
+        if channel is None:
+            return f"this gateway has no channel {name}"
+        if name == CHANNEL or isinstance(channel, Interface):
+            return f"the channel {name} reaches no chat"
+        if all(channel is not enabled for enabled in self._enabled()):
+            return f"the channel {name} is installed but not enabled in this gateway"
+        if type(channel).send is Channel.send:
+            return f"the channel {name} can't send: its class has no send() of its own"
+        return None
 
 
-def _as_taken(channel: Channel, content: str) -> str:
-    """Return the content in the form in which the channel's `send()` passes it on unchanged.
-
-    Telegram's send() takes whatever parses as JSON for an envelope and sends its `message` field: a reply such as `42`
-    would raise, `{"a": 1}` would vanish. So what parses goes in such an envelope.
-    """
-    if not isinstance(channel, TelegramChannel):
-        return content
-    try:
-        json.loads(content)
-    except json.JSONDecodeError:
-        return content
-    except (ValueError, RecursionError):
-        pass  # too long a number, too deep a nesting: its send() would raise just the same
-    return json.dumps({"message": content}, ensure_ascii=False)
-
-
-def _may_have_left(error: BaseException) -> bool:
-    """Tell whether an exception is a timeout after which the request may be on its way.
-
-    HTTP libraries have timeouts of their own names and wrap each other's. That it was one before the request only the
-    error itself and its causes can vouch for; what it came up during (`__context__`) may be an earlier try's.
-    """
-    if any(name.startswith(_BEFORE_THE_REQUEST) for name in _names(error, contexts=False)):
-        return False
-    return any("timeout" in name or "timedout" in name for name in _names(error, contexts=True))
-
-
-def _names(error: BaseException | None, *, contexts: bool) -> list[str]:
-    """Return the class names, in lower case, of an exception and of what led to it."""
-    names: list[str] = []
-    for _ in range(10):
-        if error is None:
-            break
-        names += [kind.__name__.lower() for kind in type(error).__mro__]
-        error = error.__cause__ or (error.__context__ if contexts else None)
-    return names
+def _hides_a_try(facts: Facts, refusal: proof.Refusal, seconds: float) -> bool:
+    """Tell whether an earlier try within the same send may have arrived, although the last one found no connection."""
+    after = facts.tries_again_after
+    return not refusal.answered and after is not None and seconds >= after

@@ -1,80 +1,95 @@
-"""One firing as the gateway knows it: a row of the inbox, and where it stands.
+"""One firing and its messages as the gateway knows them, and what the socket says of them.
 
-Kept true here: what the socket says of a firing is made in one place; the text of a message is in no `repr`, so in no log.
+Invariants: what the socket says of a firing is made here alone; no text of a message is in a `repr`, so none is in a log.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from bub_cron.states import FINAL
-from bub_cron.wire import COMMAND, TEXT
+from bub_cron.states import FINAL, MESSAGE_OPEN, RETRYING, WAITING
+from bub_cron.wire import COMMAND, TEXT, Request, iso, stored_request
 
-COLUMNS = (
-    "id, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,"
-    " not_before, accepted_at, started_at, finished_at"
-)
-WITHOUT_REPLY = COLUMNS.replace(" reply,", " NULL,")
-# The errors of attempts whose end nobody saw.
-LOST_IN_CRASH = "the gateway ended in the middle of the turn"
-LOST_IN_STOP = "the gateway stopped in the middle of the turn"
-# The content of a firing whose own was damaged.
-NOTHING = json.dumps({
-    "body": "",
-    "attempts": 1,
-    "timeout": 1.0,
-    "reply": "chat",
-    "quiet": False,
-    "model": None,
-    "context": {},
-})
-OPEN = "('accepted', 'running', 'retrying')"
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One text on its way to one chat: a row of `messages`. Instants are epoch seconds.
+
+    `content` None stands for the whole text of its firing. `until` is when a refused one is given up.
+    """
+
+    number: int
+    kind: str
+    to: str
+    until: float
+    content: str | None = field(default=None, repr=False)
+    state: str = WAITING
+    sends: int = 0
+    reason: str | None = None
+    error: str | None = None
+    not_before: float | None = None
+    finished_at: float | None = None
+
+    @property
+    def is_final(self) -> bool:
+        return self.state not in MESSAGE_OPEN
+
+    @property
+    def decides(self) -> bool:
+        """Whether the firing's outcome depends on it."""
+        return self.kind in ("reply", "copy")
+
+    def answer(self) -> dict[str, Any]:
+        said = {"kind": self.kind, "to": self.to, "state": self.state, "sends": self.sends}
+        return said if self.error is None else {**said, "error": self.error}
 
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """One row: a firing and where it stands. Instants are epoch seconds, durations seconds."""
+    """One firing: its request, a row of `firings`, and its messages by number. Instants are epoch seconds."""
 
-    id: str
-    reminder: str | None
-    fire_time: str | None
-    to: str
-    session: str
-    kind: str
-    body: str = field(repr=False)  # texts of messages are for no log
-    expires: float
-    attempts_allowed: int
-    timeout: float
-    reply_mode: str
-    quiet: bool
-    model: str | None
-    context: dict[str, str] = field(repr=False)
+    request: Request = field(repr=False, compare=False)
     state: str
-    attempts: int
-    sends: int
-    sending: bool
-    reply: str | None = field(repr=False)
-    error: str | None
-    not_before: float | None
     accepted_at: float
-    started_at: float | None
-    finished_at: float | None
+    reason: str | None = None
+    error: str | None = None
+    attempts: int = 0
+    tokens: int | None = None
+    reply: str | None = field(default=None, repr=False)
+    not_before: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return self.request.id
 
     @property
     def is_final(self) -> bool:
         return self.state in FINAL
 
     @property
-    def acts_by_itself(self) -> bool:
-        """Whether the turn does its work while it runs, so that losing it in the middle leaves open what happened."""
-        return self.kind == COMMAND or self.reply_mode == "agent"
+    def text(self) -> str | None:
+        """What is to be sent: a `text` as it is, else the reply once it is kept."""
+        return self.request.body if self.request.kind == TEXT else self.reply
 
     @property
-    def may_have_acted(self) -> bool:
-        """Whether the last attempt acts by itself and was lost in the middle."""
-        return self.acts_by_itself and self.error in (LOST_IN_CRASH, LOST_IN_STOP)
+    def replies(self) -> list[Message]:
+        """The messages on which the outcome depends."""
+        return [message for message in self.messages if message.decides]
+
+    @property
+    def sends(self) -> int:
+        return sum(message.sends for message in self.replies)
+
+    @property
+    def has_side_effects(self) -> bool:
+        """Whether the turn does its work while it runs, so that losing it in the middle leaves open what happened."""
+        return self.request.kind == COMMAND or self.request.reply_mode == "agent"
 
     @property
     def seconds(self) -> float | None:
@@ -84,28 +99,37 @@ class Firing:
 
     def answer(self) -> dict[str, Any]:
         """Return what the socket says of this firing: id, status, and the fields that apply."""
-        answer: dict[str, Any] = {"id": self.id, "status": self.state}
-        if self.is_final:
-            if self.kind != TEXT and self.reply is not None:
-                answer["reply"] = self.reply
-            if self.error is not None:
-                answer["error"] = self.error
-            if self.seconds is not None:
-                answer["seconds"] = self.seconds
-        if self.attempts:
-            answer["attempts"] = self.attempts
-        return answer
+        said: dict[str, Any] = {
+            "reply": self.reply if self.is_final and self.request.kind != TEXT else None,
+            "error": self.error,
+            "reason": self.reason,
+            "attempts": self.attempts or None,
+            "next_try": self._next_try(),
+            "seconds": self.seconds,
+            "messages": [message.answer() for message in self.messages] if len(self.messages) > 1 else None,
+        }
+        return {"id": self.id, "status": self.state} | {key: value for key, value in said.items() if value is not None}
+
+    def _next_try(self) -> str | None:
+        waits = [
+            instant
+            for instant in (self.not_before, *(reply.not_before for reply in self.replies if reply.state == WAITING))
+            if instant is not None
+        ]
+        return iso(min(waits)) if self.state == RETRYING and waits else None
 
 
-def firing_of(row: tuple[Any, ...]) -> Firing:
-    """Return the firing of a row with `COLUMNS`; ValueError, KeyError or TypeError for one that no gateway wrote."""
-    (id_, reminder, fire_time, target, session, kind, content, expires, state, attempts, sends, sending, reply, error,
-     not_before, accepted_at, started_at, finished_at) = row  # fmt: skip
-    does = json.loads(content)
-    return Firing(
-        id=id_, reminder=reminder, fire_time=fire_time, to=target, session=session, kind=kind, body=does["body"],
-        expires=expires, attempts_allowed=does["attempts"], timeout=does["timeout"], reply_mode=does["reply"],
-        quiet=does["quiet"], model=does["model"], context=does["context"], state=state, attempts=attempts, sends=sends,
-        sending=bool(sending), reply=reply, error=error, not_before=not_before, accepted_at=accepted_at,
-        started_at=started_at, finished_at=finished_at,
-    )  # fmt: skip
+FIRING_COLUMNS = tuple(column.name for column in fields(Firing) if column.name not in ("request", "messages"))
+MESSAGE_COLUMNS = tuple(column.name for column in fields(Message))
+
+
+def message_of(row: sqlite3.Row) -> Message:
+    """Return the message of a row of `messages`."""
+    return Message(**{column: row[column] for column in MESSAGE_COLUMNS})
+
+
+def firing_of(row: sqlite3.Row, messages: Iterable[sqlite3.Row] = ()) -> Firing:
+    """Return the firing of a row of `firings`; ValueError, KeyError or TypeError for one that no gateway wrote."""
+    request = stored_request(row["id"], row["expires"], row["request"])
+    columns = {column: row[column] for column in FIRING_COLUMNS}
+    return Firing(request, **columns, messages=tuple(map(message_of, messages)))

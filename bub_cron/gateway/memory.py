@@ -29,10 +29,11 @@ class Memory:
 
     async def note(self, firing: Firing) -> None:
         """Write a delivered firing's message onto its chat's tape, unless its own turn has put it there."""
-        if firing.reply is None or (firing.kind != TEXT and firing.session == firing.to):
+        request = firing.request
+        if firing.text is None or (request.kind != TEXT and request.session == request.to):
             return
         try:
-            await self._append(firing.to, firing.reply, firing)
+            await self._append(request.to, firing.text, firing)
         except Exception as error:
             logger.warning("cron.tape id={} not written: {}", firing.id, described(error))
 

@@ -1,24 +1,23 @@
 """The entry point `cron` of group `bub`: Bub's hooks, each passing on what concerns us.
 
-Kept true here: a hook is called for every turn of every channel, and an exception in one breaks that turn. So each looks
+Invariants: a hook is called for every turn of every channel, and an exception in one breaks that turn. So each looks
 up one dictionary and returns; nothing here waits, reads or writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from bub import BubFramework, hookimpl
 from bub.channels import Channel
 from bub.channels.admission import AdmitDecision, TurnSnapshot
 from bub.channels.contracts import MessageHandler
-from bub.envelope import Envelope, field_of
+from bub.envelope import Envelope
 
-from bub_cron.gateway.channel import READY_KEY, CronChannel
-from bub_cron.gateway.firing import Firing
+from bub_cron.gateway.channel import CronChannel
+from bub_cron.gateway.readiness import Readiness
 from bub_cron.gateway.sessions import UserTurns
-from bub_cron.gateway.turns import TURN_KEY, Turns, instructions
+from bub_cron.gateway.turns import Turns
 
 
 class CronPlugin:
@@ -28,24 +27,29 @@ class CronPlugin:
         self._framework = framework
         self._turns = Turns(framework)
         self._users = UserTurns()
+        self._readiness = Readiness()
 
     @hookimpl
     def provide_channels(self, message_handler: MessageHandler) -> list[Channel]:
-        return [CronChannel(self._framework, message_handler, self._turns, self._users)]
+        return [CronChannel(self._framework, message_handler, self._turns, self._users, self._readiness)]
+
+    @hookimpl(tryfirst=True)
+    def resolve_session(self, message: Envelope) -> str | None:
+        """See our sentinel before a plugin that admits messages can swallow it."""
+        self._readiness.see(message)
+        return None
 
     @hookimpl(tryfirst=True)
     def admit_message(self, session_id: str, message: Envelope, turn: TurnSnapshot) -> AdmitDecision | None:
-        """Let go our sign that the gateway listens, before any other plugin makes a turn of it."""
-        context = field_of(message, "context")
-        ready = context.get(READY_KEY) if isinstance(context, Mapping) else None
-        if ready is None:
+        """Drop the sentinel that tells us that the gateway is listening, before any other plugin makes a turn of it."""
+        if not self._readiness.see(message):
             return None
-        ready.set()
         return AdmitDecision("drop", "bub-cron: the channels have started")
 
     @hookimpl
     def load_state(self, message: Envelope, session_id: str) -> dict[str, Any] | None:
         if not self._turns.owns(message):
+            self._readiness.see_turn()
             self._users.begin(session_id)
         return self._turns.state(message)
 
@@ -56,11 +60,7 @@ class CronPlugin:
 
     @hookimpl
     def system_prompt(self, prompt: str | list[dict[str, Any]], state: dict[str, Any]) -> str | None:
-        firing = state.get(TURN_KEY)
-        # A turn that a tool starts inside ours has our state, but a session of its own, and nobody delivers its reply.
-        if not isinstance(firing, Firing) or state.get("session_id", firing.session) != firing.session:
-            return None
-        return instructions(firing)
+        return self._turns.instructions(state)
 
     @hookimpl
     def on_error(self, stage: str, error: Exception, message: Envelope | None) -> None:

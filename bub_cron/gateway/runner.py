@@ -1,64 +1,53 @@
-"""Take each accepted firing to its last word.
+"""Who may start: take each accepted firing to its final outcome, in order, within its limits.
 
-Kept true here:
-- Each step is on disk before the next begins; a step that can't be written is repeated, never left out.
+Invariants:
 - Among firings, one turn at a time per session, in the order of acceptance; a firing also waits for a user's turn in its
   session, at most ten minutes. At most `max_concurrent` turns run at once, and whoever waits for a session holds none of
   these places. A `text` waits for no turn.
 - Nothing starts before `begin()`, which is called once the chats have started.
-- One asyncio task drives one firing; when it ends for any reason but a stop, the firing has its last word.
+- Every wait has a limit, and a firing that can't start within its grace ends `missed`.
+- One asyncio task drives one firing. When it ends for any reason but a stop, the firing has its final outcome.
+
+What can't be read from the store is all in one `Hand` for each firing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from itertools import islice
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from weakref import WeakValueDictionary
 
 from loguru import logger
 
-from bub_cron.errors import BubCronError, StoreError, described
-from bub_cron.gateway.delivery import Delivery, SendRefusedError, SendUnseenError
-from bub_cron.gateway.faults import log_fault
-from bub_cron.gateway.firing import LOST_IN_STOP, Firing
-from bub_cron.gateway.inbox import Inbox, StaleFiringError
+from bub_cron.errors import BubCronError, described
+from bub_cron.gateway.attempts import Attempts
+from bub_cron.gateway.delays import LATER_DELAY
+from bub_cron.gateway.delivery import Delivery
+from bub_cron.gateway.faults import LogLimit, log_fault
+from bub_cron.gateway.firing import Firing
+from bub_cron.gateway.hand import SEND, WAITING, Hand
+from bub_cron.gateway.inbox import Accepted, Inbox, StaleError
+from bub_cron.gateway.sends import TOO_LATE, Sends
 from bub_cron.gateway.sessions import UserTurns
-from bub_cron.gateway.turns import GatewayStopsError, Reply, TurnFailedError, Turns
-from bub_cron.states import DELIVERED, FAILED, MISSED, RAN, SILENT, UNDELIVERED, UNKNOWN
-from bub_cron.wire import COMMAND, NO_REPLY, TEXT, split_to
+from bub_cron.gateway.settling import LOST_IN_CRASH, LOST_IN_STOP, settle
+from bub_cron.gateway.turns import GatewayStopsError, Turns
+from bub_cron.states import DELIVERED, RUNNING, SENDING
+from bub_cron.wire import DEFAULT_LIFE, Request
 
-_ATTEMPT_DELAYS = (30.0, 120.0)  # after the first and the second failed attempt; then
-_SEND_DELAYS = (30.0, 30.0, 120.0)  # after a refused send; then
-_LATER_DELAY = 300.0
-_SENDS_AT_LEAST = 3
-_STARTS_A_ROUND = 8  # firings set off in one round of the event loop
-_STARTS_UNDER_LOAD = 256  # the same, each time that requests have come for so long without a pause:
-_HOLD_SECONDS = 0.5
-_SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
+_FEW = 16
+_CROWD_SECONDS = 0.001  # between two starts, while more than a few firings are to be started
 _USER_WAIT = 600.0  # seconds that a firing waits for a user's turn
 _SEND_STOP_WAIT = 4.0  # seconds that a send in flight gets when the gateway stops
-_TOO_LATE = "too late to start by the time it could"
-_NO_OUTPUT = "(no output)"  # what Bub returns for a command that printed nothing
+_STOP_FOLLOWS_SECONDS = 60.0  # between the unbinding of the router and our own stop; more than Bub's channels take
+_LINES_A_MINUTE = 120  # about what becomes of firings
+_REMEMBER_SECONDS = 10.0  # that a tape store may take
 
 
 class _TooLateError(BubCronError):
     """The firing may not start any more."""
-
-
-def attempt_delay(attempts: int) -> float:
-    """Return the seconds between a failed attempt, the `attempts`-th, and the next."""
-    return _nth(_ATTEMPT_DELAYS, attempts)
-
-
-def _send_delay(sends: int) -> float:
-    return _nth(_SEND_DELAYS, sends)
-
-
-def _nth(delays: tuple[float, ...], number: int) -> float:
-    return delays[number - 1] if number <= len(delays) else _LATER_DELAY
 
 
 class Runner:
@@ -74,181 +63,276 @@ class Runner:
         users: UserTurns,
         *,
         max_concurrent: int,
+        max_waiting: int,
         remember: Callable[[Firing], Awaitable[None]] | None = None,
-        refusal: Callable[[Firing], str | None] = lambda _: None,
+        refusal: Callable[[Request], str | None] = lambda _: None,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self.now = now
         self._inbox = inbox
-        self._turns = turns
+        self._lines = LogLimit(_LINES_A_MINUTE)
+        self._attempts = Attempts(inbox, turns, self._lines, now=now)
+        self._sends = Sends(inbox, delivery, self._lines, now=now, sleep=sleep)
         self._delivery = delivery
         self._users = users
+        self._max_waiting = max_waiting
         self._remember = remember
         self._refusal = refusal
-        self.now = now
         self._sleep = sleep
         self._begun = asyncio.Event()
         self._stopping = False
-        self._queue: dict[str, Firing] = {}  # taken, and not yet set off
-        self._pump: asyncio.Task[None] | None = None
-        self._taking = 0
-        self._calm = asyncio.Event()
-        self._calm.set()
-        self._drives: dict[str, asyncio.Task[None]] = {}
-        self._busy: set[str] = set()  # ids in a turn or a send
-        self._sending: set[str] = set()  # ids in a send
-        self._watchers: dict[str, list[asyncio.Future[Firing]]] = {}
-        self._notices: set[asyncio.Task[None]] = set()
+        self._hands: dict[str, Hand] = {}
+        self._accepting = 0  # requests that are on their way into the inbox
+        self._queue: deque[Hand] = deque()
         self._places = asyncio.Semaphore(max_concurrent)
         self._sessions: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._lanes: dict[str, asyncio.Semaphore] = {}
 
     # --- For the listener and the channel
 
     @property
     def running(self) -> int:
         """How many firings are in a turn or a send."""
-        return len(self._busy)
+        return sum(hand.phase != WAITING for hand in self._hands.values())
 
     @property
     def waiting(self) -> int:
-        """How many firings without a last word are not."""
-        return len(self._queue) + len(self._drives) - len(self._busy)
+        """How many open firings are not."""
+        return sum(not hand.firing.is_final for hand in self._hands.values()) - self.running
+
+    @property
+    def in_hand(self) -> list[Firing]:
+        """Every firing that is not done with, as it was last stored."""
+        return [hand.firing for hand in self._hands.values()]
 
     def begin(self) -> None:
         """Let firings start: the chats are there."""
         self._begun.set()
 
-    def take(self, firing: Firing) -> None:
-        """Drive a firing that is in the inbox and has no last word, unless it is driven already."""
-        if self._stopping or firing.id in self._drives or firing.id in self._queue:
-            return
-        self._queue[firing.id] = firing
-        if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._start_queued(), name="bub-cron queue")
+    async def accept(self, requests: Sequence[Request]) -> list[Accepted]:
+        """Take requests into the inbox, and in hand what is open of them; `StoreError` if the disk refuses.
 
-    async def _start_queued(self) -> None:
-        """Set firings off in the order in which they came, a few in each round of the event loop.
-
-        So thousands that come at once are all accepted before their running keeps the gateway busy.
+        It is carried out to its end even if the caller is cancelled: what the inbox has, the runner must have.
         """
-        while self._queue:
-            count = _STARTS_A_ROUND
-            try:
-                async with asyncio.timeout(_HOLD_SECONDS):
-                    await self._calm.wait()
-            except TimeoutError:
-                count = _STARTS_UNDER_LOAD
-            for firing_id in list(islice(self._queue, count)):
-                firing = self._queue.pop(firing_id)
-                self._drives[firing_id] = asyncio.create_task(self._drive(firing), name=f"bub-cron {firing_id}")
-            await asyncio.sleep(0)
+        return await asyncio.shield(asyncio.ensure_future(self._accept(requests)))
 
-    @contextmanager
-    def taking(self) -> Iterator[None]:
-        """While requests are being stored, hold what they set off back, for half a second at most."""
-        self._taking += 1
-        self._calm.clear()
+    async def _accept(self, requests: Sequence[Request]) -> list[Accepted]:
+        room = self._max_waiting - len(self._hands) - self._accepting
+        self._accepting += len(requests)
         try:
-            yield
+            accepted = await self._inbox.accept(requests, self.now(), room)
         finally:
-            self._taking -= 1
-            if not self._taking:
-                self._calm.set()
+            self._accepting -= len(requests)
+        for found in accepted:
+            if found.firing is not None and not found.firing.is_final:
+                self.take(found.firing)
+        return accepted
 
-    async def last_word(self, firing_id: str) -> Firing:
-        """Wait for a firing's last word and return the firing; cancelled when the gateway stops before that."""
-        if firing_id not in self._drives and firing_id not in self._queue:
-            firing = await self._inbox.get(firing_id)
-            if firing is not None and firing.is_final:
-                return firing
-        watcher: asyncio.Future[Firing] = asyncio.get_running_loop().create_future()
-        self._watchers.setdefault(firing_id, []).append(watcher)
-        return await watcher
+    def take(self, firing: Firing) -> None:
+        """Drive a firing that is in the inbox and not done with, unless it is in hand already."""
+        if self._stopping or firing.id in self._hands:
+            return
+        hand = self._hands[firing.id] = Hand(firing)
+        self._queue.append(hand)
+        if len(self._queue) == 1:
+            asyncio.get_running_loop().call_soon(self._start_next)
+
+    def _start_next(self) -> None:
+        """Start one firing, and then the next; while a crowd waits, a millisecond later.
+
+        One in each round of the event loop would keep it spinning while thousands wait, and the store's thread, and with it
+        every caller, would wait for the interpreter.
+        """
+        if not self._queue:
+            return
+        hand = self._queue[0]
+        hand.task = asyncio.create_task(self._drive(hand), name=f"bub-cron {hand.firing.id}")
+        hand.task.add_done_callback(lambda _: self._let_go(hand))
+        self._queue.popleft()
+        if self._queue:
+            asyncio.get_running_loop().call_later(_CROWD_SECONDS if len(self._queue) > _FEW else 0, self._start_next)
+
+    def _let_go(self, hand: Hand) -> None:
+        self._hands.pop(hand.firing.id, None)
+        if hand.final is not None and not hand.final.done():
+            hand.final.cancel()  # without an outcome, whoever waits learns by the end of the connection that none comes now
+
+    def final(self, firing_id: str) -> asyncio.Future[Firing] | None:
+        """Return what will hold the firing at its final outcome, one for all who wait; None if it isn't in hand.
+
+        It is cancelled when the gateway stops before that.
+        """
+        hand = self._hands.get(firing_id)
+        if hand is None or hand.firing.is_final:
+            return None
+        if hand.final is None:
+            hand.final = asyncio.get_running_loop().create_future()
+        return hand.final
 
     async def stop(self) -> None:
         """End what runs: turns go back to the inbox, a send in flight gets a few seconds. All is on disk afterwards."""
         self._stopping = True
         self._queue.clear()
-        for firing_id, drive in self._drives.items():
-            if firing_id not in self._sending:
-                drive.cancel()
-        for notice in self._notices:
-            notice.cancel()
-        drives = set(self._drives.values())
-        if drives:
-            _, late = await asyncio.wait(drives, timeout=_SEND_STOP_WAIT)
-            for drive in late:
-                drive.cancel()
-            if late:
-                await asyncio.wait(late, timeout=_SEND_STOP_WAIT)
-        for watcher in [watcher for watchers in self._watchers.values() for watcher in watchers]:
-            watcher.cancel()
+        hands = list(self._hands.values())
+        tasks = {hand.task for hand in hands if hand.task is not None}
+        for hand in hands:
+            if hand.task is None:
+                self._let_go(hand)
+            elif hand.phase != SEND:
+                hand.task.cancel()
+        for _ in range(2):
+            if tasks:
+                _, tasks = await asyncio.wait(tasks, timeout=_SEND_STOP_WAIT)
+            for task in tasks:
+                task.cancel()
 
     # --- One firing's way
 
-    async def _drive(self, firing: Firing) -> None:
+    async def _drive(self, hand: Hand) -> None:
         try:
-            if not self._begun.is_set():
-                await self._begun.wait()
-            while not firing.is_final:
-                await self._wait_until(firing.not_before)
-                firing = await (self._attempt(firing) if firing.reply is None else self._deliver(firing))
-        except GatewayStopsError as error:
-            logger.info("cron.held id={} for the next start: {}", firing.id, error)
-        except StaleFiringError as error:
-            log_fault(f"cron.stale id={firing.id}", error)
-        except Exception as error:
-            # A fault of ours. The firing must not hang without a word, nor may the gateway feel it.
-            log_fault(f"cron.fault id={firing.id}", error)
-            await self._end(firing, FAILED, f"a fault of bub-cron: {described(error)}")
-        finally:
-            self._drives.pop(firing.id, None)
-            self._busy.discard(firing.id)
-            self._sending.discard(firing.id)
-            # Without a last word, whoever waits for it learns by the end of the connection that none comes now.
-            for watcher in self._watchers.pop(firing.id, ()):
-                watcher.cancel()
-
-    async def _wait_until(self, instant: float | None) -> None:
-        if instant is not None and (seconds := instant - self.now()) > 0:
-            # No delay is longer; an instant that is further away was written by a clock that was ahead.
-            await self._sleep(min(seconds, _LATER_DELAY))
-
-    # --- The turn
-
-    async def _attempt(self, firing: Firing) -> Firing:
-        if refusal := self._delivery.refusal(firing.to):
-            return await self._end(firing, UNDELIVERED, refusal)
-        if refusal := self._refusal(firing):
-            return await self._end(firing, FAILED, refusal)
-        try:
-            async with self._place(firing):
-                self._busy.add(firing.id)
+            await self._begin_or_end(hand)
+            while not hand.firing.is_final:
                 try:
-                    return await self._turn(firing)
-                finally:
-                    self._busy.discard(firing.id)
-        except _TooLateError as error:
-            if firing.attempts:
-                return await self._end(firing, UNKNOWN if firing.may_have_acted else FAILED, firing.error)
-            return await self._end(firing, MISSED, str(error))
+                    await self._go_on(hand)
+                except GatewayStopsError as error:
+                    await self._wait_for_the_stop(hand, error)
+                hand.phase = WAITING
+            self._tell_outcome(hand)
+            await self._remember_it(hand.firing)
+            await self._sends.notices(hand)
+        except asyncio.CancelledError:
+            await self._stopped(hand)
+            raise
+        except StaleError as error:
+            log_fault(f"cron.stale id={hand.firing.id}", error)
+        except BaseException as error:
+            # A fault of ours. The firing must not hang without an outcome, nor may the gateway feel it.
+            log_fault(f"cron.fault id={hand.firing.id}", error)
+            await self._end_in_fault(hand, f"a fault of bub-cron: {described(error)}")
+
+    async def _stopped(self, hand: Hand) -> None:
+        """Settle what the stop has ended."""
+        if hand.phase == WAITING and hand.firing.state != RUNNING:
+            return
+        try:
+            # Read again, behind a move that was asked for and not yet answered.
+            firing = await self._inbox.get(hand.firing.id)
+            if firing is not None:
+                await settle(self._inbox, firing, self.now(), hand.phase)
+        except BubCronError as error:
+            # Not repeated, since the gateway is going: the next start settles what is on disk.
+            logger.warning("cron.stop id={} not recorded: {}", hand.firing.id, error)
+
+    async def _begin_or_end(self, hand: Hand) -> None:
+        """Wait until firings may start; end one that waits for that beyond its grace."""
+        firing = hand.firing
+        has_begun = firing.is_final or firing.reply is not None or firing.sends > 0
+        limit = firing.request.expires - self.now()
+        try:
+            async with asyncio.timeout(max(0.0, limit, DEFAULT_LIFE if has_begun else 0.0)):
+                await self._begun.wait()
+        except TimeoutError:
+            hand.firing = await self._late(firing)
+
+    async def _go_on(self, hand: Hand) -> None:
+        """Take a firing one step further: an attempt, or a send."""
+        firing = hand.firing
+        if firing.text is not None:
+            await self._sends.next_reply(hand)
+            return
+        if firing.not_before is not None and (seconds := firing.not_before - self.now()) > 0:
+            # No delay is longer; an instant that is further away was written by a clock that was ahead.
+            await self._sleep(min(seconds, LATER_DELAY))
+        if refusal := self._delivery.refusal(firing.request.to):
+            hand.firing = await self._inbox.end(firing, "refuse", self.now(), reason="no_channel", error=refusal)
+        elif refusal := self._refusal(firing.request):
+            hand.firing = await self._inbox.end(firing, "fail", self.now(), reason="not_allowed", error=refusal)
+        else:
+            await self._attempt(hand)
+
+    async def _attempt(self, hand: Hand) -> None:
+        try:
+            async with self._place(hand.firing):
+                await self._attempts.run(hand, self._delivery.limit_words(hand.firing.request.to))
+        except _TooLateError:
+            hand.firing = await self._late(hand.firing)
+
+    async def _late(self, firing: Firing) -> Firing:
+        """End a firing that can't start, or start again, within its grace."""
+        now = self.now()
+        if firing.is_final:
+            return firing
+        if firing.reply is not None or firing.sends:
+            error = "the gateway's channels have not started"
+            return await self._inbox.end(firing, "refuse", now, reason="refused", error=error)
+        if not firing.attempts:
+            return await self._inbox.end(firing, "miss", now, reason="late", error=TOO_LATE)
+        if firing.has_side_effects and firing.error in (LOST_IN_CRASH, LOST_IN_STOP):
+            return await self._inbox.end(firing, "lose", now, reason="lost_turn")
+        return await self._inbox.end(firing, "fail", now, reason="attempts")
+
+    async def _wait_for_the_stop(self, hand: Hand, error: GatewayStopsError) -> None:
+        """Bub's router is unbound, which a stop begins with. If none follows, a turn's output went nowhere.
+
+        A message has not been sent: it goes on while its time lasts.
+        """
+        logger.info("cron.held id={}: {}", hand.firing.id, error)
+        await self._sleep(_STOP_FOLLOWS_SECONDS)
+        firing, now, why = hand.firing, self.now(), f"{error}, and the gateway did not stop"
+        if firing.text is None:
+            hand.firing = await self._inbox.end(firing, "lose", now, reason="moved", error=why)
+        elif now > firing.request.expires:
+            hand.firing = await self._inbox.end(firing, "refuse", now, reason="refused", error=why)
+
+    async def _end_in_fault(self, hand: Hand, error: str) -> None:
+        firing = hand.firing
+        with suppress(StaleError):
+            sending = next((message for message in firing.replies if message.state == SENDING), None)
+            if sending is not None:
+                firing = await self._inbox.move_message(
+                    firing, sending, "lose", self.now(), reason="fault", error=error
+                )
+            if not firing.is_final:
+                hand.firing = await self._inbox.end(firing, "fail", self.now(), reason="fault", error=error)
+            self._tell_outcome(hand)
+
+    def _tell_outcome(self, hand: Hand) -> None:
+        firing = hand.firing
+        self._lines.log(
+            "INFO" if firing.error is None else "WARNING",
+            "cron.{} id={} to={} attempts={} sends={} seconds={} error={}",
+            firing.state, firing.id, firing.request.to, firing.attempts, firing.sends, firing.seconds, firing.error,
+        )  # fmt: skip
+        if hand.final is not None and not hand.final.done():
+            hand.final.set_result(firing)
+
+    async def _remember_it(self, firing: Firing) -> None:
+        if self._remember is None or firing.state != DELIVERED:
+            return
+        try:
+            async with asyncio.timeout(_REMEMBER_SECONDS):
+                await self._remember(firing)
+        except TimeoutError:
+            logger.warning("cron.tape id={} not written: it took over {:g} s", firing.id, _REMEMBER_SECONDS)
+
+    # --- Sessions and places
 
     @asynccontextmanager
     async def _place(self, firing: Firing) -> AsyncIterator[None]:
         """Hold the firing's session and one of the places for turns; `_TooLateError` if they don't come in time."""
-        session = self._sessions.setdefault(firing.session, asyncio.Lock())
+        name, expires = firing.request.session, firing.request.expires
+        session = self._sessions.setdefault(name, asyncio.Lock())
         came = asyncio.get_running_loop().time()
         async with AsyncExitStack() as held:
             try:
-                async with asyncio.timeout(max(0.0, firing.expires - self.now())):
+                async with asyncio.timeout(max(0.0, expires - self.now())):
                     await held.enter_async_context(session)
-                    await self._place_beside_nobody(firing.session, came)
+                    await self._place_beside_nobody(name, came)
                     held.callback(self._places.release)
             except TimeoutError as error:
-                raise _TooLateError(_TOO_LATE) from error
-            if self.now() > firing.expires:
-                raise _TooLateError(_TOO_LATE)
+                raise _TooLateError(TOO_LATE) from error
+            if self.now() > expires:
+                raise _TooLateError(TOO_LATE)
             yield
 
     async def _place_beside_nobody(self, session: str, came: float) -> None:
@@ -267,155 +351,3 @@ class Runner:
             if self._users.busy_since(session) is None or loop.time() >= deadline:
                 return
             self._places.release()
-
-    async def _turn(self, firing: Firing) -> Firing:
-        begun = False
-        try:
-            firing = await self._insist(lambda: self._inbox.start_attempt(firing.id, self.now()))
-            begun = True
-            logger.info("cron.start id={} to={} attempt={}", firing.id, firing.to, firing.attempts)
-            reply = await self._turns.run(firing)
-        except asyncio.CancelledError:
-            await self._stopped_in_turn(firing, begun=begun)
-            raise
-        except GatewayStopsError:
-            await self._stopped_in_turn(firing, begun=True)
-            raise
-        except TurnFailedError as error:
-            return await self._failed(firing, str(error), error.tokens)
-        return await self._ended(firing, reply)
-
-    async def _ended(self, firing: Firing, reply: Reply) -> Firing:
-        """Judge a turn that ended without error."""
-        # The marker is for us; whatever stands around it, no chat shows it.
-        text = reply.text
-        while NO_REPLY in text:
-            text = text.replace(NO_REPLY, "").strip()
-        if firing.reply_mode == "agent" or (firing.kind == COMMAND and text.strip() in ("", _NO_OUTPUT)):
-            return await self._end(firing, RAN, None, reply.tokens)
-        if text.strip():
-            return await self._insist(lambda: self._inbox.keep_reply(firing.id, text, reply.tokens))
-        if firing.quiet:
-            return await self._end(firing, SILENT, None, reply.tokens)
-        # Not tried again: the turn has done its work, and a model that sent by a skill says nothing more.
-        meant = (
-            f"the whole reply was {NO_REPLY}, which needs quiet: true" if NO_REPLY in reply.text else "an empty reply"
-        )
-        return await self._end(firing, FAILED, meant, reply.tokens)
-
-    async def _failed(self, firing: Firing, error: str, tokens: int | None) -> Firing:
-        again = self.now() + attempt_delay(firing.attempts)
-        if firing.attempts < firing.attempts_allowed and again <= firing.expires:
-            logger.warning("cron.retry id={} attempt={} error={}", firing.id, firing.attempts, error)
-            return await self._insist(lambda: self._inbox.retry(firing.id, error, again, tokens))
-        return await self._end(firing, FAILED, error, tokens)
-
-    async def _stopped_in_turn(self, firing: Firing, *, begun: bool) -> None:
-        """Put a turn that the stop has ended back; one that acts by itself counts, for it may have acted."""
-        try:
-            if not begun or not firing.acts_by_itself:
-                await self._inbox.give_back(firing.id)
-            elif firing.attempts < firing.attempts_allowed:
-                await self._inbox.retry(firing.id, LOST_IN_STOP, self.now())
-            else:
-                await self._inbox.finish(firing.id, UNKNOWN, LOST_IN_STOP, self.now())
-        except BubCronError as error:
-            # Not insisted on, since the gateway is going: what is on disk says `running`, as after a crash.
-            logger.warning("cron.stop id={} not recorded: {}", firing.id, error)
-
-    # --- The send
-
-    async def _deliver(self, firing: Firing) -> Firing:
-        if refusal := self._delivery.refusal(firing.to):
-            return await self._end(firing, UNDELIVERED, refusal)
-        channel, _ = split_to(firing.to)
-        async with AsyncExitStack() as held:
-            lane = self._lanes.setdefault(channel, asyncio.Semaphore(_SENDS_AT_ONCE))
-            if firing.kind == TEXT and not firing.sends:
-                try:
-                    async with asyncio.timeout(max(0.0, firing.expires - self.now())):
-                        await held.enter_async_context(lane)
-                except TimeoutError:
-                    return await self._end(firing, MISSED, _TOO_LATE)
-                if self.now() > firing.expires:
-                    return await self._end(firing, MISSED, _TOO_LATE)
-            else:
-                await held.enter_async_context(lane)
-            self._busy.add(firing.id)
-            self._sending.add(firing.id)
-            try:
-                return await self._send(firing)
-            finally:
-                self._busy.discard(firing.id)
-                self._sending.discard(firing.id)
-
-    async def _send(self, firing: Firing) -> Firing:
-        firing = await self._insist(lambda: self._inbox.begin_send(firing.id, self.now()))
-        try:
-            await self._delivery.send(firing, firing.reply or "")
-        except asyncio.CancelledError:
-            await self._end(firing, UNKNOWN, "the gateway stopped while the message was on its way")
-            raise
-        except GatewayStopsError:
-            await self._insist(lambda: self._inbox.give_back(firing.id))
-            raise
-        except SendUnseenError as error:
-            return await self._end(firing, UNKNOWN, str(error))
-        except SendRefusedError as error:
-            return await self._refused(firing, str(error))
-        firing = await self._end(firing, DELIVERED, None)
-        if self._remember is not None:
-            await self._remember(firing)
-        return firing
-
-    async def _refused(self, firing: Firing, error: str) -> Firing:
-        again = self.now() + _send_delay(firing.sends)
-        if firing.sends < _SENDS_AT_LEAST or again <= firing.expires:
-            logger.warning("cron.send_again id={} sends={} error={}", firing.id, firing.sends, error)
-            return await self._insist(lambda: self._inbox.retry(firing.id, error, again))
-        return await self._end(firing, UNDELIVERED, error)
-
-    # --- Last words
-
-    async def _end(self, firing: Firing, outcome: str, error: str | None, tokens: int | None = None) -> Firing:
-        firing, tell = await self._insist(lambda: self._inbox.finish(firing.id, outcome, error, self.now(), tokens))
-        logger.log(
-            "INFO" if error is None else "WARNING",
-            "cron.{} id={} to={} attempts={} sends={} seconds={} error={}",
-            firing.state, firing.id, firing.to, firing.attempts, firing.sends, firing.seconds, error,
-        )  # fmt: skip
-        for watcher in self._watchers.pop(firing.id, ()):
-            if not watcher.done():
-                watcher.set_result(firing)
-        if tell:
-            self.tell(firing)
-        return firing
-
-    def tell(self, firing: Firing) -> None:
-        """Tell the chat of a failure that the inbox says it is to hear of."""
-        notice = asyncio.create_task(self._tell_of_failure(firing))
-        self._notices.add(notice)
-        notice.add_done_callback(self._notices.discard)
-
-    async def _tell_of_failure(self, firing: Firing) -> None:
-        await self._begun.wait()
-        await self._insist(lambda: self._inbox.begin_notice(firing))
-        try:
-            await self._delivery.send(firing, f"The reminder {firing.reminder} failed: {firing.error}.")
-        except SendUnseenError as error:
-            logger.warning("cron.notice id={} may have been sent: {}", firing.id, error)
-        except BubCronError as error:
-            # Nothing arrived: the next failure is told instead.
-            logger.warning("cron.notice id={} not sent: {}", firing.id, error)
-            await self._insist(lambda: self._inbox.forget_notice(firing))
-
-    async def _insist[Result](self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Write a change of state; while the disk refuses, try again, since going on without it would lose it."""
-        seconds = 1.0
-        while True:
-            try:
-                return await step()
-            except StoreError as error:
-                logger.error("cron.store {}; trying again in {} s", error, seconds)
-            await self._sleep(seconds)
-            seconds = min(seconds * 2, 60.0)

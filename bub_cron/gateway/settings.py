@@ -17,10 +17,13 @@ class CronSettings(Settings):
     max_waiting: int = Field(
         default=20_000,
         ge=1,
-        description="Firings without a last word that the inbox holds; beyond that a request is answered `busy`.",
+        description="Open firings that the inbox holds; beyond that a request is answered `busy`.",
     )
     keep_days: int = Field(
-        default=30, ge=1, description="Days that a firing's record is kept after its last word, by both sides."
+        default=30, ge=1, description="Days that a firing's record is kept after its final outcome, by both sides."
+    )
+    keep_mib: int = Field(
+        default=256, ge=1, description="Size of either store; beyond it, the oldest final firings are dropped."
     )
     allow_commands: bool = Field(
         default=False,

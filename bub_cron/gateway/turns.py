@@ -21,6 +21,7 @@ from bub import BubFramework
 from bub.channels import ChannelMessage
 from bub.envelope import Envelope, content_of, field_of
 from bub.streaming import StreamEvent
+from bub.turn import TurnResult
 
 from bub_cron.errors import BubCronError, described, one_line, whole_characters
 from bub_cron.gateway.firing import Firing
@@ -42,6 +43,10 @@ class TurnFailedError(BubCronError):
         self.tokens = tokens
 
 
+class TurnMovedError(TurnFailedError):
+    """Another plugin moved the turn's output to another channel: what became of it can't be known."""
+
+
 class GatewayStopsError(BubCronError):
     """Bub has unbound its router: the gateway is stopping, and what was going on belongs to its next start."""
 
@@ -57,6 +62,7 @@ class Reply:
 @dataclass(slots=True, eq=False)
 class _Turn:
     firing: Firing | None
+    about_chat: str | None = None
     streamed: bool = False
     errors: list[str] = field(default_factory=list)
     tokens: int | None = None
@@ -93,40 +99,64 @@ class Turns:
         self._running: dict[str, _Turn] = {}
         self._numbers = count(1)
 
-    async def run(self, firing: Firing) -> Reply:
-        """Run one attempt; raise `TurnFailedError` if it failed, `GatewayStopsError` if it fell into a stop."""
+    async def run(self, firing: Firing, about_chat: str | None = None) -> Reply:
+        """Run one attempt; the model is told `about_chat` what it should know about the chat.
+
+        Raises `TurnFailedError` if it failed, `TurnMovedError` if another plugin moved its output, `GatewayStopsError` if
+        Bub's router was unbound while it ran.
+        """
         key = str(next(self._numbers))
-        turn = self._running[key] = _Turn(firing)
+        turn = self._running[key] = _Turn(firing, about_chat)
         try:
-            result = await self._finish_in_time(firing, bub_message(firing, key))
+            result = await self._finish_in_time(firing.request.timeout, bub_message(firing.request, key))
+            if turn.errors:
+                raise TurnFailedError(turn.errors[0])  # noqa: TRY301 - the tokens are added below, as for all others
+            return Reply(await self._text_of(turn, result), turn.tokens)
         except TurnFailedError as error:
             error.tokens = turn.tokens
             raise
         finally:
             del self._running[key]
-        if turn.errors:
-            raise TurnFailedError(turn.errors[0], turn.tokens)
-        if not turn.streamed and firing.kind != COMMAND:
-            # Without the router we never saw the stream. A command's output is whole all the same.
-            raise GatewayStopsError("the turn ran while Bub's router was unbound")
-        texts = [content_of(outbound) for outbound in result.outbounds if _is_ours(outbound)]
-        return Reply(_bounded(whole_characters("\n\n".join(text for text in texts if text.strip()))), turn.tokens)
 
-    async def _finish_in_time(self, firing: Firing, message: ChannelMessage) -> Any:
-        task = asyncio.ensure_future(self._framework.process_inbound(message, stream_output=True))
+    async def _text_of(self, turn: _Turn, result: TurnResult) -> str:
+        request = turn.firing.request if turn.firing else None
+        if request is None or request.reply_mode == "agent":
+            return ""  # nothing is sent for it, wherever its output went
+        ours = [outbound for outbound in result.outbounds if _is_ours(outbound)]
+        # Without the router, or with another channel's stream, we saw no steps. A command's output is whole all the same.
+        if (not turn.streamed and request.kind != COMMAND) or not ours:
+            if await self._router_is_bound():
+                raise TurnMovedError("another plugin moved the turn's output away")
+            raise GatewayStopsError("the turn ran while Bub's router was unbound")
+        texts = [content_of(outbound) for outbound in ours]
+        return _bounded(whole_characters("\n\n".join(text for text in texts if text.strip())))
+
+    async def _router_is_bound(self) -> bool:
+        """Tell whether Bub can still send: a message to our own channel, which shows it to nobody, is the public way."""
+        return await self._framework.dispatch_via_channel_router({"channel": CHANNEL, "content": ""})
+
+    async def _finish_in_time(self, timeout: float, message: ChannelMessage) -> TurnResult:
+        task = asyncio.ensure_future(self._guarded(message))
         try:
-            done, _ = await asyncio.wait({task}, timeout=firing.timeout)
+            done, _ = await asyncio.wait({task}, timeout=timeout)
         except asyncio.CancelledError:
             await _cancel(task)
             raise
         if not done:
             await _cancel(task)
-            raise TurnFailedError(f"the turn did not end within {firing.timeout:g} s")
+            raise TurnFailedError(f"the turn did not end within {timeout:g} s")
         try:
             return task.result()
         except asyncio.CancelledError as error:
             raise TurnFailedError("the turn was cancelled from outside") from error
-        except Exception as error:
+
+    async def _guarded(self, message: ChannelMessage) -> TurnResult:
+        # In here, since a SystemExit that leaves a task ends the whole loop.
+        try:
+            return await self._framework.process_inbound(message, stream_output=True)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
             raise TurnFailedError(described(error)) from error
 
     # --- What Bub's hooks bring
@@ -138,7 +168,16 @@ class Turns:
     def state(self, message: Envelope) -> dict[str, Any] | None:
         """Return what our turn adds to the turn's state, None for a turn that isn't ours."""
         turn = self._running.get(_key_of(message) or "")
-        return None if turn is None else {TURN_KEY: turn.firing}
+        return None if turn is None else {TURN_KEY: turn}
+
+    def instructions(self, state: Mapping[str, Any]) -> str | None:
+        """Return the block of the system prompt for one of our turns, None for another."""
+        turn = state.get(TURN_KEY)
+        if not isinstance(turn, _Turn) or turn.firing is None:
+            return None
+        session = turn.firing.request.session
+        # A turn that a tool starts inside ours has our state, but a session of its own, and nobody delivers its reply.
+        return instructions(turn.firing, turn.about_chat) if state.get("session_id", session) == session else None
 
     def note_error(self, stage: str, error: Exception, message: Envelope) -> None:
         """Take an error that Bub reports for one of our turns; Bub itself would go on as if nothing had been."""
@@ -166,24 +205,24 @@ class Turns:
             elif event.kind == "error":
                 turn.fail(str(event.data.get("message") or "the model's stream broke off"))
             elif event.kind == "usage":
-                turn.tokens = _add_tokens(turn.tokens, event.data.get("usage"))
+                turn.tokens = add_tokens(turn.tokens, _total_tokens(event.data.get("usage")))
             yield event
         yield StreamEvent("text", {"delta": (step if step.has_any() else last).text()})
 
 
-def bub_message(firing: Firing | Request, key: str) -> ChannelMessage:
+def bub_message(request: Request, key: str) -> ChannelMessage:
     """Return the message with which a firing goes through Bub; `key` is how its turn is known again."""
-    channel, chat_id = split_to(firing.to)
+    channel, chat_id = split_to(request.to)
     # These first: Bub's prompt begins with the context, and would run it if it began with the command prefix.
-    context: dict[str, Any] = {"channel": "", "chat_id": "", **firing.context}
-    if firing.model is not None:
-        context["model"] = firing.model
+    context: dict[str, Any] = {"channel": "", "chat_id": "", **request.context}
+    if request.model is not None:
+        context["model"] = request.model
     context[TURN_KEY] = key
     message = ChannelMessage(
-        session_id=firing.session,
+        session_id=request.session,
         channel=CHANNEL,
         chat_id=chat_id,
-        content=firing.body,
+        content=request.body,
         context=context,
         output_channel=CHANNEL,
     )
@@ -191,18 +230,19 @@ def bub_message(firing: Firing | Request, key: str) -> ChannelMessage:
     return message
 
 
-def instructions(firing: Firing) -> str | None:
+def instructions(firing: Firing, about_chat: str | None = None) -> str | None:
     """Return the block of the system prompt for a firing's turn: who delivers its reply, and what silence takes.
 
     Bub's own prompt says that a plain reply is ignored and that the model must send by a channel skill. For a turn whose
     reply we deliver the opposite holds; without these words the chat gets the message twice.
     """
-    if firing.kind == COMMAND:
+    request = firing.request
+    if request.kind == COMMAND:
         return None
-    what = f"the reminder {firing.reminder}" if firing.reminder else "a scheduled reminder"
-    when = f", due at {firing.fire_time}" if firing.fire_time else ""
+    what = f"the reminder {request.reminder}" if request.reminder else "a scheduled reminder"
+    when = f", due at {request.fire_time}" if request.fire_time else ""
     lines = [f"This turn was started by {what}{when}, not by a message that somebody has just written."]
-    if firing.reply_mode == "agent":
+    if request.reply_mode == "agent":
         lines.append("Your plain reply is NOT delivered: send what needs to be said by the channel's skill yourself.")
     else:
         lines += [
@@ -210,7 +250,9 @@ def instructions(firing: Firing) -> str | None:
             "Do NOT also send it by a channel skill or tool: the chat would get it twice.",
             "Only the text of your last step is delivered, so put everything that matters into it.",
         ]
-        if firing.quiet:
+        if about_chat is not None:
+            lines.append(about_chat)
+        if request.quiet:
             lines.append(
                 f"If there is nothing worth saying, reply with exactly {NO_REPLY} and nothing else: then nothing is sent."
             )
@@ -228,10 +270,13 @@ def _is_ours(outbound: Envelope) -> bool:
     return bool((field_of(outbound, "output_channel") or field_of(outbound, "channel")) == CHANNEL)
 
 
-def _add_tokens(tokens: int | None, usage: object) -> int | None:
-    total = usage.get("total_tokens") if isinstance(usage, Mapping) else None
-    # What a provider says goes into the store, which takes no number of any size.
-    return (tokens or 0) + total if isinstance(total, int) and 0 <= total < _MOST_TOKENS - (tokens or 0) else tokens
+def add_tokens(tokens: int | None, more: object) -> int | None:
+    """Return the sum of two counts; what a provider says goes into the store, which takes no number of any size."""
+    return (tokens or 0) + more if isinstance(more, int) and 0 <= more < _MOST_TOKENS - (tokens or 0) else tokens
+
+
+def _total_tokens(usage: object) -> object:
+    return usage.get("total_tokens") if isinstance(usage, Mapping) else None
 
 
 def _bounded(text: str) -> str:

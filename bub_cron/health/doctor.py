@@ -1,6 +1,6 @@
-"""The whole chain from the file to the chat, link by link; for each broken one what is wrong and what mends it.
+"""The whole chain from the file to the chat, link by link; for each broken one what is wrong and what to do.
 
-Kept true here: looking changes nothing; a link that can't be looked at says so, and hides none of the others; every
+Invariants: looking changes nothing; a link that can't be looked at says so, and hides none of the others; every
 broken link has a remedy that can be typed or done.
 """
 
@@ -26,7 +26,7 @@ from bub_cron.errors import (
     each_of,
 )
 from bub_cron.health.gateways import unit_trouble, why_absent
-from bub_cron.health.status import LATE_SECONDS, MOST, Status, faults_in_short, local, look, told
+from bub_cron.health.status import LATE_SECONDS, MOST, Status, because, faults_in_short, local, look, told
 from bub_cron.health.triggers import Trigger, find_triggers
 from bub_cron.paths import Paths
 from bub_cron.programs import decoded, first_line, output, run_by
@@ -287,7 +287,14 @@ def _gateway(paths: Paths, status: Status) -> Iterator[Finding]:
     unit = unit_trouble(is_absent=pong is None and not status.refused)
     if pong is not None:
         text = f"process {pong.get('pid')} listens; {pong.get('waiting')} wait and {pong.get('running')} run"
-        yield Finding("gateway", OK, text)
+        if not status.why_not_ready:
+            yield Finding("gateway", OK, text)
+        elif status.is_starting:
+            remedy = "bub-cron doctor    # again in a minute"
+            yield Finding("gateway", WARNING, f"{text}; it is starting: {status.why_not_ready}", remedy)
+        else:
+            remedy = "journalctl --user -u bub-gateway    # or where its log is; then restart it"
+            yield Finding("gateway", BROKEN, f"{text}; it is not ready to start any: {status.why_not_ready}", remedy)
         if unit is not None:
             yield Finding("gateway", WARNING, f"it won't start by itself: {unit.text}", unit.remedy)
     elif status.refused:
@@ -361,7 +368,14 @@ def _firings(paths: Paths, status: Status) -> Iterator[Finding]:
         yield Finding("firings", BROKEN, told(record), f"bub-cron log {record.reminder}")
     if len(status.bad) > MOST:
         yield Finding("firings", BROKEN, f"and {len(status.bad) - MOST:,} more reminders like that", "bub-cron status")
-    if status.bad or status.stuck:
+    for record in status.retrying[:MOST]:
+        yield Finding(
+            "firings",
+            WARNING,
+            f"{record.id} is to be tried again{because(record)}",
+            f"bub-cron log --id {shlex.quote(record.id)}",
+        )
+    if status.bad or status.stuck or status.retrying:
         return
     newest = records.history(paths, until=status.now, most=1)
     text = (

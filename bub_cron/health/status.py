@@ -1,6 +1,6 @@
 """How the gateway, the trigger and the firings of the last 24 hours stand, and what of it needs a human.
 
-Kept true here: looking changes nothing; one part that can't be looked at hides no other; what needs a human is named in a
+Invariants: looking changes nothing; one part that can't be looked at hides no other; what needs a human is named in a
 sentence that says where to look next, and goes away by itself once it works again, or a day later.
 """
 
@@ -13,20 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bub_cron import records
-from bub_cron.errors import BubCronError, FaultyFilesError, FileFaultsError, each_of
+from bub_cron.errors import BubCronError, FaultyFilesError, FileFaultsError, each_of, one_line
 from bub_cron.paths import Paths
+from bub_cron.pauses import SKIP, Pause, Pauses, in_force, next_running
 from bub_cron.records import Record
 from bub_cron.reminders import Reminder, load
-from bub_cron.schedule import next_fire_time
-from bub_cron.states import ACCEPTED, DUE, FAILED, MISSED, REJECTED, UNDELIVERED, UNKNOWN
+from bub_cron.states import DUE, FAILED, MISSED, REJECTED, RETRYING, UNDELIVERED, UNKNOWN
 from bub_cron.trigger.client import ask
-from bub_cron.wire import PONG, iso
+from bub_cron.wire import PONG, iso, parse_instant
 
 DAY = 86400
 MINUTE = 60
 LATE_SECONDS = 90  # after the minute in which the next tick was to run, it is late
 LOST_SECONDS = 300  # by then a gateway has taken what is due, and the inbox has what the gateway accepted
 PATIENCE = 5.0  # seconds that a gateway has for an answer
+STARTING_SECONDS = 60  # by then a gateway's channels have started
 MOST = 5  # of one kind are named
 _HOW = {
     FAILED: "failed",
@@ -51,8 +52,10 @@ class Status:
     last_tick: int | None = None
     trouble: str = ""
     outcomes: dict[str, int] = field(default_factory=dict)  # of the last 24 hours
+    pauses: Pauses = field(default_factory=Pauses)
     due: int = 0
     accepted: int = 0
+    retrying: list[Record] = field(default_factory=list)  # the newest first
     stuck: str = ""  # what is due for long, while a gateway answers
     bad: list[Record] = field(
         default_factory=list
@@ -69,6 +72,29 @@ class Status:
     def is_late(self) -> bool:
         return self.last_tick is not None and is_late(self.last_tick, self.now)
 
+    @property
+    def why_not_ready(self) -> str:
+        """Why the gateway that answers starts no firing; "" if it does."""
+        if self.gateway is None or self.gateway.get("ready", True) is True:
+            return ""
+        return one_line(str(self.gateway.get("why") or "it doesn't say why"))
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the gateway is not ready, and hasn't been there for long enough to worry."""
+        try:
+            since = parse_instant(str((self.gateway or {}).get("since")))
+        except ValueError:
+            return False
+        return bool(self.why_not_ready) and since <= self.now <= since + STARTING_SECONDS
+
+    @property
+    def paused(self) -> list[Pause]:
+        """The pauses that are in force: those by hand, and those of the files."""
+        by_hand = [pause for pause in self.pauses.holding(self.now) if pause.kind != SKIP]
+        in_files = (in_force(Pauses().of(one.name, one.pause_until), self.now) for one in self.reminders or ())
+        return by_hand + [pause for pause in in_files if pause is not None]
+
     def as_json(self) -> dict[str, Any]:
         """Return it as one JSON object, instants as UTC text."""
         return {
@@ -84,8 +110,19 @@ class Status:
             "next": None
             if self.next_fire is None
             else {"fire_time": iso(self.next_fire[0]), "reminder": self.next_fire[1]},
+            "paused": [
+                {
+                    "reminder": pause.reminder or None,
+                    "since": iso(pause.since) if pause.who else None,
+                    "until": _iso(pause.until),
+                    "by": pause.who or None,
+                    "why": pause.why,
+                }
+                for pause in self.paused
+            ],
             "outcomes": self.outcomes,
             "waiting": {"due": self.due, "accepted": self.accepted},
+            "retrying": [{"id": record.id, "error": record.why} for record in self.retrying],
             "gaps": [{"from": iso(began), "until": iso(ended)} for began, ended in self.gaps],
             "attention": self.attention,
         }
@@ -106,10 +143,22 @@ def local(instant: float) -> str:
 
 
 def told(record: Record) -> str:
-    """Return, in one sentence, what became of a bad firing and where more of it is said."""
+    """Return, in one sentence, what became of a firing and why."""
     name = record.reminder or record.id
-    why = f": {record.error.strip().splitlines()[0]}" if record.error and record.error.strip() else ""
-    return f"{name} {_HOW.get(record.outcome, record.outcome)} at {local(record.moment)}{why}"
+    return f"{name} {_HOW.get(record.outcome, record.outcome)} at {local(record.moment)}{because(record)}"
+
+
+def told_of_nobody(pause: Pause) -> str:
+    """Return, in one sentence, that a pause's reminder is not in the files any more, and what to do."""
+    return (
+        f"{pause.reminder} is {one_line(pause.sentence(local))}, and the files have no such reminder any more: if it was"
+        f" renamed, pause it by its new name; `bub-cron resume {pause.reminder}` ends this pause"
+    )
+
+
+def because(record: Record) -> str:
+    """Return the first line of why a firing is where it is, after a colon; "" if nothing is known of it."""
+    return f": {record.why.splitlines()[0]}" if record.why else ""
 
 
 def faults_in_short(error: BubCronError) -> str:
@@ -129,6 +178,13 @@ def look(paths: Paths, now: int) -> Status:
     except BubCronError as error:
         status.stores_error = str(error)
         status.attention.append(f"{error}: see `bub-cron doctor`")
+    upcoming = [
+        (moment, one.name)
+        for one in status.reminders or ()
+        if one.enabled
+        and (moment := next_running(one.schedule, status.pauses.of(one.name, one.pause_until), now)) is not None
+    ]
+    status.next_fire = min(upcoming, default=None)
     return status
 
 
@@ -141,6 +197,9 @@ def _look_at_gateway(status: Status, paths: Paths) -> None:
         return
     if pong.get("status") == PONG:
         status.gateway = {key: value for key, value in pong.items() if key != "status"}
+        if status.why_not_ready and not status.is_starting:
+            text = f"the gateway that answers is not ready to start firings: {status.why_not_ready}"
+            status.attention.append(f"{text}; see `bub-cron doctor`")
         return
     status.refused = True
     status.gateway_error = str(pong.get("error") or pong)
@@ -157,12 +216,6 @@ def _look_at_file(status: Status, paths: Paths) -> None:
     except BubCronError as error:
         status.attention.append(str(error))
         return
-    upcoming = [
-        (moment, reminder.name)
-        for reminder in status.reminders
-        if reminder.enabled and (moment := next_fire_time(reminder.schedule, status.now)) is not None
-    ]
-    status.next_fire = min(upcoming, default=None)
 
 
 def _look_at_stores(status: Status, paths: Paths) -> None:
@@ -175,6 +228,10 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
     elif last.instant > status.now + LATE_SECONDS:
         text = f"the clock is behind the last tick, which was at {local(last.instant)}: see `timedatectl`"
         status.attention.append(text)
+    status.pauses = records.pauses(paths)
+    if status.reminders is not None:
+        gone = status.pauses.gone((one.name for one in status.reminders), status.now)
+        status.attention += few(told_of_nobody(pause) for pause in gone)
     status.gaps = records.gaps(paths, status.now - DAY)
     status.outcomes = dict(sorted(records.counts(paths, status.now - DAY, status.now).items()))
     _look_at_what_waits(status, paths)
@@ -205,33 +262,22 @@ def _look_at_what_was_lost(status: Status, paths: Paths) -> None:
 
 
 def _look_at_what_waits(status: Status, paths: Paths) -> None:
-    waiting = records.not_final(paths)
+    waiting = records.waiting(paths)
     due = [record for record in waiting if record.outcome == DUE]
     status.due = len(due)
     # Where the gateway's own store is elsewhere, only the gateway knows, and says it in its own line.
-    status.accepted = sum(record.accepted_at is not None for record in waiting)
+    status.accepted = len(waiting) - len(due)
+    status.retrying = [record for record in waiting if record.outcome == RETRYING]
     if due and status.gateway is not None and due[-1].moment < status.now - LOST_SECONDS:
         status.stuck = (
             f"{due[-1].id} is due since {local(due[-1].moment)}, and the gateway that answers has not taken it"
         )
         status.attention.append(f"{status.stuck}: see what `bub-cron tick` says")
-    lost = _lost(waiting, paths, status.now)
     status.attention += few(
         f"the gateway accepted {record.id}, and its store has no record of it: what became of it is not known;"
         f" `bub-cron fire {record.reminder}` sends it again"
-        for record in lost
+        for record in records.lost(paths, status.now - DAY, status.now - LOST_SECONDS - 1)
     )
-
-
-def _lost(waiting: list[Record], paths: Paths, now: int) -> list[Record]:
-    """Return what the ledger says that the gateway has, while the gateway's store, which can be read, has not."""
-    doubtful = [
-        record
-        for record in waiting
-        if record.outcome == ACCEPTED and record.accepted_at is None and now - DAY <= record.moment < now - LOST_SECONDS
-    ]
-    known = records.known_to_inbox(paths.inbox, [record.id for record in doubtful]) if doubtful else None
-    return [] if known is None else [record for record in doubtful if record.id not in known]
 
 
 def few(sentences: Iterable[str]) -> list[str]:

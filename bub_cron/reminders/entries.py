@@ -107,9 +107,10 @@ class Judge:
             right = "to: telegram:123456789 (channel:chat_id), here or under defaults"
             self._keys.faults.add(name, f"{shown_name} has no target; write {right}")
         plan = self._plans.plan(name, entries, values, when)
+        pause_until = self._plans.pause_until(name, values)
         if not is_named or plan is None or not what or "to" not in values or None in values.values():
             return None
-        reminder = _build(name, plan, entries, when, what, values, self._default_places)
+        reminder = _build(name, plan, entries, when, what, {**values, "pause_until": pause_until}, self._default_places)
         self._check_size(reminder, entries[what][1])
         return reminder
 

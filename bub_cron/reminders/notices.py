@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from bub_cron import schedule, wire
+from bub_cron import channel_facts, schedule, wire
 from bub_cron.errors import ScheduleError
 from bub_cron.reminders.faults import in_quotes, shown
 from bub_cron.reminders.reminder import Notice, Reminder
@@ -45,6 +45,8 @@ def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
         told = [*_both_days(reminder), *_often(reminder, now), *_past(reminder, now), *meetings[reminder.schedule]]
         told += schedule.cron_doubts(reminder.schedule_text, reminder.schedule) if when == "cron" else ()
         doubts: list[_Doubt] = [(when, sentence) for sentence in told] + [*_cut(reminder), *_short_grace(reminder)]
+        doubts += _outlasted(reminder, now)
+        doubts += [("context", sentence) for sentence in _context(reminder)]
         if twin is not reminder:
             place = f"on line {twin.line}" if twin.file == reminder.file else f"in {twin.file}"
             doubts.append(("", f"has the schedule, target and message of {twin.name} {place}: both will fire"))
@@ -106,6 +108,14 @@ def _short_grace(reminder: Reminder) -> Iterator[_Doubt]:
         yield "grace", f"is missed if the tick comes more than {reminder.grace} s late; write a grace of 1m or more"
 
 
+def _outlasted(reminder: Reminder, now: int) -> Iterator[_Doubt]:
+    until = reminder.pause_until
+    if until is None or until <= now or schedule.next_fire_time(reminder.schedule, now) is None:
+        return
+    if schedule.next_fire_time(reminder.schedule, until - 1) is None:
+        yield "pause_until", "is paused until its last fire time is over: it will not fire"
+
+
 def _both_days(reminder: Reminder) -> Iterator[str]:
     fields = reminder.schedule_text.split()
     if reminder.schedule.kind == "cron" and len(fields) == 5 and not {"*", "*/1"} & {fields[2], fields[4]}:
@@ -136,6 +146,17 @@ def _past(reminder: Reminder, now: int) -> Iterator[str]:
     if schedule.next_fire_time(reminder.schedule, now) is None:
         at = reminder.schedule.kind == "at"
         yield f"is past: {reminder.schedule_text} will not come again" if at else "has ended: no fire time is left"
+
+
+def _context(reminder: Reminder) -> Iterator[str]:
+    """Name what the chat's channel ignores; for a turn only what reads like a place, since the model sees the rest."""
+    channel, _ = wire.split_to(reminder.to)
+    for key in channel_facts.ignored_context(channel, reminder.context):
+        if channel_facts.is_place(key):
+            instead = channel_facts.PLACES.get(channel, f"{channel} has no threads or topics that can be reached")
+            yield f"has {key} in its context, which the channel {channel} ignores: {instead}"
+        elif reminder.kind == wire.TEXT:
+            yield f"has {key} in its context, which the channel {channel} ignores"
 
 
 # Changes of the clock: (instant, offset before, offset after), all in seconds

@@ -19,7 +19,8 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     `kind` is `prompt`, `text` or `command` and `body` the message; `grace` and `timeout` are seconds; `timezone` is
     where its times are read, "UTC" for an `every` without one; `file` is the path of the file that holds it, `line` and
     `column` are those of its name there, from 1, and `places` those of the values given for it, by key; `machine_zone`
-    tells that its zone is the machine's, for want of another; `cut` is what YAML took for a comment behind the message.
+    tells that its zone is the machine's, for want of another; `cut` is what YAML took for a comment behind the message;
+    `pause_until` is the instant before which it doesn't run.
     """
 
     name: str
@@ -41,17 +42,21 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     timeout: int = wire.DEFAULT_TIMEOUT
     reply: str = wire.DEFAULT_REPLY
     quiet: bool = False
+    delivery: str = wire.DEFAULT_DELIVERY
     model: str | None = None
     file: str = ""
     machine_zone: bool = False
     places: Mapping[str, tuple[int, int]] = {}  # never changed
     cut: str = ""
+    pause_until: int | None = None
 
     def content(self) -> dict[str, object]:
         """Return the fields of a request on the socket that make this reminder what it is: no id, no time."""
         fields: dict[str, object] = {"reminder": self.name, "to": self.to, self.kind: self.body}
         for key in ("attempts", "timeout", "overlap", "reply", "quiet"):
             fields[key] = getattr(self, key)
+        if self.delivery != wire.DEFAULT_DELIVERY:
+            fields["delivery"] = self.delivery
         if self.session != self.to:
             fields["session"] = self.session
         if self.model is not None:

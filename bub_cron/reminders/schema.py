@@ -92,9 +92,17 @@ _KEYS: dict[str, _Schema] = {
     "session": _text("The Bub session that the turn belongs to. Default: the same as `to`."),
     "timezone": _text("An IANA name such as Europe/Berlin. Default: the machine's zone."),
     "enabled": _choice("false keeps the reminder from firing.", True, False),
+    "pause_until": _text(
+        "A local date, until that day begins, or a date and time, before which it doesn't run.",
+        f"^ *({_DAY}|{_LOCAL}) *$",
+        64,
+    ),
     "grace": _duration("How late it may still start. Default: 1h, and 24h for `at`."),
     "catch_up": _choice("Of the fire times missed within grace, start the latest or all.", "latest", "all"),
     "overlap": _choice("When an earlier firing still runs: skip this one, or queue it.", "skip", "queue"),
+    "delivery": _choice(
+        "at-least-once: a message whose send was not seen to its end is sent again.", "at-most-once", "at-least-once"
+    ),
     "attempts": {
         "description": "Starts allowed; 1 means at most once. Default: 3, and 1 for `command`.",
         "type": "integer",

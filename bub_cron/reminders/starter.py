@@ -45,6 +45,7 @@ reminders:
   #   every: 2w
   #   start: 2036-12-01 19:00
   #   until: 2037-12-31
+  #   pause_until: 2037-01-10
   #   text: Paper bin.
 
 # What no cron can say: the last weekday of the month, five times.
@@ -77,5 +78,6 @@ reminders:
   #   overlap: skip  # or queue: when an earlier one still runs
   #   attempts: 1  # starts allowed; 3 for prompt and text
   #   timeout: 10m  # the limit of one attempt
+  #   delivery: at-most-once  # at-least-once: send again what was not seen to its end
   #   reply: chat  # or agent: the agent sends by itself
 """

@@ -109,7 +109,7 @@ def _times(node: Node) -> int:
 
 
 def _dated(right: str, node: Node) -> Node:
-    """Return the node of a `start` or `until`; it is read once the zone is known."""
+    """Return the node of a `start`, `until` or `pause_until`; it is read once the zone is known."""
     scalar(right, node)
     return node
 
@@ -131,9 +131,11 @@ READERS: Mapping[str, Callable[[Node], object]] = {
     "session": _shared("session"),
     "timezone": partial(text, schedule.require_zone),
     "enabled": _boolean,
+    "pause_until": partial(_dated, "a date such as 2026-12-31, or a date and time"),
     "grace": _duration,
     "catch_up": partial(text, wire.one_of("latest", "all")),
     "overlap": _shared("overlap"),
+    "delivery": _shared("delivery"),
     "attempts": _attempts,
     "timeout": _duration,
     "reply": _shared("reply"),

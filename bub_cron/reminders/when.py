@@ -32,6 +32,7 @@ class Plans:
         self._machines: str | None = None
         self._parse_cron = cache(schedule.parse_cron)  # of 10,000 reminders most share a few
         self._dates: dict[tuple[int, str], str | None] = {}  # by the node (one of the defaults is read often) and zone
+        self._pauses: dict[tuple[int, str], int | None] = {}
 
     def plan(self, name: Node, entries: Entries, values: Values, when: str) -> Schedule | None:
         """Return the schedule that the key `when` gives within its limits; None once its fault is reported."""
@@ -58,6 +59,19 @@ class Plans:
                 only=limits["only"] or (), excepted=limits["except"] or (),
             ),
         )  # fmt: skip
+
+    def pause_until(self, name: Node, values: Values) -> int | None:
+        """Return the instant before which the file lets a reminder not run; None without one, or once its fault is reported."""
+        node = values.get("pause_until")
+        if node is None:
+            return None
+        zone = self._zone(values, name)
+        place = id(node), zone
+        if place not in self._pauses:
+            self._pauses[place] = self._keys.value(
+                node, "pause_until", lambda node: schedule.parse_pause_until(node.text, zone)
+            )
+        return self._pauses[place]
 
     def _base(self, kind: str, node: Node, values: Values, name: Node) -> Schedule | None:
         value = values[kind]

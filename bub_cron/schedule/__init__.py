@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bub_cron.schedule.calendars import Calendar
     from bub_cron.schedule.crons import parse_cron
-    from bub_cron.schedule.dates import parse_at, parse_day, parse_start, parse_until
+    from bub_cron.schedule.dates import parse_at, parse_day, parse_pause_until, parse_start, parse_until
     from bub_cron.schedule.doubts import cron_doubts, zone_doubt
     from bub_cron.schedule.limits import MAX_TIMES, calendars_of, left_out, limit, sources_of, unlimited
     from bub_cron.schedule.machine import machine_zone
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_TIMES", "Calendar", "Schedule", "calendars_of", "count_fire_times", "country_source", "cron_doubts", "decode",
     "describe", "encode", "fire_times", "latest_fire_times", "left_out", "limit", "machine_zone", "next_fire_time",
-    "parse_at", "parse_cron", "parse_day", "parse_every", "parse_every_from", "parse_rrule", "parse_start", "parse_until",
-    "require_readable", "require_zone", "sources_of", "unlimited", "zone_doubt",
+    "parse_at", "parse_cron", "parse_day", "parse_every", "parse_every_from", "parse_pause_until", "parse_rrule", "parse_start",
+    "parse_until", "require_readable", "require_zone", "sources_of", "unlimited", "zone_doubt",
 ]
 # fmt: on
 _BY_MODULE = {
     "calendars": ("Calendar",),
     "crons": ("parse_cron",),
-    "dates": ("parse_at", "parse_day", "parse_start", "parse_until"),
+    "dates": ("parse_at", "parse_day", "parse_pause_until", "parse_start", "parse_until"),
     "doubts": ("cron_doubts", "zone_doubt"),
     "limits": ("MAX_TIMES", "calendars_of", "left_out", "limit", "sources_of", "unlimited"),
     "machine": ("machine_zone",),

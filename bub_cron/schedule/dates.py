@@ -52,6 +52,16 @@ def parse_until(value: str, zone: str) -> str:
     return parse_day("until", value) if re.fullmatch(_DATE, value.strip(" ")) else _local("until", value, zone)
 
 
+def parse_pause_until(value: str, zone: str) -> int:
+    """Read a `pause_until`, a local date (until that day begins) or a date and time, and return its instant.
+
+    Raises ScheduleError.
+    """
+    is_day = re.fullmatch(_DATE, value.strip(" "))
+    stored = f"{parse_day('pause_until', value)}T00:00" if is_day else _local("pause_until", value, zone)
+    return first_showing(load_zone(zone), local_seconds(stored))
+
+
 def parse_day(key: str, value: str) -> str:
     """Read a date such as 2026-12-24. Raises ScheduleError, which begins with `key`."""
     text = value.strip(" ") if len(value) <= 64 else ""

@@ -9,7 +9,7 @@ Invariants:
 Each function is called within a transaction of the caller's, unless it only reads.
 """
 
-from bub_cron.states import ACCEPTED, DUE, LEDGER_MOVES, MISSED, sql_list
+from bub_cron.states import ACCEPTED, DUE, LEDGER_MOVES, MISSED, SKIPPED, sql_list
 from bub_cron.trigger.ledger import is_instant
 from bub_cron.wire import firing_id, iso
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from sqlite3 import Row
 
+    from bub_cron.pauses import Pause
     from bub_cron.trigger.ledger import Ledger
 
 LATE = "its grace was over before a tick ran"
@@ -85,24 +86,42 @@ def record(
     grace: int,
     now: int,
     past: bool = False,
+    pause: "Pause | None" = None,
 ) -> None:
-    """Record fire times: `due`, or `missed` where the grace is over, or where they were `past` when they first appeared."""
-    rows = []
+    """Record fire times: `due`, or `missed` where the grace is over, or where they were `past` when they first appeared, or
+    `skipped` where a pause holds them back.
+    """
+    skipped = None if pause is None else (SKIPPED, pause.reason, pause.sentence())
+    rows: list[tuple[object, ...]] = []
     for fire_time in fire_times:
         late = past or now > fire_time + grace
-        reason = ("past", PAST) if past else ("late", LATE) if late else (None, None)
+        missed = (MISSED, "past", PAST) if past else (MISSED, "late", LATE) if late else None
+        state, reason, error = skipped or missed or (DUE, None, None)
         rows.append((
             firing_id(reminder, iso(fire_time)), reminder, fire_time, 1, fire_time + grace, content,
-            MISSED if late else DUE, *reason, now, now if late else None,
+            state, reason, error, now, None if state == DUE else now,
         ))  # fmt: skip
     _insert(ledger, rows)
 
 
-def record_crowd(ledger: "Ledger", reminder: str, first: int, last: int, count: int, content: str, now: int) -> None:
-    """Record many fire times that passed while no tick ran as one `missed` row."""
+def record_crowd(
+    ledger: "Ledger",
+    reminder: str,
+    first: int,
+    last: int,
+    count: int,
+    content: str,
+    now: int,
+    *,
+    pause: "Pause | None" = None,
+) -> None:
+    """Record many fire times that passed while no tick ran as one row: `missed`, or `skipped` by a pause."""
     error = f"{count:,} fire times passed while no tick ran"
+    state, reason = MISSED, "downtime"
+    if pause is not None:
+        state, reason, error = SKIPPED, pause.reason, f"{count:,} fire times: {pause.sentence()}"
     crowd = f"{firing_id(reminder, iso(first))}/{iso(last)}"
-    _insert(ledger, [(crowd, reminder, last, count, last, content, MISSED, "downtime", error, now, now)])
+    _insert(ledger, [(crowd, reminder, last, count, last, content, state, reason, error, now, now)])
 
 
 def _insert(ledger: "Ledger", rows: list[tuple[object, ...]]) -> None:
@@ -175,7 +194,7 @@ def change_due(ledger: "Ledger", firings: "Iterable[Firing]") -> None:
 
 
 def mark_edited(ledger: "Ledger", ids: "Iterable[str]") -> None:
-    """Mark due firings whose reminder is gone, disabled or rescheduled; they are ended when they would be submitted."""
+    """Mark due firings whose reminder is gone, disabled, paused or rescheduled; they are ended when they would be submitted."""
     ledger.db.executemany("UPDATE firings SET edited = 1 WHERE id = ? AND state = 'due'", ((firing,) for firing in ids))
 
 
@@ -217,9 +236,10 @@ def keep_outcomes(ledger: "Ledger", outcomes: "Iterable[tuple[str, str]]") -> No
 
 
 def prune(ledger: "Ledger", before: int) -> None:
-    """Drop what there was before an instant: final rows of fire times, and gaps."""
+    """Drop what there was before an instant: final rows of fire times, gaps, and pauses that had ended."""
     ledger.db.execute("DELETE FROM firings WHERE fire_time < ? AND settled_at < ? AND state <> 'due'", (before, before))
     ledger.db.execute("DELETE FROM gaps WHERE ended < ?", (before,))
+    ledger.db.execute("DELETE FROM pauses WHERE until < ?", (before,))
 
 
 def prune_to_size(ledger: "Ledger", most: int) -> None:

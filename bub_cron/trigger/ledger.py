@@ -50,7 +50,10 @@ class _Shape(Shape):
 
 
 SHAPE = _Shape()
-REMINDERS = "SELECT name, file, schedule, machine_zone, content, enabled, grace, catch_up, since, next_at, done_until FROM reminders"
+REMINDERS = (
+    "SELECT name, file, schedule, machine_zone, content, enabled, grace, catch_up, since, next_at, done_until, pause_until"
+    " FROM reminders"
+)
 """All columns, so that a store which has lost one is found to be damaged."""
 
 
@@ -170,7 +173,8 @@ class Ledger:
     def sound_reminder(self, row: Row) -> Row:
         """Return a reminder's row, if a tick may have written it."""
         texts = (row["name"], row["file"], row["schedule"], row["content"], row["catch_up"])
-        instants = (row["grace"], row["enabled"], row["since"] or 0, row["next_at"] or 0, row["done_until"] or 0)
+        instants = [row["grace"], row["enabled"]]
+        instants += [row[column] or 0 for column in ("since", "next_at", "done_until", "pause_until")]
         if all(isinstance(text, str) for text in texts) and all(map(is_instant, instants)):
             return row
         raise self.damaged("a reminder", row)

@@ -37,7 +37,7 @@ from bub_cron.schedule import (
     sources_of,
     zones,
 )
-from bub_cron.trigger import days, firings
+from bub_cron.trigger import days, firings, pausing
 from bub_cron.trigger import tick as ticks
 from bub_cron.trigger.ledger import REMINDERS, Ledger
 from bub_cron.trigger.recording import kept_zones, position, record_between
@@ -146,6 +146,8 @@ class _Taking:
         self._last_tick: int | None = tick["last_tick"]
         self._former: str | None = tick["file"]
         self._known: dict[str, Row] = {row["name"]: ledger.sound_reminder(row) for row in ledger.db.execute(REMINDERS)}
+        self._pauses = pausing.read(ledger)
+        self._newly_paused: set[str] = set()  # in the file
         self._old_data = kept_zones(ledger)
         self._new_data = {**self._old_data, **read.data}
         self._changed: dict[tuple[str, str], zones.ChangedZone] = {}
@@ -189,7 +191,18 @@ class _Taking:
         ledger.db.execute(
             "UPDATE tick SET zone_files = ?, tz = ?", ("\n".join(map(text_of, read.zone_files)), self._tz)
         )
-        return troubles + self._taken_over()
+        return troubles + self._pauses_of_nobody(places.keys() | kept) + self._taken_over()
+
+    def _pauses_of_nobody(self, names: set[str]) -> list[Trouble]:
+        """Tell, once per change of the files, of pauses whose reminder is gone from them: it may have been renamed."""
+        return [
+            Trouble(
+                0,
+                f"the reminder {pause.reminder} is not in the files any more, and it is {pause.sentence()}: if it was"
+                f" renamed, pause it by its new name; `bub-cron resume {pause.reminder}` ends this pause",
+            )
+            for pause in self._pauses.gone(names, self._now)
+        ]
 
     def _taken_over(self) -> list[Trouble]:
         """Note to which reminders file the state directory belongs, and say so if that is another one now."""
@@ -229,6 +242,8 @@ class _Taking:
                 next_at = self._cross(before, encoded)
             elif reminder.enabled and self._read.moved_days & sources_of(reminder.schedule):
                 next_at = self._cross_days(before)
+            elif reminder.pause_until != before["pause_until"]:
+                next_at = self._change_pause(before, reminder)
         else:
             moved[reminder.name] = reminder
             since = self._since(reminder.file)
@@ -240,10 +255,18 @@ class _Taking:
         content = json.dumps(reminder.content(), ensure_ascii=False)
         row = (
             reminder.name, text_of(reminder.file), encoded, int(reminder.machine_zone), content, int(reminder.enabled),
-            reminder.grace, reminder.catch_up, since, next_at, done_until,
+            reminder.grace, reminder.catch_up, since, next_at, done_until, reminder.pause_until,
         )  # fmt: skip
         if before is None or row != tuple(before):
-            self._ledger.db.execute("REPLACE INTO reminders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._ledger.db.execute("REPLACE INTO reminders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _change_pause(self, before: Row, reminder: Reminder) -> int | None:
+        """Record what came before another `pause_until` was saved as the old one has it; return the next fire time."""
+        saved, next_at = self._since(reminder.file), before["next_at"]
+        self._record_until(before, saved)
+        if reminder.pause_until is not None and self._now < reminder.pause_until:
+            self._newly_paused.add(reminder.name)
+        return next_fire_time(reminder.schedule, saved) if next_at is not None and next_at <= saved else next_at
 
     def _keep(self, row: Row, troubles: list[Trouble]) -> None:
         """Keep a reminder of a faulty file in force, where the ground has moved under it."""
@@ -294,7 +317,7 @@ class _Taking:
             # What the wall clock jumps over is no fire time by the old rules: it comes before their next one.
             after = position(before, self._now, at_most=changed.at - 1)
             if after < self._now:
-                record_between(self._ledger, schedule, before, after, self._now, now=self._now)
+                record_between(self._ledger, schedule, before, after, self._now, pauses=self._pauses, now=self._now)
             return next_fire_time(schedule, self._now)
 
     def _cross_days(self, before: Row) -> int | None:
@@ -303,7 +326,7 @@ class _Taking:
             after = position(before, self._now)
             if after < self._now:
                 schedule = decode(before["schedule"])
-                record_between(self._ledger, schedule, before, after, self._now, now=self._now)
+                record_between(self._ledger, schedule, before, after, self._now, pauses=self._pauses, now=self._now)
         return next_fire_time(decode(before["schedule"]), self._now)
 
     def _changed_zone(self, old: str, new: str) -> zones.ChangedZone:
@@ -336,7 +359,13 @@ class _Taking:
                 else contextlib.nullcontext()
             ):
                 record_between(
-                    self._ledger, decode(before["schedule"]), before, position(before, until), until, now=self._now
+                    self._ledger,
+                    decode(before["schedule"]),
+                    before,
+                    position(before, until),
+                    until,
+                    pauses=self._pauses,
+                    now=self._now,
                 )
         except ScheduleError:
             return  # its zone has gone; the ticks have said so, and the edit may be what fixes it
@@ -376,7 +405,7 @@ class _Taking:
         return max(min(saved, self._now), min(self._last_tick, self._now))
 
     def _edited(self, moved: dict[str, Reminder], gone: set[str]) -> list[str]:
-        """Return the due firings whose reminder is gone, disabled or rescheduled.
+        """Return the due firings whose reminder is gone, disabled, paused or rescheduled.
 
         Of an `at` list each instant was written by its own: what the new list still holds is not rescheduled.
         """
@@ -384,6 +413,7 @@ class _Taking:
             row["id"]
             for row in self._ledger.db.execute("SELECT id, reminder, fire_time FROM firings WHERE state = 'due'")
             if row["reminder"] in gone
+            or row["reminder"] in self._newly_paused
             or (row["reminder"] in moved and not _still(moved[row["reminder"]], row["fire_time"]))
         ]
 

@@ -11,9 +11,10 @@ Invariants:
 import time
 
 from bub_cron.errors import ScheduleError
+from bub_cron.pauses import parts
 from bub_cron.schedule import count_fire_times, decode, fire_times, latest_fire_times, next_fire_time
 from bub_cron.schedule import zones as zones_
-from bub_cron.trigger import firings
+from bub_cron.trigger import firings, pausing
 from bub_cron.trigger.ledger import REMINDERS
 from bub_cron.trigger.telling import Trouble
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sqlite3 import Row
     from types import ModuleType
 
+    from bub_cron.pauses import Pause, Pauses
     from bub_cron.schedule import Schedule
     from bub_cron.trigger.ledger import Ledger
 
@@ -74,9 +76,10 @@ def record_overdue(ledger: "Ledger", overdue: "list[Row]", now: int) -> list[Tro
     if now - overdue[0]["next_at"] > _SHORT:
         backlogs = _counted(backlogs, now, deadline - CPU_SECONDS / 2)
         share = _share([backlog.count or 0 for backlog in backlogs])
+    pauses = pausing.read(ledger)
     chunk_ends = time.process_time() + _CHUNK_SECONDS
     for done, backlog in enumerate(backlogs, 1):
-        _record(ledger, backlog, share, now)
+        _record(ledger, backlog, share, pauses, now)
         spent = time.process_time()
         if spent > deadline:
             backlogs = backlogs[:done]
@@ -151,14 +154,16 @@ def _share(counts: list[int]) -> int:
     return ROWS_EACH
 
 
-def _record(ledger: "Ledger", backlog: Backlog, share: int, now: int) -> None:
+def _record(ledger: "Ledger", backlog: Backlog, share: int, pauses: "Pauses", now: int) -> None:
     row = backlog.row
     moved = ledger.db.execute(
         "UPDATE reminders SET next_at = ? WHERE name = ? AND next_at IS ?",
         (next_fire_time(backlog.schedule, now), row["name"], row["next_at"]),
     )
     if moved.rowcount:  # else another tick was quicker
-        record_between(ledger, backlog.schedule, row, backlog.after, now, now=now, most=share, count=backlog.count)
+        record_between(
+            ledger, backlog.schedule, row, backlog.after, now, pauses=pauses, now=now, most=share, count=backlog.count
+        )
 
 
 def record_between(
@@ -168,14 +173,34 @@ def record_between(
     after: int,
     until: int,
     *,
+    pauses: "Pauses",
     now: int,
     most: int = ROWS_EACH,
     count: int | None = None,
 ) -> None:
     """Record a reminder's fire times in (after, until]: the last `most` get a row each, what is older shares one.
 
-    `count` is how many there are, if that is known.
+    Where a pause begins or ends, the rows of either side are their own. `count` is how many there are, if that is known.
     """
+    found = parts(pauses.of(row["name"], row["pause_until"]), after, until)
+    for first, last, pause in reversed(found):
+        known = count if len(found) == 1 else None
+        most = max(1, most - _record_part(ledger, schedule, row, first, last, pause, now=now, most=most, count=known))
+
+
+def _record_part(
+    ledger: "Ledger",
+    schedule: "Schedule",
+    row: "Row",
+    after: int,
+    until: int,
+    pause: "Pause | None",
+    *,
+    now: int,
+    most: int,
+    count: int | None,
+) -> int:
+    """Record the fire times in (after, until], which all are held back by a pause or all not; return how many have a row."""
     if count is None and until - after <= _SHORT:
         latest = list(fire_times(schedule, after, until))[-most:]
         count = len(latest)
@@ -186,8 +211,11 @@ def record_between(
         first = next_fire_time(schedule, after)
         last = latest_fire_times(schedule, after, latest[0] - 1, 1) if latest else []
         if first is not None and last:
-            firings.record_crowd(ledger, row["name"], first, last[0], count - len(latest), row["content"], now)
-    firings.record(ledger, row["name"], latest, content=row["content"], grace=row["grace"], now=now)
+            firings.record_crowd(
+                ledger, row["name"], first, last[0], count - len(latest), content=row["content"], now=now, pause=pause
+            )
+    firings.record(ledger, row["name"], latest, content=row["content"], grace=row["grace"], now=now, pause=pause)
+    return len(latest)
 
 
 def turn_back(ledger: "Ledger", now: int) -> list[Trouble]:

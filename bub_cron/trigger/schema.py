@@ -60,7 +60,7 @@ days TEXT NOT NULL
 # The last good files. `schedule` as schedule.encode() writes it; `machine_zone`: its zone is the machine's; `content` is
 # JSON, the request's fields but for id, fire_time and expires; `grace` is seconds; `since` is when it came into force;
 # `next_at` is the first fire time that is not yet recorded; what is up to `done_until` was recorded by a clock from which
-# the present one has gone back.
+# the present one has gone back; before `pause_until` the file lets it not run.
 _REMINDERS = f"""
 CREATE TABLE reminders (
 name TEXT PRIMARY KEY {text("name")},
@@ -73,10 +73,11 @@ grace INTEGER NOT NULL {number("grace", MAX_DURATION)},
 catch_up TEXT NOT NULL CHECK (catch_up IN ('latest', 'all')),
 since INTEGER {instant("since")},
 next_at INTEGER {instant("next_at")},
-done_until INTEGER {instant("done_until")}
+done_until INTEGER {instant("done_until")},
+pause_until INTEGER {instant("pause_until")}
 ) WITHOUT ROWID"""
 # `count` fire times share a row, of which `fire_time` is the last. `reason` is a code, `error` its sentence. `outcome`: the
-# final outcome of an accepted one, as its gateway told it. `edited`: its reminder is gone, disabled or rescheduled.
+# final outcome of an accepted one, as its gateway told it. `edited`: its reminder is gone, disabled, paused or rescheduled.
 # `submitted_at`: when its line may first have been written.
 _FIRINGS = f"""
 CREATE TABLE firings (
@@ -96,6 +97,18 @@ submitted_at INTEGER {instant("submitted_at")},
 settled_at INTEGER {instant("settled_at")},
 CHECK (state <> 'due' OR id = reminder || '@' || strftime('%Y-%m-%dT%H:%M:%SZ', fire_time, 'unixepoch'))
 )"""
+# What holds reminders back, by hand: the fire times of `reminder` ('' for all of them) in [since, until), which may be open.
+# A skip ends with the last fire time that was to be skipped. `who` asked for it.
+_PAUSES = f"""
+CREATE TABLE pauses (
+reminder TEXT NOT NULL {text("reminder")},
+kind TEXT NOT NULL CHECK (kind IN ('pause', 'skip')),
+since INTEGER NOT NULL {instant("since")},
+until INTEGER {instant("until")},
+why TEXT {text("why")},
+who TEXT NOT NULL {text("who")},
+PRIMARY KEY (reminder, kind, since)
+) WITHOUT ROWID"""
 _INDEXES = (
     "CREATE INDEX reminders_next ON reminders (next_at)",
     "CREATE INDEX firings_due ON firings (fire_time) WHERE state = 'due'",
@@ -111,6 +124,7 @@ SCHEMA = (
     _REMINDERS,
     _FIRINGS,
     _GAPS,
+    _PAUSES,
     *_INDEXES,
     "INSERT INTO tick (one) VALUES (1)",
 )
@@ -146,6 +160,7 @@ MIGRATIONS = {
         _FILES,
         _ZONES,
         _CALENDAR_DAYS,
+        _PAUSES,
         *_INDEXES,
     ),
 }

@@ -9,7 +9,8 @@ Invariants:
 
 from bub_cron import errors
 from bub_cron.errors import GatewayAbsentError
-from bub_cron.trigger import client, firings
+from bub_cron.pauses import in_force
+from bub_cron.trigger import client, firings, pausing
 from bub_cron.trigger.firings import Verdict
 from bub_cron.trigger.telling import Trouble
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bub_cron.paths import Paths
+    from bub_cron.pauses import Pauses
     from bub_cron.trigger.client import Connection
     from bub_cron.trigger.firings import Firing
     from bub_cron.trigger.ledger import Ledger
@@ -27,7 +29,7 @@ FRESH_SECONDS = 60  # those as old or older, when they first can be submitted, a
 SETTLING_SECONDS = 60  # after which a gateway is asked what became of a firing
 MOST_ASKED = 200  # accepted firings whose outcome a tick asks for
 
-_EDITED = "its reminder was removed, disabled or rescheduled before it could be submitted"
+_EDITED = "its reminder was removed, disabled, paused or rescheduled before it could be submitted"
 _LATE = "its grace was over before a gateway could take it"
 _LOST = "the gateway accepted it, and its inbox doesn't know it any more: what became of it is not known"
 
@@ -55,14 +57,16 @@ def _judge(ledger: "Ledger", ask: "Callable[[list[str]], dict[str, bool]]", now:
     `ask` tells which of some ids the inbox has; an id that it leaves out is one that nobody knows of. It is called
     outside of any transaction.
     """
+    pauses = pausing.read(ledger)
     doubtful = [
         firing.id
         for firing in firings.due(ledger, now)
-        if firing.submitted_at is not None and (firing.edited or firing.changed or now > firing.expires)
+        if firing.submitted_at is not None and (firing.changed or _why_not(firing, pauses, now))
     ]
     known = ask(doubtful) if doubtful else {}
     with ledger.transaction():
-        # Read again: another tick may have settled some of them meanwhile.
+        # Read again: another tick may have settled some of them meanwhile, or somebody paused some.
+        pauses = pausing.read(ledger)
         ours = [one for one in firings.due(ledger, now) if one.submitted_at is None or one.id in known]
         verdicts = {firing: Verdict(firing, "accept") for firing, there in known.items() if there}
         open_ = [firing for firing in ours if firing.id not in verdicts]
@@ -70,7 +74,7 @@ def _judge(ledger: "Ledger", ask: "Callable[[list[str]], dict[str, bool]]", now:
         for firing in changed:
             firing.take_over()
         for firing in open_:
-            if verdict := _why_not(firing, now):
+            if verdict := _why_not(firing, pauses, now):
                 verdicts[firing.id] = verdict
         if catch_up:
             verdicts |= _superseded([firing for firing in open_ if firing.id not in verdicts], now)
@@ -78,9 +82,11 @@ def _judge(ledger: "Ledger", ask: "Callable[[list[str]], dict[str, bool]]", now:
         firings.settle(ledger, verdicts.values(), now)
 
 
-def _why_not(firing: "Firing", now: int) -> Verdict | None:
+def _why_not(firing: "Firing", pauses: "Pauses", now: int) -> Verdict | None:
     if firing.edited:
         return Verdict(firing.id, "skip", "edited", _EDITED)
+    if pause := in_force(pauses.of(firing.reminder), now):
+        return Verdict(firing.id, "skip", pause.reason, pause.sentence())
     if now > firing.expires:
         return Verdict(firing.id, "miss", "late", _LATE)
     return None
@@ -136,7 +142,9 @@ def _question(firing: str) -> bytes:
 
 def _send(ledger: "Ledger", connection: "Connection", now: int, troubles: list[Trouble]) -> None:
     with ledger.transaction():
-        due = [firing for firing in firings.due(ledger, now) if not _why_not(firing, now) and not firing.changed]
+        pauses = pausing.read(ledger)
+        found = firings.due(ledger, now)
+        due = [firing for firing in found if not _why_not(firing, pauses, now) and not firing.changed]
         firings.mark_submitted(ledger, [firing.id for firing in due], now)
         asked = firings.without_outcome(ledger, now - SETTLING_SECONDS, MOST_ASKED)
     answers: list[dict[str, Any]] = []

@@ -43,7 +43,7 @@ def requests(data: bytes) -> None:
         return
     assert 0 <= request.expires <= _FAR
     assert 0 < request.timeout <= wire.MAX_DURATION
-    assert 1 <= request.attempts <= 100
+    assert 1 <= request.attempts_allowed <= 100
     assert request.body.strip()
     for key, value in request.context.items():
         assert not key.startswith("_")
@@ -60,7 +60,8 @@ def requests(data: bytes) -> None:
 
 def vars_of(request: wire.Request) -> dict[str, object]:
     """Return a request's fields as they go over the socket."""
-    fields = {key: getattr(request, key) for key in wire.REQUEST_FIELDS if key not in wire.MESSAGES}
+    names = {"attempts": "attempts_allowed", "reply": "reply_mode"}
+    fields = {key: getattr(request, names.get(key, key)) for key in wire.REQUEST_FIELDS if key not in wire.MESSAGES}
     return {**fields, request.kind: request.body}
 
 

@@ -21,14 +21,15 @@ BEFORE: dict[str, tuple[type, str]] = {
     "before the turn": (Turns, "run"),
     "before the send": (Delivery, "send"),
 }
-AFTER: dict[str, tuple[type, str]] = {
-    "after the inbox's commit": (Inbox, "accept"),
-    "after the attempt is counted": (Inbox, "start_attempt"),
-    "after the turn": (Turns, "run"),
-    "after the reply is kept": (Inbox, "keep_reply"),
-    "after the send's beginning is kept": (Inbox, "begin_send"),
-    "after the send": (Delivery, "send"),
-    "after the last word": (Inbox, "finish"),
+AFTER: dict[str, tuple[type, str, str | None]] = {
+    # whose method, its name, and the event that it has to be called with
+    "after the inbox's commit": (Inbox, "accept", None),
+    "after the attempt is counted": (Inbox, "move", "start"),
+    "after the turn": (Turns, "run", None),
+    "after the reply is kept": (Inbox, "move", "keep_reply"),
+    "after the send's beginning is kept": (Inbox, "begin_send", None),
+    "after the send": (Delivery, "send", None),
+    "after the final outcome": (Inbox, "move_message", "deliver"),
 }
 
 
@@ -39,7 +40,7 @@ def strike() -> None:
         os.kill(os.getpid(), signal.Signals[os.environ.get("KILL_WITH", "SIGKILL")])
 
 
-def _wrap(owner: type, name: str, *, before: bool) -> None:
+def _wrap(owner: type, name: str, event: str | None = None, *, before: bool) -> None:
     method: Callable[..., Any] = getattr(owner, name)
 
     @functools.wraps(method)
@@ -47,7 +48,8 @@ def _wrap(owner: type, name: str, *, before: bool) -> None:
         if before:
             strike()
         result = await method(*args, **kwargs)
-        strike()
+        if not before and (event is None or event in args):
+            strike()
         return result
 
     setattr(owner, name, wrapped)

@@ -40,7 +40,7 @@ class RecordingChat(Channel):
             await asyncio.Event().wait()
         if message.chat_id.startswith("refuse") and not Path(os.environ[RELEASE]).exists():
             self._write({"refused": message.chat_id})
-            raise RuntimeError("not now")
+            raise ConnectionRefusedError("not now")
         entry = {"chat_id": message.chat_id, "content": message.content, "kind": message.kind, "time": time.time()}
         self._write(entry)
 

@@ -1,0 +1,169 @@
+"""Messages on their way to their chats: replies and notices alike.
+
+Invariants:
+- The beginning of a send is on disk before the send, and its end after it. What was not seen is not repeated, unless its
+  reminder asks for `at-least-once`.
+- A refused message is sent again at least twice, then while its time lasts, and not before the platform asked for.
+- At most `_SENDS_AT_ONCE` sends to one channel go on at once. Nobody holds that place while waiting for anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from bub_cron.errors import described
+from bub_cron.gateway.delays import LATER_DELAY, send_delay
+from bub_cron.gateway.delivery import Delivery, SendRefusedError, SendUnseenError
+from bub_cron.gateway.faults import LogLimit
+from bub_cron.gateway.firing import Firing, Message
+from bub_cron.gateway.hand import SEND, STARTING, WAITING, Hand
+from bub_cron.gateway.inbox import Inbox
+from bub_cron.gateway.turns import GatewayStopsError
+from bub_cron.states import WAITING as MESSAGE_WAITING
+from bub_cron.wire import TEXT, split_to
+
+_SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
+_SENDS_AT_LEAST = 3
+_PAST_GRACE = 3600.0  # seconds past a message's time that a platform may ask to wait
+TOO_LATE = "too late to start by the time it could"
+
+
+class Sends:
+    """Sends messages. `now` gives epoch seconds, `sleep` waits seconds."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        delivery: Delivery,
+        lines: LogLimit,
+        *,
+        now: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._inbox = inbox
+        self._delivery = delivery
+        self._lines = lines
+        self._now = now
+        self._sleep = sleep
+        self._lanes: dict[str, asyncio.Semaphore] = {}
+
+    async def next_reply(self, hand: Hand) -> None:
+        """Make one send of a firing whose text is kept: its next message's."""
+        firing, request = hand.firing, hand.firing.request
+        if refusal := self._delivery.refusal(request.to):
+            hand.firing = await self._inbox.end(firing, "refuse", self._now(), reason="no_channel", error=refusal)
+            return
+        if not firing.replies:
+            firing = hand.firing = replace(firing, messages=(*self._planned(firing), *firing.messages))
+        message = next(reply for reply in firing.replies if reply.state == MESSAGE_WAITING)
+        await self._wait_until(message.not_before)
+        # A text's grace ends when its first send begins; a reply has begun its turn in time.
+        limit = request.expires if request.kind == TEXT and not firing.sends else None
+        try:
+            async with self._lane(message.to, limit):
+                await self._send(hand, message.number)
+        except TimeoutError:
+            hand.firing = await self._inbox.end(firing, "miss", self._now(), reason="late", error=TOO_LATE)
+
+    async def notices(self, hand: Hand) -> None:
+        """Send what is to be told about a firing that has ended, each message until its own end."""
+        while message := next((m for m in hand.firing.messages if not m.decides and not m.is_final), None):
+            if refusal := self._delivery.refusal(message.to):
+                hand.firing = await self._inbox.move_message(
+                    hand.firing, message, "refuse", self._now(), reason="no_channel", error=refusal
+                )
+                continue
+            await self._wait_until(message.not_before)
+            async with self._lane(message.to, None):
+                await self._send(hand, message.number)
+
+    def _planned(self, firing: Firing) -> list[Message]:
+        """Return the messages that a firing's text makes; the whole text is not stored a second time."""
+        request, text = firing.request, firing.text or ""
+        parts = self._delivery.parts(request.to, text)
+        return [
+            Message(number, "reply", request.to, request.expires, None if len(parts) == 1 else part)
+            for number, part in enumerate(parts, 1)
+        ]
+
+    async def _wait_until(self, instant: float | None) -> None:
+        # An instant that is too far away was written by a clock that was ahead.
+        while instant is not None and 0 < (seconds := instant - self._now()) <= _PAST_GRACE + LATER_DELAY:
+            await self._sleep(min(seconds, LATER_DELAY))
+
+    @asynccontextmanager
+    async def _lane(self, to: str, limit: float | None) -> AsyncIterator[None]:
+        """Hold one of the places for sends to a channel; TimeoutError if none comes until `limit`."""
+        channel, _ = split_to(to)
+        lane = self._lanes.setdefault(channel, asyncio.Semaphore(_SENDS_AT_ONCE))
+        async with asyncio.timeout(None if limit is None else max(0.0, limit - self._now())):
+            await lane.acquire()
+        try:
+            if limit is not None and self._now() > limit:
+                raise TimeoutError
+            yield
+        finally:
+            lane.release()
+
+    async def _send(self, hand: Hand, number: int) -> None:
+        """Make one send of a message, with its beginning and its end on disk."""
+        hand.phase = STARTING
+        hand.firing = firing = await self._inbox.begin_send(hand.firing, _numbered(hand.firing, number), self._now())
+        message = _numbered(firing, number)
+        content = firing.text if message.content is None else message.content
+        hand.phase = SEND
+        try:
+            await self._delivery.send(message.to, content or "", firing.request.context)
+        except asyncio.CancelledError:
+            raise
+        except GatewayStopsError:
+            hand.firing = await self._inbox.move_message(
+                firing, message, "give_back", self._now(), sends=message.sends - 1
+            )
+            hand.phase = WAITING
+            raise
+        except SendRefusedError as error:
+            hand.firing = await self._refused(firing, message, error)
+        except BaseException as error:
+            text = str(error) if isinstance(error, SendUnseenError) else described(error)
+            hand.firing = await self._not_seen(firing, message, text)
+        else:
+            hand.firing = await self._inbox.move_message(
+                firing, message, "deliver", self._now(), reason=None, error=None
+            )
+        hand.phase = WAITING
+
+    async def _refused(self, firing: Firing, message: Message, error: SendRefusedError) -> Firing:
+        now, again, until = self._now(), self._now() + send_delay(message.sends), message.until
+        if error.retry_after is not None:
+            again, until = max(again, now + error.retry_after), until + _PAST_GRACE
+        if error.for_good:
+            return await self._end(firing, message, "refuse", "refused_for_good", str(error))
+        if again <= until or (message.sends < _SENDS_AT_LEAST and again <= now + LATER_DELAY):
+            return await self._again(firing, message, str(error), again)
+        return await self._end(firing, message, "refuse", "refused", str(error))
+
+    async def _not_seen(self, firing: Firing, message: Message, error: str) -> Firing:
+        again = self._now() + send_delay(message.sends)
+        if message.decides and firing.request.delivery == "at-least-once" and again <= message.until:
+            return await self._again(firing, message, error, again, reason="not_seen")  # kept through later refusals
+        return await self._end(firing, message, "lose", "not_seen", error)
+
+    async def _again(self, firing: Firing, message: Message, error: str, again: float, **changes: Any) -> Firing:
+        self._lines.log("WARNING", "cron.send_again id={} sends={} error={}", firing.id, message.sends, error)
+        return await self._inbox.move_message(
+            firing, message, "retry", self._now(), error=error, not_before=again, **changes
+        )
+
+    async def _end(self, firing: Firing, message: Message, event: str, reason: str, error: str) -> Firing:
+        if not message.decides:
+            self._lines.log("WARNING", "cron.{} id={} {}: {}", message.kind, firing.id, event, error)
+        return await self._inbox.move_message(firing, message, event, self._now(), reason=reason, error=error)
+
+
+def _numbered(firing: Firing, number: int) -> Message:
+    return next(message for message in firing.messages if message.number == number)
