@@ -47,7 +47,7 @@ def test_whatever_says_something_is_a_reply(reply: str) -> None:
         ("<NO_REPLY />\nBut see this", "But see this"),
         (f"<no_{TAG}reply/>x", "x"),
         ("hello", "hello"),
-        (" a < b > c ", "a < b > c"),
+        (" a < b > c ", " a < b > c "),
     ],
 )
 def test_the_tag_never_reaches_a_chat(reply: str, sent: str) -> None:
