@@ -26,13 +26,13 @@ def _tick(options: dict[str, str]) -> int:
     gc.disable()
     import time
 
-    from bub_cron.base_errors import BubCronError
+    from bub_cron.errors import UnusablePathError
     from bub_cron.paths import find_paths
     from bub_cron.trigger import tick
 
     try:
         paths = find_paths(file=options.get("file"), state=options.get("state"), socket=options.get("socket"))
-    except BubCronError as error:
+    except UnusablePathError as error:
         print(f"bub-cron: {error}", file=sys.stderr)
         return error.exit_status
     return tick.run(paths, time.time())

@@ -4,22 +4,22 @@ Invariants: whatever goes wrong reaches the user as a `BubCronError`, which is t
 exit status in one place for the commands (`cli`) and in one for the tick (`trigger.tick.run`). Exit statuses are those
 of sysexits.h where one fits.
 
-base_errors.py has those that a tick with nothing to do needs; they are to be had here, too.
+Imports nothing: a tick that has nothing to do pays for every module it loads.
 """
 
-from bub_cron.base_errors import EX_CANTCREAT as EX_CANTCREAT
-from bub_cron.base_errors import EX_DATAERR as EX_DATAERR
-from bub_cron.base_errors import EX_IOERR as EX_IOERR
-from bub_cron.base_errors import EX_NOINPUT as EX_NOINPUT
-from bub_cron.base_errors import EX_NOPERM as EX_NOPERM
-from bub_cron.base_errors import EX_PROTOCOL as EX_PROTOCOL
-from bub_cron.base_errors import EX_UNAVAILABLE as EX_UNAVAILABLE
-from bub_cron.base_errors import BubCronError as BubCronError
-from bub_cron.base_errors import DamagedStoreError as DamagedStoreError
-from bub_cron.base_errors import StoreError as StoreError
-from bub_cron.base_errors import StoreFaultError as StoreFaultError
-from bub_cron.base_errors import one_line as one_line
-from bub_cron.base_errors import whole_characters as whole_characters
+EX_DATAERR = 65
+EX_NOINPUT = 66
+EX_UNAVAILABLE = 69
+EX_CANTCREAT = 73
+EX_IOERR = 74
+EX_PROTOCOL = 76
+EX_NOPERM = 77
+
+
+class BubCronError(Exception):
+    """Base of all errors of this project. `str()` of it is the sentence that the user reads."""
+
+    exit_status = 1
 
 
 class ScheduleError(BubCronError):
@@ -100,6 +100,20 @@ class FileExistsAlreadyError(BubCronError):
     exit_status = EX_CANTCREAT
 
 
+class StoreError(BubCronError):
+    """A store that can't be opened, read or written: damaged, of a newer version, on a full or read-only disk."""
+
+    exit_status = EX_IOERR
+
+
+class DamagedStoreError(StoreError):
+    """A store that SQLite can't read any more as what it was; `salvage.mend` puts it aside."""
+
+
+class StoreFaultError(StoreError):
+    """A statement of ours that SQLite refuses on a store that is whole: a fault of bub-cron. Trying again won't help."""
+
+
 class GatewayAbsentError(BubCronError):
     """Nobody answers on the socket, or it stopped answering before everything asked was answered."""
 
@@ -151,6 +165,22 @@ class RequestError(BubCronError):
     def __init__(self, message: str, id: str | None = None) -> None:  # noqa: A002 - the protocol's own word
         super().__init__(message)
         self.id = id
+
+
+def whole_characters(text: str) -> str:
+    """Return text with halves of surrogate pairs, which neither a store nor a socket can hold, replaced by `?`."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def one_line(text: str, most: int = 300) -> str:
+    """Return a text as one line of at most `most` printable characters.
+
+    What a terminal would obey, or what changes the order in which it shows the rest, is written as an escape.
+    """
+    words = whole_characters(" ".join(text[: 4 * most].split())[:most])
+    if not words.isprintable():
+        words = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    return words[:most]
 
 
 def described(error: BaseException, most: int = 300) -> str:

@@ -16,7 +16,7 @@ import os
 import sqlite3
 from errno import ELOOP
 
-from bub_cron.base_errors import DamagedStoreError, StoreError, StoreFaultError, one_line
+from bub_cron.errors import DamagedStoreError, StoreError, StoreFaultError, one_line
 from bub_cron.paths import make_private_directory, others_write
 
 TYPE_CHECKING = False

@@ -15,7 +15,7 @@ An idle tick loads this module and pays for what it imports.
 
 from sqlite3 import Row
 
-from bub_cron.base_errors import DamagedStoreError
+from bub_cron.errors import DamagedStoreError
 from bub_cron.store import FAR, Shape, Transaction, open_store
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bub_cron.base_errors import StoreError
+    from bub_cron.errors import StoreError
 
 
 class _Shape(Shape):

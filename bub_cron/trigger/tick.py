@@ -11,8 +11,8 @@ A tick with nothing to do loads no more than SQLite: what else it needs is impor
 import os
 import sys
 
-from bub_cron import __version__
-from bub_cron.base_errors import EX_IOERR, DamagedStoreError, StoreError
+from bub_cron import __version__, errors
+from bub_cron.errors import StoreError
 from bub_cron.paths import drop_ins
 from bub_cron.store import ERRORS, store_error
 from bub_cron.trigger.ledger import SHAPE, Ledger
@@ -42,7 +42,7 @@ def run(paths: "Paths", now: float, out: "TextIO | None" = None) -> int:
         broken = store_error(paths.ledger, error, SHAPE)
     from bub_cron.trigger.telling import say, tell_systemd
 
-    if isinstance(broken, DamagedStoreError):
+    if isinstance(broken, errors.DamagedStoreError):
         from bub_cron.trigger.ledger import mend
 
         try:
@@ -56,10 +56,10 @@ def run(paths: "Paths", now: float, out: "TextIO | None" = None) -> int:
             if told is None:
                 return status
             tell_systemd(str(told))
-            return EX_IOERR
+            return errors.EX_IOERR
     say(out, str(broken))
     tell_systemd(str(broken))
-    return EX_IOERR
+    return errors.EX_IOERR
 
 
 def _run(paths: "Paths", now: float, out: "TextIO") -> int:
