@@ -95,7 +95,7 @@ def open_store(path: str, shape: Shape) -> sqlite3.Connection:
     return connection
 
 
-def instant(column: str, kind: str = "integer") -> str:
+def instant(column: str, kind: str) -> str:
     """Return the CHECK that lets a column hold an instant (epoch seconds, of SQLite's type `kind`) or NULL."""
     return f"CHECK (typeof({column}) IN ('{kind}', 'null') AND {column} BETWEEN 0 AND {FAR})"
 

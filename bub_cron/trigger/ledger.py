@@ -33,7 +33,7 @@ class _Shape(Shape):
 
     def __init__(self) -> None:
         self.application_id = 0x62634C64  # "bcLd"
-        self.version = 3
+        self.version = 4
         self.journal = "DELETE"
 
     @property
