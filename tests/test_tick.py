@@ -901,7 +901,7 @@ def test_an_idle_tick_loads_little_and_leaves_its_ledger_alone(place: Place) -> 
     ]
     assert [output.stderr for output in outputs] == ["", ""]
     assert outputs[1].stdout == (
-        "0 [] ['bub_cron', 'bub_cron.__main__', 'bub_cron.errors', 'bub_cron.paths', 'bub_cron.store', 'bub_cron.trigger',"
+        "0 [] ['bub_cron', 'bub_cron.__main__', 'bub_cron.paths', 'bub_cron.store', 'bub_cron.trigger',"
         " 'bub_cron.trigger.ledger', 'bub_cron.trigger.tick']\n"
     )
     assert os.listdir(place.paths.state) == ["ledger.db"]
