@@ -533,6 +533,24 @@ def test_what_there_is_no_time_for_is_left_to_the_next_tick(place: Place, monkey
     assert [count for _, count in counts] == [288] * 50
 
 
+def test_after_a_year_off_each_tick_is_bounded_in_time_and_they_get_through(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten times the reminders take ten times the ticks' 10 s; here a tick has a fifth of a second."""
+    many(place, 300, "*/5 * * * *", "Europe/Berlin")
+    monkeypatch.setattr(recording, "CPU_SECONDS", 0.2)
+    ticks = 0
+    while place.select("SELECT 1 FROM reminders WHERE next_at <= ?", NOON + YEAR):
+        began = time.process_time()
+        place.tick(NOON + YEAR + ticks)
+        ticks += 1
+        assert time.process_time() - began < 1.5  # the rest of a tick, and one chunk, on a busy machine
+    assert ticks > 1
+    [(rows, times)] = place.select("SELECT count(*), sum(count) FROM firings WHERE reminder <> 'a'")
+    assert times == 300 * 365 * 288
+    assert rows <= ticks * (recording.ROWS_ALL + 300)
+
+
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Australia/Lord_Howe"])
 @pytest.mark.parametrize(
     "cron", ["* * * * *", "0 9 * * *", "30 2 * * *", "*/7 1-3 * * mon", "0 0 29 2 *", "15 */2 13 * 5", "59 23 L * *"]

@@ -41,9 +41,9 @@ began INTEGER PRIMARY KEY {instant("began")},
 ended INTEGER NOT NULL {instant("ended")}
 )"""
 # The tick's own row. `high`: the latest instant that a tick ran at by a clock that wasn't found to be ahead. `signature`: of
-# the files, the machine's zone and `zone_files` (paths, one a line, also those that calendars' days were read from) as they were last read. `file`: the reminders file that
-# was last taken over. `tz`: the TZ in force; `tz_seen`: that of the last tick. `trouble`: what the last tick had to say,
-# last printed at `said_at`.
+# the files, the machine's zone and `zone_files` (paths, one a line, also those that calendars' days were read from) as they
+# were last read. `file`: the reminders file that was last taken over. `tz`: the TZ in force; `tz_seen`: that of the last
+# tick. `trouble`: what the last tick had to say, last printed at `said_at`.
 _TICK = f"""
 CREATE TABLE tick (
 one INTEGER PRIMARY KEY CHECK(one = 1),
