@@ -997,7 +997,7 @@ def test_gaps_are_bounded_by_the_days_that_are_kept(place: Place, monkeypatch: p
     """Where a tick runs every five minutes only, each time is one; a day has no more of them than that."""
     monkeypatch.setenv("BUB_CRON_KEEP_DAYS", "1")
     place.write("reminders: {}\n", NOON)
-    for number in range(4 * 288):
+    for number in range(5 * 288 // 2):
         place.tick(NOON + number * 300)
     assert len(gaps(place)) <= 2 * 288
 
