@@ -41,9 +41,9 @@ from bub_cron.schedule import (
     require_zone,
     zone_doubt,
 )
+from bub_cron.schedule.zones import LAST
 from bub_cron.wire import iso
 
-FAR = 253402214400  # 9999-12-31, where calendars end
 DEFAULT_COUNT = 10
 _DAY = 86400
 OFTEN = 4  # fire times in 24 h, from which on a reminder takes one line
@@ -168,7 +168,7 @@ def next_(
     reminders = [] if tried else load(paths.file)
     chosen = [tried] if tried else reminders if name is None else [named(reminders, name)]
     begin = now if after is None else begin_of(after, now, ahead=True)
-    end = FAR if until is None else end_of(until, now, ahead=True)
+    end = LAST if until is None else end_of(until, now, ahead=True)
     folds = not as_json and name is None and count is None and until is None and tried is None
     most = count or (DEFAULT_COUNT if until is None else None)
     pauses = Pauses() if tried else _known_pauses(paths)
