@@ -139,10 +139,11 @@ class FakeClockInbox(Inbox):
     async def take_in(self, request: Request, now: float, room: int = 1000) -> tuple[Firing, bool]:
         """Accept one request; return (the firing, whether it is new), or raise why not."""
         [accepted] = await self.accept([request], now, room)
-        if accepted.error is not None:
-            raise accepted.error
-        assert accepted.firing is not None
-        return accepted.firing, accepted.new
+        if isinstance(accepted, Exception):
+            raise accepted
+        firing = accepted or await self.get(request.id)
+        assert firing is not None
+        return firing, accepted is not None
 
     async def put(self, state: str, firing_id: str = "a", **fields: Any) -> Firing:
         """A firing in this state, a prompt unless told otherwise.
@@ -153,14 +154,14 @@ class FakeClockInbox(Inbox):
             fields = {"prompt": "hi", **fields}
         firing, _ = await self.take_in(request(id=firing_id, **fields), NOON)
         if state != "accepted" and firing.text is None:
-            firing = await self.move(firing, "start", attempts=1, started_at=NOON)
+            firing = await self.move(firing, "start", NOON, attempts=1, started_at=NOON)
         if state == "retrying":
-            firing = await self.move(firing, "retry", error="no luck", not_before=NOON + 30)
+            firing = await self.move(firing, "retry", NOON, error="no luck", not_before=NOON + 30)
         if state in ("kept", "sending", "sent_in_vain") and firing.text is None:
-            firing = await self.move(firing, "keep_reply", reply="the reply", tokens=7)
+            firing = await self.move(firing, "keep_reply", NOON, reply="the reply", tokens=7)
         if state in ("sending", "sent_in_vain"):
             reply = Message(1, "reply", firing.request.to, firing.request.expires)
-            firing = await self.begin_send(replace(firing, messages=(reply,)), reply, NOON)
+            firing = await self.move_message(replace(firing, messages=(reply,)), reply, "begin", NOON)
         if state == "sent_in_vain":
             firing = await self.move_message(
                 firing, firing.messages[0], "retry", NOON, error="no way", not_before=NOON + 30
@@ -472,11 +473,11 @@ class House:
 
     async def take(self, **fields: Any) -> str:
         """Accept a request through the runner, as the listener does; return its id."""
-        [accepted] = await self.runner.accept([request(now(), **fields)])
-        if accepted.error is not None:
-            raise accepted.error
-        assert accepted.firing is not None
-        return accepted.firing.id
+        asked = request(now(), **fields)
+        [accepted] = await self.runner.accept([asked])
+        if isinstance(accepted, Exception):
+            raise accepted
+        return asked.id
 
     async def outcome(self, firing_id: str) -> Firing:
         """Wait for a firing's final outcome."""

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_bub import House, elapsed, hang, house, now, run, says, settle, takes
+from fake_bub import House, elapsed, hang, house, run, says, settle, takes
 
 from bub_cron.gateway import connection as connection_module
 from bub_cron.gateway import listener as listener_module
 from bub_cron.gateway.address import AddressError, BoundSocket
 from bub_cron.gateway.commands import CommandRule
+from bub_cron.gateway.connection import Service
 from bub_cron.gateway.listener import Listener
 from bub_cron.wire import MAX_LINE
 
@@ -77,6 +78,11 @@ class Door:
         self._callers.append(caller)
         return caller
 
+    @property
+    def serving(self) -> list[asyncio.Task[None]]:
+        """The tasks that serve callers."""
+        return [one.serving for siblings in self.listener._connections.values() for one in siblings]
+
     async def hang_up(self) -> None:
         for caller in self._callers:
             caller.writer.close()
@@ -85,14 +91,11 @@ class Door:
 
 @asynccontextmanager
 async def door(path: Path, **options: Any) -> AsyncIterator[Door]:
-    settings: dict[str, Any] = {
-        "uids": frozenset(),
-        "about": lambda: {"pid": 42},
-    }
     max_waiting = options.pop("max_waiting", 100_000)
     async with house(path, max_waiting=max_waiting) as home:
         rule = CommandRule(options.pop("command_prefix", ","), allowed=options.pop("allow_commands", False))
-        listener = Listener(home.inbox, home.runner, rule=rule, now=now, **{**settings, **options})
+        service = Service(home.inbox, home.runner, rule, options.pop("about", lambda: {"pid": 42}))
+        listener = Listener(service, options.pop("uids", frozenset()))
         bound = BoundSocket(str(path / "s"), 0o600)
         await listener.start(bound)
         made = Door(home, path / "s", listener)
@@ -345,12 +348,7 @@ def test_an_id_submitted_three_times_runs_once_and_each_is_told(path: Path) -> N
         one.send(request, request)
         await asyncio.sleep(1)
         two.send(request)
-        assert sorted(answer["status"] for answer in await one.rest()) == [
-            "accepted",
-            "accepted",
-            "delivered",
-            "delivered",
-        ]
+        assert [answer["status"] for answer in await one.rest()] == ["accepted", "running", "delivered", "delivered"]
         assert [answer["status"] for answer in await two.rest()] == ["running", "delivered"]
         three = await made.call()
         three.send(request)
@@ -530,7 +528,7 @@ def test_a_caller_that_reads_only_while_the_gateway_closes_gets_all_of_it(path: 
         caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
         caller.send(*[{"id": "i" * 200, "to": "chat"}] * 1000)
         await settle()
-        [serving] = made.listener._serving
+        [serving] = made.serving
         closing = asyncio.create_task(made.listener.close())
         await asyncio.sleep(0.5)
         caller.writer.transport.resume_reading()  # type: ignore[attr-defined]
@@ -562,10 +560,10 @@ def test_a_caller_that_nobody_serves_yet_is_closed_too(path: Path) -> None:
     async def test(made: Door) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX)
         made.listener._admit(theirs)
-        [serving] = made.listener._serving
+        [serving] = made.serving
         serving.cancel()  # before its first step
         await settle()
-        assert not made.listener._serving
+        assert not made.serving
         ours.setblocking(False)
         assert ours.recv(1) == b""
         ours.close()

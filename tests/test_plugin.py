@@ -102,11 +102,11 @@ def test_a_users_turn_counts_until_it_ends_and_ours_never_do(tmp_path: Path) -> 
         async with house(tmp_path) as home:
             user = asyncio.create_task(home.user_turn("chat:1", 50))
             await settle()
-            assert list(home.users._running) == ["chat:1"]
+            assert list(home.users._sessions) == ["chat:1"]
             await user
-            assert home.users._running == {}
+            assert home.users._sessions == {}
             await home.run(prompt="x")
-            assert home.users._running == {}
+            assert home.users._sessions == {}
             assert round(elapsed()) == 50
 
     run(main())
@@ -128,7 +128,7 @@ def test_a_users_turn_whose_prompt_could_not_be_built_does_not_count_for_ever(tm
             await asyncio.wait({task})
             assert isinstance(task.exception(), RuntimeError)
             await settle()
-            assert home.users._running == {}
+            assert home.users._sessions == {}
 
     run(main())
 

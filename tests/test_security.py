@@ -36,7 +36,7 @@ from bub_cron.errors import FileUnreadableError, GatewayAbsentError, RequestErro
 from bub_cron.gateway import listener as listener_module
 from bub_cron.gateway.address import AddressError, BoundSocket, Ownership
 from bub_cron.gateway.commands import CommandRule
-from bub_cron.gateway.connection import GONE_SECONDS, UNREAD_SECONDS
+from bub_cron.gateway.connection import _WARNINGS_A_MINUTE, GONE_SECONDS, UNREAD_SECONDS
 from bub_cron.gateway.faults import log_fault
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.turns import MOST_REPLY, bub_message
@@ -538,10 +538,10 @@ def test_a_caller_that_leaves_in_mid_wait_gives_its_place_back_and_loses_only_th
         made.home.model.script = [takes(500)]
         caller = await made.call()
         await caller.ask({"id": "a", "to": "chat:1", "prompt": "x"})
-        assert len(made.listener._serving) == 1
+        assert len(made.serving) == 1
         await caller.leave()
         await asyncio.sleep(GONE_SECONDS + 1)
-        assert not made.listener._serving
+        assert not made.serving
         assert (await made.home.outcome("a")).state == "delivered"
 
     at_door(place, test)
@@ -568,9 +568,9 @@ async def ask_without_reading(made: Door, *requests: dict[str, Any]) -> Caller:
 def test_a_caller_that_reads_nothing_is_let_go_in_the_end(place: Path) -> None:
     async def test(made: Door) -> None:
         await ask_without_reading(made, *[{"id": "i" * 200, "to": "chat"}] * 6000)
-        assert len(made.listener._serving) == 1
+        assert len(made.serving) == 1
         await asyncio.sleep(UNREAD_SECONDS * 2 + 10)
-        assert not made.listener._serving
+        assert not made.serving
 
     at_door(place, test)
 
@@ -603,7 +603,7 @@ def test_a_crowd_of_bad_requests_writes_few_lines_into_the_log(place: Path) -> N
     finally:
         logger.remove(sink)
     ours = [str(line) for line in lines if "cron." in str(line)]
-    assert len(ours) == listener_module._WARNINGS_A_MINUTE + 2
+    assert len(ours) == _WARNINGS_A_MINUTE + 2
     assert "4970 more lines were left out" in ours[-2]
 
 
@@ -631,7 +631,7 @@ def test_a_reply_without_end_is_cut_and_says_so(tmp_path: Path) -> None:
             firing = await home.run(prompt="x")
             assert firing.state == "delivered"
             assert firing.reply is not None
-            assert firing.reply == "x" * MOST_REPLY + "\n\n[cut here: the reply was 655,360 characters long]"
+            assert firing.reply == "x" * MOST_REPLY + "\n\n[cut here: the reply was longer than 65,536 characters]"
 
     run(test())
 

@@ -66,7 +66,7 @@ def test_a_later_part_is_not_sent_after_one_whose_send_was_lost(tmp_path: Path) 
         async with open_inbox(tmp_path) as inbox:
             parts = tuple(Message(number, "reply", "chat:1", NOON + 9, f"part {number}") for number in (1, 2))
             firing = replace(await inbox.put("kept"), messages=parts)
-            await inbox.begin_send(firing, parts[0], NOON)
+            await inbox.move_message(firing, parts[0], "begin", NOON)
         async with open_inbox(tmp_path) as inbox:
             [firing] = await recover(inbox, NOON)
             assert (firing.state, [part.state for part in firing.messages]) == ("unknown", ["unknown", "skipped"])
@@ -77,8 +77,8 @@ def test_a_later_part_is_not_sent_after_one_whose_send_was_lost(tmp_path: Path) 
 def test_a_notice_whose_send_was_lost_is_not_repeated_and_the_outcome_stands(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbox(tmp_path) as inbox:
-            firing = await inbox.end(await inbox.put("running", reminder="r"), "fail", NOON, error="why")
-            await inbox.begin_send(firing, firing.messages[0], NOON)
+            firing = await inbox.move(await inbox.put("running", reminder="r"), "fail", NOON, error="why")
+            await inbox.move_message(firing, firing.messages[0], "begin", NOON)
         async with open_inbox(tmp_path) as inbox:
             [firing] = await recover(inbox, NOON)
             assert (firing.state, firing.messages[0].state) == ("failed", "unknown")

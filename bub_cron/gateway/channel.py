@@ -34,6 +34,7 @@ from bub_cron import __version__
 from bub_cron.errors import described
 from bub_cron.gateway.address import BoundSocket, Ownership, TakenError
 from bub_cron.gateway.commands import CommandRule
+from bub_cron.gateway.connection import Service
 from bub_cron.gateway.delivery import Channels, Delivery
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.listener import Listener
@@ -144,13 +145,10 @@ class CronChannel(Lifecycle):
         for firing in await recover(inbox, runner.now()):
             runner.take(firing)
         about = _about(iso(runner.now()), settings)  # once: it reads files, and a caller may ask as often as it likes
-        listener = Listener(
-            inbox,
-            runner,
-            uids=settings.uids,
-            rule=rule,
-            about=lambda: {**about, "channels": delivery.targets(), **self._readiness.answer()},
+        service = Service(
+            inbox, runner, rule, lambda: {**about, "channels": delivery.targets(), **self._readiness.answer()}
         )
+        listener = Listener(service, settings.uids)
         stack.push_async_callback(listener.close)
         # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
         await listener.start(BoundSocket(paths.socket, 0o666 if settings.uids else 0o600))
@@ -161,8 +159,8 @@ class CronChannel(Lifecycle):
 
 
 async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: CronSettings) -> None:
-    """Twice a minute, see that the socket and the store are where others look for them, and drop what is beyond the store's size;
-    once a day, drop old records.
+    """Twice a minute, see that the socket and the store are where others look for them, and hold all that is in hand, and
+    drop what is beyond the store's size; once a day, drop old records.
     """
     for chore in count():
         try:
@@ -170,11 +168,7 @@ async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: Cr
                 await inbox.prune_old(runner.now(), settings.keep_days)
             await inbox.prune_to(settings.keep_mib << 20)
             await listener.look_after_place()
-            if not await inbox.is_in_place():
-                logger.error(
-                    "cron.store was removed or replaced: what is in hand is written to the one that is there now"
-                )
-                await inbox.keep(runner.in_hand)
+            await inbox.keep(runner.in_hand)
         except Exception as error:
             # Whatever it was (a fault of ours, too): the next look may be the one that finds the socket gone.
             logger.warning("cron.chores: {}", described(error))
@@ -189,7 +183,6 @@ def _about(since: str, settings: CronSettings) -> dict[str, Any]:
         "pid": os.getpid(),
         "python": sys.executable,
         "since": since,
-        "channels": [],
         "commands": settings.allow_commands,
     }
 

@@ -25,7 +25,7 @@ from bub_cron.gateway import proof
 from bub_cron.gateway.channels import GENERAL, facts_of
 from bub_cron.gateway.channels.facts import Facts
 from bub_cron.gateway.parts import parts
-from bub_cron.gateway.turns import CHANNEL, GatewayStopsError, look
+from bub_cron.gateway.turns import CHANNEL, GatewayStopsError
 from bub_cron.gateway.watch import Ears, Watch
 from bub_cron.wire import split_to
 
@@ -121,7 +121,6 @@ class Delivery:
             done, _ = await asyncio.wait({task}, timeout=self._send_seconds)
         finally:
             task.cancel()
-            task.add_done_callback(look)
         if not done:
             raise SendUnseenError(f"{name}'s send() did not return within {self._send_seconds:g} s")
         if task.cancelled():

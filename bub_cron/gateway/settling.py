@@ -41,26 +41,23 @@ async def settle(inbox: Inbox, firing: Firing, now: float, phase: str | None = N
     if firing.state != RUNNING:
         return firing
     if firing.text is not None:
-        return await inbox.move(firing, "resume", not_before=None, once=stops)
+        return await inbox.move(firing, "resume", now, not_before=None, once=stops)
     if stops and (phase != TURN or not firing.has_side_effects):
-        return await inbox.move(firing, "give_back", attempts=firing.attempts - 1, once=stops)
+        return await inbox.move(firing, "give_back", now, attempts=firing.attempts - 1, once=stops)
     error = LOST_IN_STOP if stops else LOST_IN_CRASH
     if firing.attempts < firing.request.attempts_allowed:
         again = now if stops else now + attempt_delay(firing.attempts)
-        return await inbox.move(firing, "retry", error=error, not_before=again, once=stops)
+        return await inbox.move(firing, "retry", now, error=error, not_before=again, once=stops)
     event, reason = ("lose", "lost_turn") if firing.has_side_effects else ("fail", "attempts")
-    return await inbox.end(firing, event, now, reason=reason, error=error, once=stops)
+    return await inbox.move(firing, event, now, reason=reason, error=error, once=stops)
 
 
 async def _settle_send(inbox: Inbox, firing: Firing, message: Message, now: float, phase: str | None) -> Firing:
     stops = phase is not None
-    error = (
-        "the gateway stopped while the message was on its way"
-        if stops
-        else "the gateway ended in the middle of the send"
-    )
     if stops and phase != SEND:
-        return await inbox.move_message(firing, message, "give_back", now, sends=message.sends - 1, once=stops)
-    if message.decides and firing.request.delivery == "at-least-once":
-        return await inbox.move_message(firing, message, "retry", now, reason="not_seen", error=error, once=stops)
-    return await inbox.move_message(firing, message, "lose", now, reason="not_seen", error=error, once=stops)
+        return await inbox.move_message(firing, message, "give_back", now, once=stops)
+    error = "the gateway stopped while the message was on its way"
+    if not stops:
+        error = "the gateway ended in the middle of the send"
+    event = "retry" if message.decides and firing.request.delivery == "at-least-once" else "lose"
+    return await inbox.move_message(firing, message, event, now, reason="not_seen", error=error, once=stops)
