@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from gateway_kit import House
@@ -32,6 +35,15 @@ class Held:
     def __call__(self, messages: Messages) -> str:
         self._free.wait(120)
         return self.text
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """A directory whose name is shorter than pytest's, so that a socket fits; others can look into it, but not write."""
+    made = Path(tempfile.mkdtemp(prefix="bc-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ ten minutes of waiting take no time, and every timeout in the code under test, w
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import json
 import selectors
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,45 @@ def run[Result](main: Coroutine[Any, Any, Result]) -> Result:
     """Run a test's coroutine under a fake clock."""
     with asyncio.Runner(loop_factory=FakeClock) as runner:
         return runner.run(main)
+
+
+type CoroutineTest = Callable[..., Coroutine[Any, Any, None]]
+type Decorator = Callable[[CoroutineTest], Callable[..., None]]
+
+
+def in_virtual_time(test: CoroutineTest) -> Callable[..., None]:
+    """Make a test of a coroutine function: it runs under a fake clock."""
+
+    @functools.wraps(test)
+    def main(**fixtures: Any) -> None:
+        run(test(**fixtures))
+
+    return main
+
+
+def given(make: Callable[[Path], AbstractAsyncContextManager[Any]], directory: str = "tmp_path") -> Decorator:
+    """Make tests of coroutine functions whose first parameter is what `make` gives for a directory: a fixture's name."""
+
+    def decorate(test: CoroutineTest) -> Callable[..., None]:
+        _, *names = inspect.signature(test).parameters
+
+        async def with_it(**fixtures: Any) -> None:
+            async with make(fixtures[directory]) as first:
+                await test(first, **{name: fixtures[name] for name in names})
+
+        main = functools.update_wrapper(in_virtual_time(with_it), test)
+        fixtures = dict.fromkeys([directory, *names])
+        main.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in fixtures]
+        )
+        return main
+
+    return decorate
+
+
+def in_house(**options: Any) -> Decorator:
+    """Make tests whose first parameter is a gateway side of their own; `options` are those of `house`."""
+    return given(lambda path: house(path, **options))
 
 
 def now() -> float:

@@ -16,7 +16,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from itertools import count
@@ -72,7 +72,7 @@ class CronChannel(Lifecycle):
         self._users = users
         self._readiness = readiness
         self._service: asyncio.Task[None] | None = None
-        self._undo_signal: Callable[[], None] = lambda: None
+        self._handles_sigterm = False
 
     async def start(self, stop_event: asyncio.Event) -> None:
         # The handler is a bound method of the channel manager: the one public way to the channels that are enabled.
@@ -84,14 +84,16 @@ class CronChannel(Lifecycle):
             logger.debug("cron.off: no gateway, but a chat on a terminal")
             return
         self._readiness.begin()
-        self._undo_signal = _stop_on_sigterm(stop_event, self._readiness)
+        self._handles_sigterm = _handle_sigterm(stop_event, self._readiness)
         self._service = asyncio.create_task(self._serve(manager), name="bub-cron")
         await self._message_handler(self._readiness.sentinel())
 
     async def stop(self) -> None:
-        self._undo_signal()
+        if self._handles_sigterm:
+            self._handles_sigterm = not asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         if self._service is not None:
-            self._service.cancel()
+            if not self._service.cancelling():  # a second time would break off what the first began
+                self._service.cancel()
             await asyncio.wait({self._service})
             self._service = None
 
@@ -208,28 +210,23 @@ async def _own(place: str) -> Ownership:
         await asyncio.sleep(_TAKEOVER_SECONDS)
 
 
-def _stop_on_sigterm(stop_event: asyncio.Event, readiness: Readiness) -> Callable[[], None]:
-    """Stop the gateway cleanly on SIGTERM if nobody else cares for it; return what undoes that."""
-    starting = asyncio.current_task()
+def _handle_sigterm(stop_event: asyncio.Event, readiness: Readiness) -> bool:
+    """Stop the gateway cleanly on SIGTERM, if nobody else cares for it; return whether it is handled from now on."""
 
     def stop() -> None:
         stop_event.set()
-        if not readiness.is_ready and starting is not None:
-            starting.cancel()  # nobody looks at the event yet, and a later channel's start() may never return
+        if not readiness.is_ready:
+            # Nobody looks at the event yet, and the start() of a later channel may never return. This cancels all tasks.
+            raise SystemExit(0)
 
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return lambda: None
-    loop = asyncio.get_running_loop()
+        return False
     try:
-        loop.add_signal_handler(signal.SIGTERM, stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     except (RuntimeError, ValueError) as error:  # not in the main thread
         logger.warning("cron.sigterm: can't be handled here, so it ends the gateway at once: {}", error)
-        return lambda: None
-    return lambda: _ignore(loop.remove_signal_handler(signal.SIGTERM))
-
-
-def _ignore(_: object) -> None:
-    return
+        return False
+    return True
 
 
 def gateway_environ() -> dict[str, str]:

@@ -165,7 +165,6 @@ def _open_whole(path: str) -> sqlite3.Connection:
         # A damaged store is put aside as it was found: closing it must not take the log into it.
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
         check_whole(connection, path, SHAPE, closely=True)
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, False)
     except (*ERRORS, StoreError) as error:
         connection.close()
         raise store_error(path, error, SHAPE) from error

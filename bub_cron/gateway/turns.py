@@ -59,25 +59,6 @@ class Turn:
         self.error = self.error or one_line(error)
 
 
-class _Step:
-    """The text of one step of a turn, as much of it as is kept, and a character more to tell that it was cut."""
-
-    def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._room = MOST_REPLY + 1
-
-    def add(self, delta: str) -> None:
-        if kept := delta[: self._room]:
-            self._parts.append(kept)
-            self._room -= len(kept)
-
-    def text(self) -> str:
-        return "".join(self._parts)
-
-    def has_any(self) -> bool:
-        return any(part.strip() for part in self._parts)
-
-
 class Turns:
     """Our turns in the live framework. The plugin's hooks and the channel hand it what concerns them."""
 
@@ -169,25 +150,25 @@ class Turns:
         """Pass a turn's events on, but of all text only that of the last step that has any, at the end."""
         turn = self._running.get(_key_of(message) or "") or Turn(None)  # or one that was given up
         turn.streamed = True
-        last, step = _Step(), _Step()
+        text = before = ""
         async for event in stream:
             if event.kind == "text":
                 delta = event.data.get("delta")
                 if delta is None:  # a run_model hook that returned None
                     turn.fail("no model gave a reply")
-                else:
-                    step.add(str(delta))
+                elif len(text) <= MOST_REPLY:  # the rest of a text without end is not kept
+                    text += str(delta)
                 continue
             if event.kind == "final":
                 if event.data.get("ok") is False:
                     turn.fail(str(event.data.get("text") or "the model's step failed"))
-                last, step = (step if step.has_any() else last), _Step()
+                before, text = (text if text.strip() else before), ""
             elif event.kind == "error":
                 turn.fail(str(event.data.get("message") or "the model's stream broke off"))
             elif event.kind == "usage":
                 turn.tokens = add_tokens(turn.tokens, _total_tokens(event.data.get("usage")))
             yield event
-        yield StreamEvent("text", {"delta": (step if step.has_any() else last).text()})
+        yield StreamEvent("text", {"delta": text if text.strip() else before})
 
 
 def bub_message(request: Request, key: str) -> ChannelMessage:
