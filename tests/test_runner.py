@@ -1289,6 +1289,45 @@ async def test_a_send_may_end_in_whatever_can_be_raised(home: House, error: Base
     assert (await home.run(id="b", text="x", reminder="r")).state == "delivered"
 
 
+@pytest.mark.filterwarnings("ignore::telegram.warnings.PTBDeprecationWarning")
+@pytest.mark.parametrize(
+    ("asked", "grace", "state", "sends"),
+    [
+        (300, HOUR, "delivered", [0, 300]),
+        (5 * HOUR, 24 * HOUR, "delivered", [0, 5 * HOUR]),
+        (HOUR + 50, 60, "delivered", [0, HOUR + 50]),  # past its grace by less than an hour
+        (HOUR + 70, 60, "undelivered", [0]),
+    ],
+)
+@in_house()
+async def test_a_send_is_not_repeated_before_the_platform_asked_for(
+    home: House, asked: int, grace: float, state: str, sends: list[float]
+) -> None:
+    home.chat.script = [telegram.error.RetryAfter(int(asked))]
+    firing = await home.run(text="x", expires=NOON + grace)
+    assert (firing.state, [seconds for seconds, _ in home.chat.begun]) == (state, sends)
+
+
+@pytest.mark.parametrize("stops", [True, False])
+@in_virtual_time
+async def test_a_notice_that_falls_into_a_stop_is_sent_by_the_next_start(tmp_path: Path, stops: bool) -> None:
+    """Or a minute later, where no stop follows."""
+    async with house(tmp_path) as home:
+        home.model.always = breaks(RuntimeError("no"))
+        router, home.framework._channel_router = home.framework._channel_router, None
+        assert (await home.run(prompt="x", reminder="r", attempts=1)).state == "failed"
+        await asyncio.sleep(10)
+        assert home.chat.begun == []
+        if not stops:
+            home.framework._channel_router = router
+            await asyncio.sleep(60)
+            assert home.chat.texts == ["The reminder r failed: RuntimeError: no."]
+    if stops:
+        async with house(tmp_path, recover=True) as home:
+            await asyncio.sleep(1)
+            assert home.chat.texts == ["The reminder r failed: RuntimeError: no."]
+
+
 @in_house()
 async def test_at_least_once_sends_again_what_was_not_seen_while_the_grace_lasts(home: House) -> None:
     home.chat.script = [ReadTimeout("no answer")]

@@ -67,7 +67,7 @@ class Inbox(StoreThread):
     """The store, for use on an event loop. What returns an awaitable has committed when it is done.
 
     All but the moves raise `StoreError` when the disk refuses; nothing of that call is then stored. A move is tried again
-    until it is stored, since going on without it would lose it; with `once` it raises `StoreError`, too.
+    until it is stored, since going on without it would lose it.
     """
 
     def __init__(self, path: str) -> None:
@@ -100,33 +100,29 @@ class Inbox(StoreThread):
         """
         return await self.ask(lambda connection: _unfinished(connection, now))
 
-    async def move(self, firing: Firing, event: str, now: float, *, once: bool = False, **changes: Any) -> Firing:
+    async def move(self, firing: Firing, event: str, now: float, **changes: Any) -> Firing:
         """Move a firing by an event of `FIRING_MOVES`, with these columns changed; return it as it is then.
 
         One that ends `failed` may have a notice among its messages then. Raises `StaleError` if it is in none of the
         event's from-states.
         """
-        return await self._insist(lambda connection: _move(connection, firing, event, now, **changes), once=once)
+        return await self._insist(lambda connection: _move(connection, firing, event, now, **changes))
 
-    async def move_message(
-        self, firing: Firing, message: Message, event: str, now: float, *, once: bool = False, **changes: Any
-    ) -> Firing:
+    async def move_message(self, firing: Firing, message: Message, event: str, now: float, **changes: Any) -> Firing:
         """Move one of a firing's messages, and the firing as it follows from that; return the firing as it is then.
 
         Messages that are not in the store yet are put there.
         """
-        return await self._insist(
-            lambda connection: _move_message(connection, firing, message, event, now, **changes), once=once
-        )
+        return await self._insist(lambda connection: _move_message(connection, firing, message, event, now, **changes))
 
-    async def _insist[Result](self, step: Callable[[sqlite3.Connection], Result], *, once: bool) -> Result:
+    async def _insist[Result](self, step: Callable[[sqlite3.Connection], Result]) -> Result:
         seconds = 1.0
         while True:
             try:
                 return await self.ask(step)
+            except StoreFaultError:
+                raise
             except StoreError as error:
-                if once or isinstance(error, StoreFaultError):
-                    raise
                 logger.error("cron.store {}; trying again in {:g} s", error, seconds)
             await asyncio.sleep(seconds)
             seconds = min(seconds * 2, 60.0)

@@ -228,7 +228,7 @@ class Runner:
         hand.firing = await self._late(firing)
 
     async def _stopped(self, hand: Hand) -> None:
-        """Settle what the stop has ended."""
+        """Settle what the stop has ended. Where the disk refuses, it is cancelled, and the next start settles it."""
         if hand.phase == WAITING and hand.firing.state != RUNNING:
             return
         try:
@@ -237,7 +237,6 @@ class Runner:
             if firing is not None:
                 await settle(self._inbox, firing, self.now(), hand.phase)
         except BubCronError as error:
-            # Not repeated, since the gateway is going: the next start settles what is on disk.
             logger.warning("cron.stop id={} not recorded: {}", hand.firing.id, error)
 
     async def _begin_or_end(self, hand: Hand) -> None:
