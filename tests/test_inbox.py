@@ -538,8 +538,7 @@ async def test_a_clock_that_is_ahead_prunes_nothing(inbox: FakeClockInbox) -> No
 @with_inbox
 async def test_beyond_its_size_the_oldest_final_firings_go_first(inbox: FakeClockInbox) -> None:
     await inbox.put("accepted", "open", text="x" * 60_000)
-    for number in range(3000):
-        await inbox.take_in(request(id=str(number), text="x" * 1000), NOON)
+    await inbox.accept([request(id=str(number), text="x" * 1000) for number in range(3000)], NOON, 3000)
     await inbox.sql("UPDATE firings SET state = 'delivered', finished_at = ? WHERE id <> 'open'", NOON)
     await inbox.prune_to(1 << 21)
     left = [row[0] for row in await inbox.sql("SELECT id FROM firings ORDER BY seq")]

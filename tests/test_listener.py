@@ -514,27 +514,33 @@ LONG = {"to": "chat:9", "prompt": "x", "timeout": 4000, "expires": 4e9}
 
 
 @at_door()
-async def test_waits_for_one_long_firing_cost_no_other_request_its_answer(made: Door) -> None:
+async def test_waits_for_one_long_firing_cost_no_other_request_its_answer(
+    made: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "MOST_AWAITED", 2_000)
     made.home.model.script = [takes(3600)]
     waiting = [await made.call() for _ in range(5)]
     for caller in waiting:
-        caller.send(*[{"id": "long", **LONG}] * 4000)
+        caller.send(*[{"id": "long", **LONG}] * 400)
     for caller in waiting:
-        for _ in range(4000):
+        for _ in range(400):
             assert (await caller.answer())["status"] in ("accepted", "running")
     for caller in (waiting[0], await made.call()):
         assert (await caller.ask({"ping": True}))["status"] == "pong"
         caller.send({"id": f"new-{id(caller)}", **TEXT})
         assert [(await caller.answer())["status"] for _ in range(2)] == ["accepted", "delivered"]
     assert elapsed() < 1
-    finals = [await caller.answer() for caller in waiting for _ in range(4000)]
+    finals = [await caller.answer() for caller in waiting for _ in range(400)]
     assert {(final["id"], final["status"]) for final in finals} == {("long", "delivered")}
     assert 3600 <= elapsed() < 3601
 
 
 @at_door()
-async def test_many_requests_at_once_wait_for_no_room_among_small_ones(made: Door) -> None:
-    """19,900 wait for one long firing, and others come and go; the 200 of one caller are let in all the same."""
+async def test_many_requests_at_once_wait_for_no_room_among_small_ones(
+    made: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Almost as many as may wait for one long firing, and others come and go; the 200 of one caller are let in."""
+    monkeypatch.setattr(connection_module, "MOST_AWAITED", 2_000)
 
     async def small(made: Door, number: int) -> None:
         caller = await made.call()
@@ -546,8 +552,8 @@ async def test_many_requests_at_once_wait_for_no_room_among_small_ones(made: Doo
     made.home.model.always = takes(9)
     for _ in range(5):
         caller = await made.call()
-        caller.send(*[{"id": "long", **LONG}] * 3980)
-        for _ in range(3980):
+        caller.send(*[{"id": "long", **LONG}] * 398)
+        for _ in range(398):
             await caller.answer()
     others = [asyncio.create_task(small(made, number)) for number in range(80)]
     await asyncio.sleep(20)
