@@ -13,7 +13,7 @@ import pytest
 from bub.channels import ChannelMessage
 from bub.store import AsyncTapeStoreAdapter, InMemoryTapeStore
 from bub.tape import Tape
-from fake_bub import House, given, house, in_virtual_time, says, settle, takes
+from fake_bub import House, elapsed, given, hang, house, in_virtual_time, says, settle, takes
 
 from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.memory import Memory
@@ -139,3 +139,13 @@ async def test_a_users_turn_that_runs_meanwhile_is_not_waited_for(home: House) -
     await word(home, text="x")
     assert await tape(home) == [said("x")]
     await user
+
+
+@in_house
+async def test_a_tape_store_that_hangs_holds_up_nobody(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AsyncTapeStoreAdapter, "append", lambda *_: hang())
+    for number in range(20):  # more than may be sent at once
+        assert (await home.run(id=str(number), text="x")).state == "delivered"
+    assert elapsed() == 0
+    await asyncio.sleep(11)
+    assert home.runner._hands == {}

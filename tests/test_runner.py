@@ -1249,19 +1249,6 @@ async def test_where_the_router_is_unbound_and_no_stop_follows_it_still_ends(hom
 
 
 @in_house()
-async def test_a_tape_store_that_hangs_holds_up_nobody(home: House) -> None:
-    async def remember(firing: Firing) -> None:
-        await hang()
-
-    home.runner._remember = remember
-    for number in range(20):  # more than may be sent at once
-        assert (await home.run(id=str(number), text="x")).state == "delivered"
-    assert elapsed() == 0
-    await asyncio.sleep(11)
-    assert home.runner.waiting == home.runner.running == 0
-
-
-@in_house()
 async def test_a_firing_whose_row_was_lost_in_the_turn_ends_with_its_reply(home: House) -> None:
     home.model.always = takes(10)
     await home.take(prompt="x")
