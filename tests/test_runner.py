@@ -1315,6 +1315,24 @@ async def test_a_fault_of_ours_still_ends_in_a_outcome(home: House) -> None:
 
 
 @in_house()
+async def test_a_fault_of_ours_in_the_middle_of_a_send_is_told_as_it_ended(home: House) -> None:
+    move = home.inbox.move_message
+
+    async def broken(firing: Firing, message: Any, event: str, *rest: Any, **changes: Any) -> Firing:
+        if event == "deliver":
+            raise LookupError("a bug")
+        return await move(firing, message, event, *rest, **changes)
+
+    home.inbox.move_message = broken  # type: ignore[method-assign]
+    firing = await home.run(text="x")
+    assert (firing.state, firing.reason, firing.error) == (
+        "unknown",
+        "fault",
+        "a fault of bub-cron: LookupError: a bug",
+    )
+
+
+@in_house()
 async def test_a_reply_with_half_a_surrogate_pair_arrives_as_well_as_it_can(home: House) -> None:
     """Model servers escape JSON and cut streams anywhere, also within an emoji."""
     home.model.always = says("wake up \ud83d")

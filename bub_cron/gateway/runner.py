@@ -280,15 +280,15 @@ class Runner:
             hand.firing = await self._inbox.move(firing, "refuse", now, reason="refused", error=why)
 
     async def _end_in_fault(self, hand: Hand, error: str) -> None:
-        firing = hand.firing
+        now = self.now()
         with suppress(StaleError):
-            sending = next((message for message in firing.replies if message.state == SENDING), None)
-            if sending is not None:
-                firing = await self._inbox.move_message(
-                    firing, sending, "lose", self.now(), reason="fault", error=error
-                )
-            if not firing.is_final:
-                hand.firing = await self._inbox.move(firing, "fail", self.now(), reason="fault", error=error)
+            for reply in hand.firing.replies:
+                if reply.state == SENDING:
+                    hand.firing = await self._inbox.move_message(
+                        hand.firing, reply, "lose", now, reason="fault", error=error
+                    )
+            if not hand.firing.is_final:
+                hand.firing = await self._inbox.move(hand.firing, "fail", now, reason="fault", error=error)
             self._tell_outcome(hand)
 
     def _tell_outcome(self, hand: Hand) -> None:
