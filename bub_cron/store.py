@@ -298,20 +298,20 @@ def _refusal(text: str) -> "StoreError":
     return StoreError(text)
 
 
-def store_error(path: str, error: Exception, shape: Shape | None = None) -> "StoreError":
+def store_error(path: str, error: BaseException, shape: Shape | None = None) -> "StoreError":
     """Return the `StoreError` that says in one line what an error that came up in the use of a store means.
 
     SQLite refuses a statement for a typo of ours, and also where a page of the schema is damaged. So the store itself is
-    looked through: it is damaged only if that finds it so, else it is a `StoreFaultError`. Without its `shape`, nobody
-    can tell.
+    looked through: it is damaged only if that finds it so, else it is a `StoreFaultError`, whatever came up. Without its
+    `shape`, nobody can tell.
     """
-    from bub_cron.errors import DamagedStoreError, StoreError, StoreFaultError, one_line
+    from bub_cron.errors import DamagedStoreError, StoreError, StoreFaultError, described, one_line
 
     if isinstance(error, StoreError):
         return error
     if isinstance(error, OSError):
         return StoreError(f"{path}: {error.strerror or error}")
-    what = one_line(str(error)) or type(error).__name__
+    what = one_line(str(error)) if isinstance(error, ERRORS) else described(error)
     if _code(error) in _DAMAGE:
         return DamagedStoreError(f"{path} is damaged: {what}")
     if shape is None or not _is_refusal(error):
@@ -328,11 +328,11 @@ def store_error(path: str, error: Exception, shape: Shape | None = None) -> "Sto
     return StoreFaultError(f"{path} is whole, and yet: {what}; this is a fault of bub-cron, please report it")
 
 
-def _code(error: Exception) -> int:
+def _code(error: BaseException) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
 
 
-def _is_refusal(error: Exception) -> bool:
+def _is_refusal(error: BaseException) -> bool:
     # The classes are those of Python's own refusals, before SQLite has seen the statement.
     is_ours = not isinstance(error, sqlite3.Error) or isinstance(
         error, sqlite3.ProgrammingError | sqlite3.InterfaceError

@@ -14,10 +14,10 @@ import pytest
 from bub.channels import ChannelMessage
 from bub.tools import REGISTRY, ToolContext
 
+from bub_cron.errors import BubCronError
 from bub_cron.gateway.chat.book import Book
 from bub_cron.gateway.chat.callers import KEY, Caller, Desk
 from bub_cron.gateway.chat.tools import offer
-from bub_cron.gateway.inbox import Accepted
 from bub_cron.paths import Paths, find_paths
 from bub_cron.reminders import Reminder, load
 from bub_cron.reminders.chat_file import ChatFile, edit
@@ -45,9 +45,9 @@ class Desktop:
             now=lambda: self.now,
         )
 
-    async def _accept(self, requests: Sequence[Request]) -> list[Accepted]:
+    async def _accept(self, requests: Sequence[Request]) -> list[object]:
         self.asked += requests
-        return [Accepted(error=RuntimeError("full"))] if len(self.asked) > 1 else [Accepted(firing=object())]  # type: ignore[arg-type]
+        return [BubCronError("full") if len(self.asked) > 1 else object()]
 
     def caller(self, chat: str = "telegram:1", *, reminder: bool = False, **said: Any) -> Caller:
         channel, _, chat_id = chat.partition(":")

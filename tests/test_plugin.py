@@ -10,7 +10,7 @@ import pytest
 import yaml
 from bub.channels import ChannelMessage
 from bub.channels.admission import TurnSnapshot
-from fake_bub import bub_home, elapsed, framework_in, house, run, settle
+from fake_bub import bub_home, elapsed, framework_in, house, in_virtual_time, run, settle
 from loguru import logger
 from pydantic import ValidationError
 
@@ -99,22 +99,21 @@ def test_it_provides_one_channel_named_cron_as_often_as_asked(tmp_path: Path) ->
         assert isinstance(first[0], CronChannel)
 
 
-def test_a_users_turn_counts_until_it_ends_and_ours_never_do(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with house(tmp_path) as home:
-            user = asyncio.create_task(home.user_turn("chat:1", 50))
-            await settle()
-            assert list(home.users._running) == ["chat:1"]
-            await user
-            assert home.users._running == {}
-            await home.run(prompt="x")
-            assert home.users._running == {}
-            assert round(elapsed()) == 50
-
-    run(main())
+@in_virtual_time
+async def test_a_users_turn_counts_until_it_ends_and_ours_never_do(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        user = asyncio.create_task(home.user_turn("chat:1", 50))
+        await settle()
+        assert list(home.users._sessions) == ["chat:1"]
+        await user
+        assert home.users._sessions == {}
+        await home.run(prompt="x")
+        assert home.users._sessions == {}
+        assert round(elapsed()) == 50
 
 
-def test_a_users_turn_whose_prompt_could_not_be_built_does_not_count_for_ever(tmp_path: Path) -> None:
+@in_virtual_time
+async def test_a_users_turn_whose_prompt_could_not_be_built_does_not_count_for_ever(tmp_path: Path) -> None:
     class Broken:
         from bub import hookimpl
 
@@ -122,26 +121,21 @@ def test_a_users_turn_whose_prompt_could_not_be_built_does_not_count_for_ever(tm
         def build_prompt(self, message: Any, session_id: str, state: Any) -> str:
             raise RuntimeError("no prompt")
 
-    async def main() -> None:
-        async with house(tmp_path) as home:
-            broken = Broken()
-            home.framework.plugin_manager.register(broken)
-            task = asyncio.create_task(home.user_turn("chat:1", 50))
-            await asyncio.wait({task})
-            assert isinstance(task.exception(), RuntimeError)
-            await settle()
-            assert home.users._running == {}
-
-    run(main())
+    async with house(tmp_path) as home:
+        broken = Broken()
+        home.framework.plugin_manager.register(broken)
+        task = asyncio.create_task(home.user_turn("chat:1", 50))
+        await asyncio.wait({task})
+        assert isinstance(task.exception(), RuntimeError)
+        await settle()
+        assert home.users._sessions == {}
 
 
-def test_a_users_turn_gets_nothing_of_ours(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with house(tmp_path) as home:
-            await home.user_turn("chat:1", 1)
-            assert home.chat.texts == ["to the user"]
-
-    run(main())
+@in_virtual_time
+async def test_a_users_turn_gets_nothing_of_ours(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await home.user_turn("chat:1", 1)
+        assert home.chat.texts == ["to the user"]
 
 
 # --- Settings

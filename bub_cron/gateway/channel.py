@@ -16,7 +16,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from itertools import count
@@ -35,6 +35,7 @@ from bub_cron.gateway.address import BoundSocket, Ownership, TakenError
 from bub_cron.gateway.chat.book import Book
 from bub_cron.gateway.chat.callers import Desk
 from bub_cron.gateway.commands import CommandRule
+from bub_cron.gateway.connection import Service
 from bub_cron.gateway.delivery import Channels, Delivery
 from bub_cron.gateway.environment import gateway_environ
 from bub_cron.gateway.inbox import Inbox
@@ -76,7 +77,7 @@ class CronChannel(Lifecycle):
         self._readiness = readiness
         self._desk = desk
         self._service: asyncio.Task[None] | None = None
-        self._undo_signal: Callable[[], None] = lambda: None
+        self._handles_sigterm = False
 
     async def start(self, stop_event: asyncio.Event) -> None:
         # The handler is a bound method of the channel manager: the one public way to the channels that are enabled.
@@ -88,14 +89,16 @@ class CronChannel(Lifecycle):
             logger.debug("cron.off: no gateway, but a chat on a terminal")
             return
         self._readiness.begin()
-        self._undo_signal = _stop_on_sigterm(stop_event, self._readiness)
+        self._handles_sigterm = _handle_sigterm(stop_event, self._readiness)
         self._service = asyncio.create_task(self._serve(manager), name="bub-cron")
         await self._message_handler(self._readiness.sentinel())
 
     async def stop(self) -> None:
-        self._undo_signal()
+        if self._handles_sigterm:
+            self._handles_sigterm = not asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         if self._service is not None:
-            self._service.cancel()
+            if not self._service.cancelling():  # a second time would break off what the first began
+                self._service.cancel()
             await asyncio.wait({self._service})
             self._service = None
 
@@ -154,13 +157,13 @@ class CronChannel(Lifecycle):
         )
         # Once: it reads files, and a caller may ask as often as it likes.
         about = _about(iso(runner.now()), settings, chat_file(paths.file))
-        listener = Listener(
+        service = Service(
             inbox,
             runner,
-            uids=settings.uids,
-            rule=rule,
-            about=lambda: {**about, **_chat_error(about), "channels": delivery.targets(), **self._readiness.answer()},
+            rule,
+            lambda: {**about, **_chat_error(about), "channels": delivery.targets(), **self._readiness.answer()},
         )
+        listener = Listener(service, settings.uids)
         stack.push_async_callback(listener.close)
         # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
         await listener.start(BoundSocket(paths.socket, 0o666 if settings.uids else 0o600))
@@ -171,8 +174,8 @@ class CronChannel(Lifecycle):
 
 
 async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: CronSettings) -> None:
-    """Twice a minute, see that the socket and the store are where others look for them, and drop what is beyond the store's size;
-    once a day, drop old records.
+    """Twice a minute, see that the socket and the store are where others look for them, and hold all that is in hand, and
+    drop what is beyond the store's size; once a day, drop old records.
     """
     for chore in count():
         try:
@@ -180,11 +183,7 @@ async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: Cr
                 await inbox.prune_old(runner.now(), settings.keep_days)
             await inbox.prune_to(settings.keep_mib << 20)
             await listener.look_after_place()
-            if not await inbox.is_in_place():
-                logger.error(
-                    "cron.store was removed or replaced: what is in hand is written to the one that is there now"
-                )
-                await inbox.keep(runner.in_hand)
+            await inbox.keep(runner.in_hand)
         except Exception as error:
             # Whatever it was (a fault of ours, too): the next look may be the one that finds the socket gone.
             logger.warning("cron.chores: {}", described(error))
@@ -199,7 +198,6 @@ def _about(since: str, settings: CronSettings, chat_file: str) -> dict[str, Any]
         "pid": os.getpid(),
         "python": sys.executable,
         "since": since,
-        "channels": [],
         "commands": settings.allow_commands,
         "chat": settings.chat,
         "chat_file": chat_file,
@@ -233,25 +231,20 @@ async def _own(place: str) -> Ownership:
         await asyncio.sleep(_TAKEOVER_SECONDS)
 
 
-def _stop_on_sigterm(stop_event: asyncio.Event, readiness: Readiness) -> Callable[[], None]:
-    """Stop the gateway cleanly on SIGTERM if nobody else cares for it; return what undoes that."""
-    starting = asyncio.current_task()
+def _handle_sigterm(stop_event: asyncio.Event, readiness: Readiness) -> bool:
+    """Stop the gateway cleanly on SIGTERM, if nobody else cares for it; return whether it is handled from now on."""
 
     def stop() -> None:
         stop_event.set()
-        if not readiness.is_ready and starting is not None:
-            starting.cancel()  # nobody looks at the event yet, and a later channel's start() may never return
+        if not readiness.is_ready:
+            # Nobody looks at the event yet, and the start() of a later channel may never return. This cancels all tasks.
+            raise SystemExit(0)
 
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return lambda: None
-    loop = asyncio.get_running_loop()
+        return False
     try:
-        loop.add_signal_handler(signal.SIGTERM, stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     except (RuntimeError, ValueError) as error:  # not in the main thread
         logger.warning("cron.sigterm: can't be handled here, so it ends the gateway at once: {}", error)
-        return lambda: None
-    return lambda: _ignore(loop.remove_signal_handler(signal.SIGTERM))
-
-
-def _ignore(_: object) -> None:
-    return
+        return False
+    return True

@@ -31,7 +31,7 @@ AFTER: dict[str, tuple[type, str, str | None]] = {
     "after the attempt is counted": (Inbox, "move", "start"),
     "after the turn": (Turns, "run", None),
     "after the reply is kept": (Inbox, "move", "keep_reply"),
-    "after the send's beginning is kept": (Inbox, "begin_send", None),
+    "after the send's beginning is kept": (Inbox, "move_message", "begin"),
     "after the send": (Delivery, "send", None),
     "after the final outcome": (Inbox, "move_message", "deliver"),
 }

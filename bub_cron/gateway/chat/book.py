@@ -24,7 +24,6 @@ from zoneinfo import ZoneInfo
 from bub_cron import records, schedule, wire
 from bub_cron.errors import BubCronError, FileFaultsError, FileMissingError, StoreError
 from bub_cron.gateway.chat.callers import Caller, RefusedError
-from bub_cron.gateway.inbox import Accepted
 from bub_cron.paths import Paths, chat_file
 from bub_cron.pauses import Pauses, in_force
 from bub_cron.reminders import Reminder, ReminderFile, read_files
@@ -58,7 +57,7 @@ class Book:
         *,
         no_way: Callable[[str], str | None],
         refusal: Callable[[wire.Request], str | None],
-        accept: Callable[[Sequence[wire.Request]], Awaitable[list[Accepted]]],
+        accept: Callable[[Sequence[wire.Request]], Awaitable[Sequence[object]]],
         now: Callable[[], float] = time.time,
     ) -> None:
         self._paths = paths
@@ -200,8 +199,8 @@ class Book:
         if refusal := self._refusal(request):
             raise RefusedError(refusal)
         (accepted,) = await self._accept([request])
-        if accepted.firing is None:
-            raise RefusedError(f"the gateway did not take it: {accepted.error}")
+        if isinstance(accepted, BubCronError):
+            raise RefusedError(f"the gateway did not take it: {accepted}")
         when = "now" if request.kind == wire.TEXT else "once this turn has ended"
         return f"Accepted: {request.reminder} fires {when}, in this chat. reminder.log tells what became of it."
 
