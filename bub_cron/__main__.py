@@ -26,13 +26,16 @@ def _tick(options: dict[str, str]) -> int:
     gc.disable()
     import time
 
-    from bub_cron.errors import UnusablePathError
     from bub_cron.paths import find_paths
     from bub_cron.trigger import tick
 
     try:
         paths = find_paths(file=options.get("file"), state=options.get("state"), socket=options.get("socket"))
-    except UnusablePathError as error:
+    except Exception as error:
+        from bub_cron.errors import UnusablePathError
+
+        if not isinstance(error, UnusablePathError):
+            raise
         print(f"bub-cron: {error}", file=sys.stderr)
         return error.exit_status
     return tick.run(paths, time.time())

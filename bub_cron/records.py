@@ -375,15 +375,11 @@ def _recorded(have: set[str]) -> dict[str, str]:
         rejected = "iif(f.state = 'rejected', 'rejected', NULL)"
         reason = _by_sentence({pattern: reason for pattern, _, reason in _SENTENCES}, rejected)
         error = "f.reason"
-    ended = "CASE WHEN f.state <> 'accepted' THEN f.settled_at END"
     return {
         "id": "f.id", "reminder": "f.reminder", "fire_time": "f.fire_time", "moment": "f.fire_time", "count": "f.count",
         "content": "f.content", "state": "f.state", "outcome": outcome, "reason": reason, "error": error,
-        "attempts": "coalesce(f.attempts, 0)" if "attempts" in have else "0",
-        "sends": "coalesce(f.sends, 0)" if "sends" in have else "0",
-        "tokens": "f.tokens" if "tokens" in have else "NULL",
-        "reply": "NULL", "accepted_at": "NULL", "started_at": "NULL",
-        "finished_at": f"coalesce(f.finished_at, {ended})" if "finished_at" in have else ended,
+        "attempts": "0", "sends": "0", "tokens": "NULL", "reply": "NULL", "accepted_at": "NULL", "started_at": "NULL",
+        "finished_at": "CASE WHEN f.state <> 'accepted' THEN f.settled_at END",
     }  # fmt: skip
 
 

@@ -9,19 +9,21 @@ Invariants:
 - A store is damaged if SQLite can't read it, or if it isn't made as its `Shape` says. A statement that SQLite refuses on
   a store that is whole is a fault of ours (`StoreFaultError`), and no reason to touch the store.
 
-Both sides use this, each for its own store. A tick that has nothing to do pays for what is imported here.
+Both sides use this, each for its own store. A tick that has nothing to do pays for what is imported here: the errors,
+eighteen classes, are imported where one is raised.
 """
 
 import os
 import sqlite3
 from errno import ELOOP
 
-from bub_cron.errors import DamagedStoreError, StoreError, StoreFaultError, one_line
 from bub_cron.paths import make_private_directory, others_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from bub_cron.errors import StoreError
 
 BUSY_SECONDS = 10.0
 FAR = 253402300799  # the last second of the year 9999: no instant in a store is later
@@ -95,7 +97,7 @@ def open_store(path: str, shape: Shape) -> sqlite3.Connection:
     return connection
 
 
-def instant(column: str, kind: str = "integer") -> str:
+def instant(column: str, kind: str) -> str:
     """Return the CHECK that lets a column hold an instant (epoch seconds, of SQLite's type `kind`) or NULL."""
     return f"CHECK (typeof({column}) IN ('{kind}', 'null') AND {column} BETWEEN 0 AND {FAR})"
 
@@ -229,13 +231,13 @@ def _look_at_header(path: str, shape: Shape) -> None:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         if error.errno == ELOOP:
-            raise StoreError(
+            raise _refusal(
                 f"{path} is a symbolic link: set BUB_CRON_STATE to the directory that it leads to"
             ) from error
         raise
     try:
         if others_write(os.fstat(file), file):
-            raise StoreError(
+            raise _refusal(
                 f"{path} may have been written by others, so it is ignored: look at it, then chmod 600 {path}"
             )
         header = os.pread(file, 100, 0)
@@ -259,6 +261,8 @@ def _look_at_header(path: str, shape: Shape) -> None:
         and header[64:68] == bytes(4)
     )
     if not good and not os.path.exists(f"{path}-journal") and not os.path.exists(f"{path}-wal"):
+        from bub_cron.errors import DamagedStoreError
+
         what = "it is empty" if not header else "its first bytes are not those of a store"
         raise DamagedStoreError(f"{path} is damaged: {what}")
 
@@ -279,27 +283,35 @@ def _version(connection: sqlite3.Connection, path: str, shape: Shape) -> int:
     found_id = connection.execute("PRAGMA application_id").fetchone()[0]
     found = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if found_id != shape.application_id or found < 1:
-        raise StoreError(f"{path} is not a store of bub-cron: move it away, or set BUB_CRON_STATE to another directory")
+        raise _refusal(f"{path} is not a store of bub-cron: move it away, or set BUB_CRON_STATE to another directory")
     if found > shape.version:
-        raise StoreError(
+        raise _refusal(
             f"{path} was written by a newer bub-cron (store version {found}, this one knows {shape.version}):"
             " upgrade the bub-cron that runs here"
         )
     return found
 
 
-def store_error(path: str, error: Exception, shape: Shape | None = None) -> StoreError:
+def _refusal(text: str) -> "StoreError":
+    from bub_cron.errors import StoreError
+
+    return StoreError(text)
+
+
+def store_error(path: str, error: BaseException, shape: Shape | None = None) -> "StoreError":
     """Return the `StoreError` that says in one line what an error that came up in the use of a store means.
 
     SQLite refuses a statement for a typo of ours, and also where a page of the schema is damaged. So the store itself is
-    looked through: it is damaged only if that finds it so, else it is a `StoreFaultError`. Without its `shape`, nobody
-    can tell.
+    looked through: it is damaged only if that finds it so, else it is a `StoreFaultError`, whatever came up. Without its
+    `shape`, nobody can tell.
     """
+    from bub_cron.errors import DamagedStoreError, StoreError, StoreFaultError, described, one_line
+
     if isinstance(error, StoreError):
         return error
     if isinstance(error, OSError):
         return StoreError(f"{path}: {error.strerror or error}")
-    what = one_line(str(error)) or type(error).__name__
+    what = one_line(str(error)) if isinstance(error, ERRORS) else described(error)
     if _code(error) in _DAMAGE:
         return DamagedStoreError(f"{path} is damaged: {what}")
     if shape is None or not _is_refusal(error):
@@ -316,11 +328,11 @@ def store_error(path: str, error: Exception, shape: Shape | None = None) -> Stor
     return StoreFaultError(f"{path} is whole, and yet: {what}; this is a fault of bub-cron, please report it")
 
 
-def _code(error: Exception) -> int:
+def _code(error: BaseException) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
 
 
-def _is_refusal(error: Exception) -> bool:
+def _is_refusal(error: BaseException) -> bool:
     # The classes are those of Python's own refusals, before SQLite has seen the statement.
     is_ours = not isinstance(error, sqlite3.Error) or isinstance(
         error, sqlite3.ProgrammingError | sqlite3.InterfaceError

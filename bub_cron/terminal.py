@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from rich.console import Console
@@ -101,12 +101,14 @@ def table(
     least: Sequence[int] | None = None,
     gap: int = _GAP,
     narrowest: int = _NARROWEST,
+    above: Mapping[int, str] | None = None,
 ) -> list[int]:
     """Print a table to standard output. On a terminal the columns `elastic` give way, so that each row stays one line; a
     last cell whose `overflow` is "fold" is not cut, and goes on below.
 
     Returns the columns' widths: given again as `widths`, they make what is printed go on below, without its head.
     `least` are widths for rows that are still to come. `gap` stands between columns; an elastic one keeps `narrowest`.
+    `above` are lines of their own that stand above rows, by the rows' index.
     """
     out = console()
     cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
@@ -119,7 +121,9 @@ def table(
     gaps = gap * (len(columns) - 1)
     if out.is_terminal:
         _shrink(widths, [columns.index(title) for title in elastic], out.width - gaps, narrowest)
-    for line in (*head, *cells):
+    for number, line in enumerate((*head, *cells), -len(head)):
+        if above and number in above:
+            out.print(Text(clean(above[number]), style="bold"), soft_wrap=True)
         further = _folded(line[-1], widths[-1], out) if out.is_terminal and line[-1].overflow == "fold" else []
         if further:
             line[-1] = further.pop(0)

@@ -13,6 +13,8 @@ pay for a parser before its line is on the socket.
 
 from __future__ import annotations
 
+from bub_cron.store import FAR
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -49,7 +51,6 @@ _RESERVED_CONTEXT = frozenset({"channel", "chat_id", "model"})
 _UNITS = (("w", 604800), ("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _ONE_DAY = 86400
 MAX_DURATION = 366 * _ONE_DAY
-_LAST_INSTANT = 253402300799  # the last second of the year 9999
 
 
 def parse_duration(text: str) -> int:
@@ -250,7 +251,7 @@ def _check_expires(value: object) -> float:
         raise wrong_type("an instant like 2026-12-01T07:30:00Z", value)
     # A text may lie outside, too: of the year 1, or of the last second but with a fraction or an offset. The inbox would
     # not take it, and what it doesn't take it holds for damage.
-    if not 0 <= value <= _LAST_INSTANT:
+    if not 0 <= value <= FAR:
         raise ValueError("is out of range; write an instant from 1970 to 9999")
     return float(value)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
-from gateway_kit import House
+from gateway_kit import Gateway, House
 from stand_in_model import Answer, Messages
 
 # A shell that starts the tests in the background lets them ignore SIGINT, and so all that they start.
@@ -16,11 +20,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 class Held:
-    """A model's answer that can be held back, so that a test finds the turn in its middle."""
+    """A model's answers: `text`, or what `answer` gives. They can be held back, so that a test finds the turn in its middle."""
 
     def __init__(self) -> None:
-        self.text = "the model's reply"
         self._free = threading.Event()
+        self.reset()
+
+    def reset(self) -> None:
+        self.text = "the model's reply"
+        self.answer: Answer | None = None
         self._free.set()
 
     def hold(self) -> None:
@@ -29,9 +37,18 @@ class Held:
     def let_go(self) -> None:
         self._free.set()
 
-    def __call__(self, messages: Messages) -> str:
+    def __call__(self, messages: Messages) -> str | dict[str, Any]:
         self._free.wait(120)
-        return self.text
+        return self.text if self.answer is None else self.answer(messages)
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """A directory whose name is shorter than pytest's, so that a socket fits; others can look into it, but not write."""
+    made = Path(tempfile.mkdtemp(prefix="bc-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
 
 
 @pytest.fixture
@@ -48,6 +65,30 @@ def house(held: Held) -> Iterator[House]:
     yield made
     held.let_go()
     made.close()
+
+
+class Live(NamedTuple):
+    """A gateway that several tests use, each with chats and ids of its own; its model says what `held` says."""
+
+    house: House
+    gateway: Gateway
+    held: Held
+
+
+@pytest.fixture(scope="module")
+def live_gateway() -> Iterator[Live]:
+    held = Held()
+    house = House(held)
+    yield Live(house, house.gateway(TESTCHAT_SHORT_TAPES="1"), held)
+    held.let_go()
+    house.close()
+
+
+@pytest.fixture
+def live(live_gateway: Live) -> Iterator[Live]:
+    """One gateway for the tests of a module that neither stop it nor need one of their own."""
+    yield live_gateway
+    live_gateway.held.reset()
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ ten minutes of waiting take no time, and every timeout in the code under test, w
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import json
 import selectors
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,45 @@ def run[Result](main: Coroutine[Any, Any, Result]) -> Result:
         return runner.run(main)
 
 
+type CoroutineTest = Callable[..., Coroutine[Any, Any, None]]
+type Decorator = Callable[[CoroutineTest], Callable[..., None]]
+
+
+def in_virtual_time(test: CoroutineTest) -> Callable[..., None]:
+    """Make a test of a coroutine function: it runs under a fake clock."""
+
+    @functools.wraps(test)
+    def main(**fixtures: Any) -> None:
+        run(test(**fixtures))
+
+    return main
+
+
+def given(make: Callable[[Path], AbstractAsyncContextManager[Any]], directory: str = "tmp_path") -> Decorator:
+    """Make tests of coroutine functions whose first parameter is what `make` gives for a directory: a fixture's name."""
+
+    def decorate(test: CoroutineTest) -> Callable[..., None]:
+        _, *names = inspect.signature(test).parameters
+
+        async def with_it(**fixtures: Any) -> None:
+            async with make(fixtures[directory]) as first:
+                await test(first, **{name: fixtures[name] for name in names})
+
+        main = functools.update_wrapper(in_virtual_time(with_it), test)
+        fixtures = dict.fromkeys([directory, *names])
+        main.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in fixtures]
+        )
+        return main
+
+    return decorate
+
+
+def in_house(**options: Any) -> Decorator:
+    """Make tests whose first parameter is a gateway side of their own; `options` are those of `house`."""
+    return given(lambda path: house(path, **options))
+
+
 def now() -> float:
     """The fake clock as epoch seconds."""
     return NOON + asyncio.get_running_loop().time()
@@ -139,10 +180,11 @@ class FakeClockInbox(Inbox):
     async def take_in(self, request: Request, now: float, room: int = 1000) -> tuple[Firing, bool]:
         """Accept one request; return (the firing, whether it is new), or raise why not."""
         [accepted] = await self.accept([request], now, room)
-        if accepted.error is not None:
-            raise accepted.error
-        assert accepted.firing is not None
-        return accepted.firing, accepted.new
+        if isinstance(accepted, Exception):
+            raise accepted
+        firing = accepted or await self.get(request.id)
+        assert firing is not None
+        return firing, accepted is not None
 
     async def put(self, state: str, firing_id: str = "a", **fields: Any) -> Firing:
         """A firing in this state, a prompt unless told otherwise.
@@ -153,14 +195,14 @@ class FakeClockInbox(Inbox):
             fields = {"prompt": "hi", **fields}
         firing, _ = await self.take_in(request(id=firing_id, **fields), NOON)
         if state != "accepted" and firing.text is None:
-            firing = await self.move(firing, "start", attempts=1, started_at=NOON)
+            firing = await self.move(firing, "start", NOON, attempts=1, started_at=NOON)
         if state == "retrying":
-            firing = await self.move(firing, "retry", error="no luck", not_before=NOON + 30)
+            firing = await self.move(firing, "retry", NOON, error="no luck", not_before=NOON + 30)
         if state in ("kept", "sending", "sent_in_vain") and firing.text is None:
-            firing = await self.move(firing, "keep_reply", reply="the reply", tokens=7)
+            firing = await self.move(firing, "keep_reply", NOON, reply="the reply", tokens=7)
         if state in ("sending", "sent_in_vain"):
             reply = Message(1, "reply", firing.request.to, firing.request.expires)
-            firing = await self.begin_send(replace(firing, messages=(reply,)), reply, NOON)
+            firing = await self.move_message(replace(firing, messages=(reply,)), reply, "begin", NOON)
         if state == "sent_in_vain":
             firing = await self.move_message(
                 firing, firing.messages[0], "retry", NOON, error="no way", not_before=NOON + 30
@@ -472,11 +514,11 @@ class House:
 
     async def take(self, **fields: Any) -> str:
         """Accept a request through the runner, as the listener does; return its id."""
-        [accepted] = await self.runner.accept([request(now(), **fields)])
-        if accepted.error is not None:
-            raise accepted.error
-        assert accepted.firing is not None
-        return accepted.firing.id
+        asked = request(now(), **fields)
+        [accepted] = await self.runner.accept([asked])
+        if isinstance(accepted, Exception):
+            raise accepted
+        return asked.id
 
     async def outcome(self, firing_id: str) -> Firing:
         """Wait for a firing's final outcome."""

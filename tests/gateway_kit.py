@@ -120,6 +120,9 @@ class House:
         """Return the messages that arrived: (chat id, text)."""
         return [(entry["chat_id"], entry["content"]) for entry in self.chat() if "content" in entry]
 
+    def messages_to(self, chat_id: str) -> list[str]:
+        return [text for chat, text in self.messages() if chat == chat_id]
+
 
 class Gateway:
     """One `bub gateway` process."""

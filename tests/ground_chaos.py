@@ -121,6 +121,7 @@ class GroundChaos:
         self._database = home / "zoneinfo"
         self.counts: Counter[str] = Counter()
         self.early: list[str] = []
+        self.moves: list[str] = []
         self.wrong: list[int] = []  # the instants of ticks whose clock was wrong
         self._zones = {"Chaos/A": TrueZone(HOUR, (START + DAY, 2 * HOUR)), "Chaos/M1": TrueZone(0), "UTC": TrueZone(0)}
         self._machine = TrueZone(0)
@@ -160,6 +161,7 @@ class GroundChaos:
     def run(self) -> list[str]:
         """Run to the end, and return what is wrong."""
         os.environ["TZ"] = self._tz
+        os.environ["BUB_CRON_KEEP_DAYS"] = "100000"  # the books are of all days
         os.environ["PYTHONTZPATH"] = os.pathsep.join([str(self._database), *zoneinfo.TZPATH])
         zoneinfo.reset_tzpath([str(self._database), *zoneinfo.TZPATH])
         try:
@@ -243,6 +245,7 @@ class GroundChaos:
         """Move the ground at a minute, and return the next one."""
         what = self._chance.choice(("data", "machine", "by hand", "clock", "clock", "clock", "downtime"))
         self.counts[what] += 1
+        self.moves.append(f"{iso(now)} {what}")
         self._gateway_down_until = 0
         if what == "data":
             first, change = (900 * self._chance.randint(-16, 16) for _ in range(2))
@@ -272,6 +275,7 @@ class GroundChaos:
             size = int(10 ** self._chance.uniform(0, 9.2))  # from a second to half a century
             wrong = max(0, now + self._chance.choice((-1, 1)) * size)
             self.wrong.append(wrong)
+            self.moves[-1] += f" to {iso(wrong)}"
             self._tick(wrong)
         else:
             now += MINUTE * self._chance.choice((5, 60, 600, 3000))
@@ -337,8 +341,12 @@ def report(chaos: GroundChaos, broken: list[str]) -> Iterator[str]:
     yield from (f"{count:7,}  {what}" for what, count in sorted(chaos.counts.items()))
     yield f"{chaos.true:7,}  true fire times"
     yield from (f"{count:7,}  rows {state}" for state, count in sorted(chaos.states.items()))
-    yield f"{len(broken)} broken promises:" if broken else "every promise was kept"
-    yield from (f"- {fault}" for fault in broken)
+    if not broken:
+        yield "every promise was kept"
+        return
+    yield f"{len(broken)} broken promises:"
+    yield from (f"- {fault}" for fault in broken[:100])
+    yield from ("how the ground moved:", *chaos.moves)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +15,6 @@ from pathlib import Path
 import pytest
 
 from bub_cron.gateway.address import AddressError, BoundSocket, Ownership, TakenError
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="bc-"))
-    yield made
-    shutil.rmtree(made)
 
 
 @contextmanager

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import siege
-from gateway_kit import House, until
+from conftest import Live
+from gateway_kit import until
 
 
-def test_more_callers_than_it_takes_are_each_told_something(house: House) -> None:
-    house.gateway()
+def test_more_callers_than_it_takes_are_each_told_something(live: Live) -> None:
+    house = live.house
     told = siege.crowd(house, 400)
     assert told["pong"] >= 100
     assert told["busy"] >= 100
@@ -19,15 +18,15 @@ def test_more_callers_than_it_takes_are_each_told_something(house: House) -> Non
     siege.is_well(house)
 
 
-def test_without_a_descriptor_left_callers_wait_and_then_all_is_well(house: House) -> None:
-    gateway = house.gateway()
+def test_without_a_descriptor_left_callers_wait_and_then_all_is_well(live: Live) -> None:
+    house, gateway, _ = live
     siege.is_well(house)
     assert siege.no_descriptors(house, gateway) > 0
     siege.is_well(house)
 
 
-def test_bytes_of_all_sorts_cost_bounded_memory_and_nobody_else_anything(house: House) -> None:
-    gateway = house.gateway()
+def test_bytes_of_all_sorts_cost_bounded_memory_and_nobody_else_anything(live: Live) -> None:
+    house, gateway, _ = live
     siege.is_well(house)
     before = siege.memory(gateway)
     siege.noise(house, 10 * siege.MIB, 30)
@@ -35,14 +34,9 @@ def test_bytes_of_all_sorts_cost_bounded_memory_and_nobody_else_anything(house: 
     siege.is_well(house)
 
 
-def test_a_model_without_end_and_errors_that_steer_terminals_are_kept_small_and_plain(
-    make_house: Callable[..., House],
-) -> None:
-    def answer(messages: Any) -> str:
-        return "x" * 3_000_000 + "\x1b[2J"
-
-    house = make_house(answer)
-    gateway = house.gateway()
+def test_a_model_without_end_and_errors_that_steer_terminals_are_kept_small_and_plain(live: Live) -> None:
+    house, gateway, held = live
+    held.text = "x" * 3_000_000 + "\x1b[2J"
     accepted, word = gateway.ask(to="testchat:1", prompt="hi")
     assert accepted["status"] == "accepted"
     assert word["status"] == "delivered"
@@ -52,8 +46,8 @@ def test_a_model_without_end_and_errors_that_steer_terminals_are_kept_small_and_
     assert [entry["status"] for entry in gateway.ask(to="nosuch:1", text="x")] == ["accepted", "undelivered"]
 
 
-def test_a_small_soak_leaves_memory_and_descriptors_as_they_were(house: House) -> None:
-    gateway = house.gateway(TESTCHAT_SHORT_TAPES="1")
+def test_a_small_soak_leaves_memory_and_descriptors_as_they_were(live: Live) -> None:
+    house, gateway, _ = live
     seen = siege.soak(house, gateway, 2_000, lambda _: None)
     (_, _, first), (_, _, last) = seen[1], seen[-1]
     assert last <= first + 2

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pytest
 from bub.channels import Channel, ChannelManager
 from fake_bub import (
     Background,
+    CoroutineTest,
     Face,
     FakeChat,
     FakeClockInbox,
@@ -42,13 +42,6 @@ from bub_cron.gateway.inbox_schema import SHAPE
 from bub_cron.gateway.plugin import CronPlugin
 
 
-@pytest.fixture
-def path() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="bc-"))
-    yield made
-    shutil.rmtree(made)
-
-
 @pytest.fixture(autouse=True)
 def fake_clock_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel_module, "Inbox", FakeClockInbox)
@@ -60,6 +53,17 @@ def log() -> Iterator[list[str]]:
     sink = logger.add(lambda message: lines.append(message.record["message"]), level="DEBUG")
     yield lines
     logger.remove(sink)
+
+
+def at_home(test: CoroutineTest) -> Callable[..., None]:
+    """Make a test of a coroutine function: it runs under a fake clock, and sees nothing of the user's."""
+
+    @functools.wraps(test)
+    def main(path: Path, **fixtures: Any) -> None:
+        with bub_home(path):
+            run(test(path=path, **fixtures))
+
+    return main
 
 
 class Gateway:
@@ -110,68 +114,81 @@ def test_making_the_channels_has_no_side_effect(path: Path) -> None:
         assert not (path / "cron").exists()
 
 
-def test_a_gateway_listens_and_delivers_and_leaves_no_socket_behind(path: Path) -> None:
+@at_home
+async def test_a_gateway_listens_and_delivers_and_leaves_no_socket_behind(path: Path) -> None:
+    gateway = Gateway(path)
+    async with gateway.up():
+        (pong,) = await gateway.call({"ping": True})
+        assert (pong["pid"], pong["channels"], pong["protocol"]) == (os.getpid(), ["chat"], 1)
+        assert {"version", "bub", "since", "waiting", "running"} <= set(pong)
+        assert [answer["status"] for answer in await gateway.call(TEXT)] == ["accepted", "delivered"]
+        socket_mode = (path / "cron" / "cron.sock").stat().st_mode
+        assert socket_mode & 0o777 == 0o600
+    assert not gateway.listens
+    Ownership(str(path / "cron" / "inbox.db")).release()
+
+
+@at_home
+async def test_nothing_starts_before_all_channels_have_started(path: Path) -> None:
+    slow = FakeChat()
+    gateway = Gateway(path, [slow])
+
+    async def slowly(stop_event: asyncio.Event) -> None:
+        await asyncio.sleep(100)
+
+    slow.on_start = slowly
+    async with gateway.up():
+        await asyncio.sleep(50)
+        assert (await gateway.call({**TEXT, "wait": False}))[0]["status"] == "accepted"
+        await asyncio.sleep(10)
+        assert slow.begun == []
+        await asyncio.sleep(51)
+        await gateway.call(TEXT)
+        assert (slow.started, [text for _, text in slow.begun]) == (True, ["hello"])
+
+
+@at_home
+async def test_the_sign_that_all_have_started_runs_no_turn(path: Path) -> None:
+    gateway = Gateway(path)
+    async with gateway.up():
+        await asyncio.sleep(10)
+        assert gateway.model.turns == 0
+        assert gateway.manager._session_controllers == {}
+
+
+@at_home
+async def test_bub_chat_never_takes_the_socket_nor_keeps_it_from_the_gateway(path: Path) -> None:
+    chat = Gateway(path, [Face(), Background()], enabled="face")
+    gateway = Gateway(path)
+    async with chat.up():
+        await asyncio.sleep(10)
+        assert not (path / "cron").exists()
+        async with gateway.up():
+            assert [answer["status"] for answer in await gateway.call(TEXT)] == ["accepted", "delivered"]
+
+
+@at_home
+async def test_a_ping_tells_whether_and_where_reminders_can_be_made_in_chat(path: Path) -> None:
+    gateway = Gateway(path)
+    async with gateway.up():
+        (pong,) = await gateway.call({"ping": True})
+        assert (pong["chat"], pong["chat_file"]) == ("prompt", f"{path}/reminders.d/chat.yaml")
+        assert "chat_error" not in pong
+        (path / "reminders.d").write_text("")
+        (pong,) = await gateway.call({"ping": True})
+        assert pong["chat_error"] == f"{path}/reminders.d is not a directory"
+
+
+def test_with_chat_off_nothing_is_said_of_where_it_would_be_written(path: Path) -> None:
     async def main() -> None:
+        (path / "reminders.d").write_text("")
         gateway = Gateway(path)
         async with gateway.up():
             (pong,) = await gateway.call({"ping": True})
-            assert (pong["pid"], pong["channels"], pong["protocol"]) == (os.getpid(), ["chat"], 1)
-            assert {"version", "bub", "since", "waiting", "running"} <= set(pong)
-            assert [answer["status"] for answer in await gateway.call(TEXT)] == ["accepted", "delivered"]
-            socket_mode = (path / "cron" / "cron.sock").stat().st_mode
-            assert socket_mode & 0o777 == 0o600
-        assert not gateway.listens
-        Ownership(str(path / "cron" / "inbox.db")).release()
+            assert pong["chat"] == "off"
+            assert "chat_error" not in pong
 
-    with bub_home(path):
-        run(main())
-
-
-def test_nothing_starts_before_all_channels_have_started(path: Path) -> None:
-    async def main() -> None:
-        slow = FakeChat()
-        gateway = Gateway(path, [slow])
-
-        async def slowly(stop_event: asyncio.Event) -> None:
-            await asyncio.sleep(100)
-
-        slow.on_start = slowly
-        async with gateway.up():
-            await asyncio.sleep(50)
-            assert (await gateway.call({**TEXT, "wait": False}))[0]["status"] == "accepted"
-            await asyncio.sleep(10)
-            assert slow.begun == []
-            await asyncio.sleep(51)
-            await gateway.call(TEXT)
-            assert (slow.started, [text for _, text in slow.begun]) == (True, ["hello"])
-
-    with bub_home(path):
-        run(main())
-
-
-def test_the_sign_that_all_have_started_runs_no_turn(path: Path) -> None:
-    async def main() -> None:
-        gateway = Gateway(path)
-        async with gateway.up():
-            await asyncio.sleep(10)
-            assert gateway.model.turns == 0
-            assert gateway.manager._session_controllers == {}
-
-    with bub_home(path):
-        run(main())
-
-
-def test_bub_chat_never_takes_the_socket_nor_keeps_it_from_the_gateway(path: Path) -> None:
-    async def main() -> None:
-        chat = Gateway(path, [Face(), Background()], enabled="face")
-        gateway = Gateway(path)
-        async with chat.up():
-            await asyncio.sleep(10)
-            assert not (path / "cron").exists()
-            async with gateway.up():
-                assert [answer["status"] for answer in await gateway.call(TEXT)] == ["accepted", "delivered"]
-
-    with bub_home(path):
+    with bub_home(path, {"BUB_CRON_CHAT": "off"}):
         run(main())
 
 
@@ -191,66 +208,54 @@ def test_without_a_channel_manager_it_stays_off_and_says_so(path: Path, log: lis
     assert any("no gateway" in line for line in log)
 
 
-def test_a_second_gateway_waits_says_so_once_and_takes_over(path: Path, log: list[str]) -> None:
-    async def main() -> None:
-        first, second = Gateway(path), Gateway(path)
-        async with first.up(), second.up():
-            await asyncio.sleep(100)
-            assert len([line for line in log if "takes over" in line and str(os.getpid()) in line]) == 1
-            await first.call(TEXT)
-            assert (first.chat.texts, second.chat.texts) == (["hello"], [])
-            assert first.task is not None
-            first.task.cancel()
-            await asyncio.wait({first.task})
-            await asyncio.sleep(2)
-            await second.call({**TEXT, "id": "b"})
-            assert second.chat.texts == ["hello"]
-
-    with bub_home(path):
-        run(main())
+@at_home
+async def test_a_second_gateway_waits_says_so_once_and_takes_over(path: Path, log: list[str]) -> None:
+    first, second = Gateway(path), Gateway(path)
+    async with first.up(), second.up():
+        await asyncio.sleep(100)
+        assert len([line for line in log if "takes over" in line and str(os.getpid()) in line]) == 1
+        await first.call(TEXT)
+        assert (first.chat.texts, second.chat.texts) == (["hello"], [])
+        assert first.task is not None
+        first.task.cancel()
+        await asyncio.wait({first.task})
+        await asyncio.sleep(2)
+        await second.call({**TEXT, "id": "b"})
+        assert second.chat.texts == ["hello"]
 
 
-def test_a_gateway_that_waits_for_another_can_be_stopped(path: Path) -> None:
-    async def main() -> None:
-        first, second = Gateway(path), Gateway(path)
-        async with first.up():
-            async with second.up():
-                await asyncio.sleep(5)
-            assert first.listens
-
-    with bub_home(path):
-        run(main())
-
-
-def test_a_stop_lets_a_turn_go_back_and_the_next_gateway_delivers_it(path: Path) -> None:
-    async def main() -> None:
-        gateway = Gateway(path)
-        gateway.model.always = takes(100)
-        async with gateway.up():
-            await gateway.call({"id": "a", "to": "chat:1", "prompt": "x", "wait": False})
-            await asyncio.sleep(10)
-            assert gateway.model.running == 1
-        gateway = Gateway(path)
-        async with gateway.up():
-            await asyncio.sleep(10)
-            assert gateway.chat.texts == ["the reply"]
-            assert (await gateway.call({"status": "a"}))[0]["attempts"] == 1
-
-    with bub_home(path):
-        run(main())
-
-
-def test_callers_that_wait_at_the_stop_get_a_closed_connection(path: Path) -> None:
-    async def main() -> None:
-        gateway = Gateway(path)
-        gateway.chat.always = hang
-        async with gateway.up():
-            waiting = asyncio.create_task(gateway.call(TEXT))
+@at_home
+async def test_a_gateway_that_waits_for_another_can_be_stopped(path: Path) -> None:
+    first, second = Gateway(path), Gateway(path)
+    async with first.up():
+        async with second.up():
             await asyncio.sleep(5)
-        assert [answer["status"] for answer in await waiting] == ["accepted"]
+        assert first.listens
 
-    with bub_home(path):
-        run(main())
+
+@at_home
+async def test_a_stop_lets_a_turn_go_back_and_the_next_gateway_delivers_it(path: Path) -> None:
+    gateway = Gateway(path)
+    gateway.model.always = takes(100)
+    async with gateway.up():
+        await gateway.call({"id": "a", "to": "chat:1", "prompt": "x", "wait": False})
+        await asyncio.sleep(10)
+        assert gateway.model.running == 1
+    gateway = Gateway(path)
+    async with gateway.up():
+        await asyncio.sleep(10)
+        assert gateway.chat.texts == ["the reply"]
+        assert (await gateway.call({"status": "a"}))[0]["attempts"] == 1
+
+
+@at_home
+async def test_callers_that_wait_at_the_stop_get_a_closed_connection(path: Path) -> None:
+    gateway = Gateway(path)
+    gateway.chat.always = hang
+    async with gateway.up():
+        waiting = asyncio.create_task(gateway.call(TEXT))
+        await asyncio.sleep(5)
+    assert [answer["status"] for answer in await waiting] == ["accepted"]
 
 
 # --- SIGTERM
@@ -294,23 +299,26 @@ def test_somebody_elses_sigterm_handler_stays(path: Path) -> None:
 
 def test_sigterm_stops_a_gateway_whose_chat_never_finishes_its_start(path: Path) -> None:
     """SIGINT does: it cancels the task."""
+    ended: list[str] = []
 
     async def main() -> None:
         slow = FakeChat()
 
         async def never(stop_event: asyncio.Event) -> None:
-            await hang()
+            try:
+                await hang()
+            finally:
+                ended.append("start")
 
         slow.on_start = never
-        gateway = Gateway(path, [slow])
-        async with gateway.up():
+        async with Gateway(path, [slow]).up():
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.sleep(100)
-            assert gateway.task is not None
-            assert gateway.task.done()
 
-    with bub_home(path):
+    with bub_home(path), pytest.raises(SystemExit) as caught:
         run(main())
+    assert (caught.value.code, ended) == (0, ["start"])
+    assert not (path / "cron" / "cron.sock").exists()
 
 
 # --- Errors at the start
@@ -418,7 +426,7 @@ def test_one_uid_in_config_yml_needs_no_quotes(path: Path) -> None:
 
 def environ_seen(path: Path, **environ: str) -> dict[str, str | None]:
     code = (
-        "import json, bub\nfrom bub_cron.gateway.channel import gateway_environ\n"
+        "import json, bub\nfrom bub_cron.gateway.environment import gateway_environ\n"
         "seen = gateway_environ()\nprint(json.dumps({k: seen.get(k) for k in"
         " ('BUB_HOME', 'BUB_CRON_STATE', 'BUB_CRON_SOCKET', 'BUB_CRON_FILE', 'BUB_CRON_MAX_CONCURRENT')}))"
     )
@@ -442,12 +450,9 @@ def test_paths_that_only_dotenv_sets_are_not_used(path: Path) -> None:
     }
 
 
-def test_the_clock_of_these_tests_stands_still_while_things_happen(path: Path) -> None:
-    async def main() -> None:
-        gateway = Gateway(path)
-        async with gateway.up():
-            await gateway.call(TEXT)
-            assert elapsed() < 1
-
-    with bub_home(path):
-        run(main())
+@at_home
+async def test_the_clock_of_these_tests_stands_still_while_things_happen(path: Path) -> None:
+    gateway = Gateway(path)
+    async with gateway.up():
+        await gateway.call(TEXT)
+        assert elapsed() < 1

@@ -7,9 +7,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 import httpx
@@ -17,171 +16,136 @@ import pytest
 import telegram.error
 from bub.channels import ChannelMessage
 from bub.channels.telegram import TelegramChannel
-from fake_bub import House, elapsed, hang, house, run
+from fake_bub import House, elapsed, hang, in_house
 from loguru import logger
 
 from bub_cron.gateway.delivery import SendRefusedError, SendUnseenError
 from bub_cron.gateway.turns import GatewayStopsError
 
-
-def in_house(path: Path, test: Callable[[House], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with house(path, begin=False) as home:
-            await test(home)
-
-    run(main())
-
-
 # --- Where to
 
 
-def test_the_targets_are_the_enabled_channels_that_can_send(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        assert home.delivery.targets() == ["chat", "other"]
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_the_targets_are_the_enabled_channels_that_can_send(home: House) -> None:
+    assert home.delivery.targets() == ["chat", "other"]
 
 
 @pytest.mark.parametrize("channel", ["nosuch", "off", "telegram", "cli", "face", "cron", "mute"])
-def test_what_can_not_deliver_is_refused_by_name(tmp_path: Path, channel: str) -> None:
-    async def test(home: House) -> None:
-        assert channel in (home.delivery.refusal(f"{channel}:1") or "")
-        assert home.delivery.refusal("chat:1") is None
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_what_can_not_deliver_is_refused_by_name(home: House, channel: str) -> None:
+    assert channel in (home.delivery.refusal(f"{channel}:1") or "")
+    assert home.delivery.refusal("chat:1") is None
 
 
-def test_a_channel_that_can_not_be_asked_takes_no_other_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@in_house(begin=False)
+async def test_a_channel_that_can_not_be_asked_takes_no_other_with_it(
+    home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exits(self: object) -> bool:
         sys.exit("no")
 
-    async def test(home: House) -> None:
-        assert home.delivery.targets() == ["chat", "other"]
-        monkeypatch.setattr(type(home.other), "enabled", property(exits))
-        assert home.delivery.targets() == ["chat", "other"]
-        assert home.delivery.refusal("chat:1") is None
-        assert "not enabled" in (home.delivery.refusal("off:1") or "")
-
-    in_house(tmp_path, test)
+    assert home.delivery.targets() == ["chat", "other"]
+    monkeypatch.setattr(type(home.other), "enabled", property(exits))
+    assert home.delivery.targets() == ["chat", "other"]
+    assert home.delivery.refusal("chat:1") is None
+    assert "not enabled" in (home.delivery.refusal("off:1") or "")
 
 
-def test_the_message_goes_by_its_target_whatever_the_turns_session_was(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        context = {"thread_id": "7"}
-        await home.delivery.send("chat:a:b", "hi", context)
-        (message,) = home.chat.taken
-        assert (message.channel, message.chat_id, message.session_id) == ("chat", "a:b", "chat:a:b")
-        assert message.content == "hi"
-        assert message.context == {"thread_id": "7", "channel": "$chat", "chat_id": "a:b"}
-        assert context == {"thread_id": "7"}
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_the_message_goes_by_its_target_whatever_the_turns_session_was(home: House) -> None:
+    context = {"thread_id": "7"}
+    await home.delivery.send("chat:a:b", "hi", context)
+    (message,) = home.chat.taken
+    assert (message.channel, message.chat_id, message.session_id) == ("chat", "a:b", "chat:a:b")
+    assert message.content == "hi"
+    assert message.context == {"thread_id": "7", "channel": "$chat", "chat_id": "a:b"}
+    assert context == {"thread_id": "7"}
 
 
-def test_a_firing_in_another_session_is_sent_to_its_chat(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        home.runner.begin()
-        await home.run(to="chat:42", session="chat:43", text="hi")
-        assert [(message.chat_id, message.session_id) for message in home.chat.taken] == [("42", "chat:42")]
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_a_firing_in_another_session_is_sent_to_its_chat(home: House) -> None:
+    home.runner.begin()
+    await home.run(to="chat:42", session="chat:43", text="hi")
+    assert [(message.chat_id, message.session_id) for message in home.chat.taken] == [("42", "chat:42")]
 
 
-def test_an_empty_message_is_never_sent(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        with pytest.raises(SendRefusedError, match="empty") as caught:
-            await home.delivery.send("chat:1", " \n", {})
-        assert caught.value.for_good
-        assert home.chat.begun == []
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_an_empty_message_is_never_sent(home: House) -> None:
+    with pytest.raises(SendRefusedError, match="empty") as caught:
+        await home.delivery.send("chat:1", " \n", {})
+    assert caught.value.for_good
+    assert home.chat.begun == []
 
 
 # --- What the router says
 
 
-def test_without_a_router_nothing_was_sent_and_the_gateway_stops(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        home.framework.bind_channel_router(None)
-        with pytest.raises(GatewayStopsError):
-            await home.delivery.send("chat:1", "hi", {})
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_without_a_router_nothing_was_sent_and_the_gateway_stops(home: House) -> None:
+    home.framework.bind_channel_router(None)
+    with pytest.raises(GatewayStopsError):
+        await home.delivery.send("chat:1", "hi", {})
 
 
-def test_a_router_that_does_not_take_the_message_has_refused_it(tmp_path: Path) -> None:
+@in_house(begin=False)
+async def test_a_router_that_does_not_take_the_message_has_refused_it(home: House) -> None:
     class Unwilling:
         async def dispatch_output(self, message: object) -> bool:
             return False
 
-    async def test(home: House) -> None:
-        home.framework.bind_channel_router(Unwilling())  # type: ignore[arg-type]
-        with pytest.raises(SendRefusedError, match="router did not take") as caught:
-            await home.delivery.send("chat:1", "hi", {})
-        assert not caught.value.for_good
-
-    in_house(tmp_path, test)
+    home.framework.bind_channel_router(Unwilling())  # type: ignore[arg-type]
+    with pytest.raises(SendRefusedError, match="router did not take") as caught:
+        await home.delivery.send("chat:1", "hi", {})
+    assert not caught.value.for_good
 
 
-def test_a_router_that_says_nothing_leaves_the_send_unseen(tmp_path: Path) -> None:
+@in_house(begin=False)
+async def test_a_router_that_says_nothing_leaves_the_send_unseen(home: House) -> None:
     class Forgetful:
         async def dispatch_output(self, message: object) -> None:
             """Sends it, perhaps, and forgets to say so."""
 
-    async def test(home: House) -> None:
-        home.framework.bind_channel_router(Forgetful())  # type: ignore[arg-type]
-        with pytest.raises(SendUnseenError, match="neither"):
-            await home.delivery.send("chat:1", "hi", {})
-
-    in_house(tmp_path, test)
+    home.framework.bind_channel_router(Forgetful())  # type: ignore[arg-type]
+    with pytest.raises(SendUnseenError, match="neither"):
+        await home.delivery.send("chat:1", "hi", {})
 
 
 # --- Refused, or not seen
 
 
-def test_what_is_proven_not_to_have_arrived_is_refused(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        home.chat.always = httpx.ConnectError("no route")
-        with pytest.raises(SendRefusedError, match="ConnectError: no route") as caught:
-            await home.delivery.send("chat:1", "hi", {})
-        assert (caught.value.for_good, caught.value.retry_after) == (False, None)
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_what_is_proven_not_to_have_arrived_is_refused(home: House) -> None:
+    home.chat.always = httpx.ConnectError("no route")
+    with pytest.raises(SendRefusedError, match="ConnectError: no route") as caught:
+        await home.delivery.send("chat:1", "hi", {})
+    assert (caught.value.for_good, caught.value.retry_after) == (False, None)
 
 
-def test_a_refusal_for_good_says_so_and_names_what_helps(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        home.chat.always = telegram.error.ChatMigrated(-100)
-        with pytest.raises(SendRefusedError, match=r"\(the group's new chat id is -100\)") as caught:
-            await home.delivery.send("chat:1", "hi", {})
-        assert caught.value.for_good
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_a_refusal_for_good_says_so_and_names_what_helps(home: House) -> None:
+    home.chat.always = telegram.error.ChatMigrated(-100)
+    with pytest.raises(SendRefusedError, match=r"\(the group's new chat id is -100\)") as caught:
+        await home.delivery.send("chat:1", "hi", {})
+    assert caught.value.for_good
 
 
 @pytest.mark.filterwarnings("ignore::telegram.warnings.PTBDeprecationWarning")
-def test_a_refusal_passes_on_how_long_to_wait(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        home.chat.always = telegram.error.RetryAfter(300)
-        with pytest.raises(SendRefusedError) as caught:
-            await home.delivery.send("chat:1", "hi", {})
-        assert (caught.value.for_good, caught.value.retry_after) == (False, 300)
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_a_refusal_passes_on_how_long_to_wait(home: House) -> None:
+    home.chat.always = telegram.error.RetryAfter(300)
+    with pytest.raises(SendRefusedError) as caught:
+        await home.delivery.send("chat:1", "hi", {})
+    assert (caught.value.for_good, caught.value.retry_after) == (False, 300)
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("no"), httpx.ReadError("gone"), TimeoutError(), KeyError("message_id")], ids=repr
 )
-def test_an_exception_that_proves_nothing_was_not_seen(tmp_path: Path, error: Exception) -> None:
-    async def test(home: House) -> None:
-        home.chat.always = error
-        with pytest.raises(SendUnseenError, match=type(error).__name__):
-            await home.delivery.send("chat:1", "hi", {})
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_an_exception_that_proves_nothing_was_not_seen(home: House, error: Exception) -> None:
+    home.chat.always = error
+    with pytest.raises(SendUnseenError, match=type(error).__name__):
+        await home.delivery.send("chat:1", "hi", {})
 
 
 class UnspeakableError(Exception):
@@ -205,52 +169,47 @@ class PanicError(BaseException):
      ExceptionGroup("some", [httpx.ConnectError("a"), RuntimeError("b")])],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
-def test_no_exception_of_any_kind_gets_past(tmp_path: Path, error: BaseException) -> None:
+@in_house(begin=False)
+async def test_no_exception_of_any_kind_gets_past(home: House, error: BaseException) -> None:
     async def raises() -> NoReturn:
         raise error
 
-    async def test(home: House) -> None:
-        home.chat.script = [raises]
-        with pytest.raises(SendUnseenError, match=type(error).__name__):
-            await home.delivery.send("chat:1", "hi", {})
-        await home.delivery.send("chat:1", "the loop goes on", {})
-        assert home.chat.texts == ["the loop goes on"]
-
-    in_house(tmp_path, test)
+    home.chat.script = [raises]
+    with pytest.raises(SendUnseenError, match=type(error).__name__):
+        await home.delivery.send("chat:1", "hi", {})
+    await home.delivery.send("chat:1", "the loop goes on", {})
+    assert home.chat.texts == ["the loop goes on"]
 
 
-def test_a_group_all_of_whose_leaves_are_proof_is_refused(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        home.chat.always = ExceptionGroup("both", [httpx.ConnectError("a"), ConnectionRefusedError()])
-        with pytest.raises(SendRefusedError):
-            await home.delivery.send("chat:1", "hi", {})
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_a_group_all_of_whose_leaves_are_proof_is_refused(home: House) -> None:
+    home.chat.always = ExceptionGroup("both", [httpx.ConnectError("a"), ConnectionRefusedError()])
+    with pytest.raises(SendRefusedError):
+        await home.delivery.send("chat:1", "hi", {})
 
 
-def test_our_own_cancellation_gets_through_and_ends_the_send(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        ended: list[str] = []
+@in_house(begin=False)
+async def test_our_own_cancellation_gets_through_and_ends_the_send(home: House) -> None:
+    ended: list[str] = []
 
-        async def hangs() -> None:
-            try:
-                await hang()
-            finally:
-                ended.append("ended")
+    async def hangs() -> None:
+        try:
+            await hang()
+        finally:
+            ended.append("ended")
 
-        home.chat.always = hangs
-        sending = asyncio.create_task(home.delivery.send("chat:1", "hi", {}))
-        await asyncio.sleep(1)
-        sending.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await sending
-        await asyncio.sleep(1)
-        assert ended == ["ended"]
-
-    in_house(tmp_path, test)
+    home.chat.always = hangs
+    sending = asyncio.create_task(home.delivery.send("chat:1", "hi", {}))
+    await asyncio.sleep(1)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await asyncio.sleep(1)
+    assert ended == ["ended"]
 
 
-def test_a_send_that_swallows_its_cancellation_was_not_seen_and_holds_nobody(tmp_path: Path) -> None:
+@in_house(begin=False)
+async def test_a_send_that_swallows_its_cancellation_was_not_seen_and_holds_nobody(home: House) -> None:
     async def stubborn() -> None:
         while elapsed() < 1000:
             try:
@@ -258,47 +217,40 @@ def test_a_send_that_swallows_its_cancellation_was_not_seen_and_holds_nobody(tmp
             except asyncio.CancelledError:
                 continue
 
-    async def test(home: House) -> None:
-        home.chat.script = [stubborn]
-        with pytest.raises(SendUnseenError, match="60 s"):
-            await home.delivery.send("chat:1", "hi", {})
-        assert elapsed() == 60
-        await asyncio.sleep(2000)
-
-    in_house(tmp_path, test)
+    home.chat.script = [stubborn]
+    with pytest.raises(SendUnseenError, match="60 s"):
+        await home.delivery.send("chat:1", "hi", {})
+    assert elapsed() == 60
+    await asyncio.sleep(2000)
 
 
-def test_a_send_that_does_not_return_in_time_is_cancelled_and_not_seen(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        ended: list[str] = []
+@in_house(begin=False)
+async def test_a_send_that_does_not_return_in_time_is_cancelled_and_not_seen(home: House) -> None:
+    ended: list[str] = []
 
-        async def hangs() -> None:
-            try:
-                await hang()
-            except asyncio.CancelledError:
-                ended.append("cancelled")
-                raise
+    async def hangs() -> None:
+        try:
+            await hang()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
 
-        home.chat.always = hangs
-        with pytest.raises(SendUnseenError, match="60 s"):
-            await home.delivery.send("chat:1", "hi", {})
-        assert elapsed() == 60
-        await asyncio.sleep(1)
-        assert ended == ["cancelled"]
-
-    in_house(tmp_path, test)
+    home.chat.always = hangs
+    with pytest.raises(SendUnseenError, match="60 s"):
+        await home.delivery.send("chat:1", "hi", {})
+    assert elapsed() == 60
+    await asyncio.sleep(1)
+    assert ended == ["cancelled"]
 
 
-def test_a_send_that_was_cancelled_by_somebody_else_was_not_seen(tmp_path: Path) -> None:
+@in_house(begin=False)
+async def test_a_send_that_was_cancelled_by_somebody_else_was_not_seen(home: House) -> None:
     async def cancelled() -> None:
         raise asyncio.CancelledError
 
-    async def test(home: House) -> None:
-        home.chat.always = cancelled
-        with pytest.raises(SendUnseenError, match="cancelled"):
-            await home.delivery.send("chat:1", "hi", {})
-
-    in_house(tmp_path, test)
+    home.chat.always = cancelled
+    with pytest.raises(SendUnseenError, match="cancelled"):
+        await home.delivery.send("chat:1", "hi", {})
 
 
 # --- What is logged while it sends
@@ -340,8 +292,9 @@ def fails_by_a_logger_that_keeps_to_itself() -> None:
     ],
 )
 @pytest.mark.parametrize("where", ["task", "child", "thread"])
-def test_a_channel_that_warns_and_returns_was_not_seen(
-    tmp_path: Path, logs: Callable[[], None], words: str, where: str
+@in_house(begin=False)
+async def test_a_channel_that_warns_and_returns_was_not_seen(
+    home: House, logs: Callable[[], None], words: str, where: str
 ) -> None:
     async def child() -> None:
         logs()
@@ -355,72 +308,64 @@ def test_a_channel_that_warns_and_returns_was_not_seen(
             case "thread":
                 await asyncio.to_thread(logs)
 
-    async def test(home: House) -> None:
-        home.chat.always = sends
-        with pytest.raises(SendUnseenError) as caught:
-            await home.delivery.send("chat:1", "hi", {})
-        assert str(caught.value) == words
-
-    in_house(tmp_path, test)
+    home.chat.always = sends
+    with pytest.raises(SendUnseenError) as caught:
+        await home.delivery.send("chat:1", "hi", {})
+    assert str(caught.value) == words
 
 
-def test_what_others_log_meanwhile_is_not_heard(tmp_path: Path) -> None:
+@in_house(begin=False)
+async def test_what_others_log_meanwhile_is_not_heard(home: House) -> None:
     async def another() -> None:
         warns_by_loguru()
         warns_by_logging()
 
-    async def test(home: House) -> None:
-        begun, may_end = asyncio.Event(), asyncio.Event()
+    begun, may_end = asyncio.Event(), asyncio.Event()
 
-        async def sends() -> None:
-            logger.info("sent")
-            logging.getLogger("some.sdk").info("sent")
-            begun.set()
-            await may_end.wait()
+    async def sends() -> None:
+        logger.info("sent")
+        logging.getLogger("some.sdk").info("sent")
+        begun.set()
+        await may_end.wait()
 
-        home.chat.always = sends
-        sending = asyncio.create_task(home.delivery.send("chat:1", "hi", {}))
-        await begun.wait()
-        warns_by_loguru()  # in a task that doesn't send
-        await asyncio.create_task(another())
-        may_end.set()
-        await sending
-
-    in_house(tmp_path, test)
+    home.chat.always = sends
+    sending = asyncio.create_task(home.delivery.send("chat:1", "hi", {}))
+    await begun.wait()
+    warns_by_loguru()  # in a task that doesn't send
+    await asyncio.create_task(another())
+    may_end.set()
+    await sending
 
 
 @pytest.mark.parametrize("source", ["asyncio", "py.warnings", "bub_cron.gateway.memory"])
-def test_lines_that_come_up_by_chance_or_are_ours_are_not_heard(tmp_path: Path, source: str) -> None:
+@in_house(begin=False)
+async def test_lines_that_come_up_by_chance_or_are_ours_are_not_heard(home: House, source: str) -> None:
     async def sends() -> None:
         logging.getLogger(source).error("Unclosed client session")
         logger.patch(lambda record: record.update({"name": source})).error("Unclosed client session")
 
-    async def test(home: House) -> None:
-        home.chat.always = sends
-        await home.delivery.send("chat:1", "hi", {})
-
-    in_house(tmp_path, test)
+    home.chat.always = sends
+    await home.delivery.send("chat:1", "hi", {})
 
 
-def test_what_is_logged_after_a_send_is_over_changes_nothing(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        late: list[asyncio.Task[None]] = []
+@in_house(begin=False)
+async def test_what_is_logged_after_a_send_is_over_changes_nothing(home: House) -> None:
+    late: list[asyncio.Task[None]] = []
 
-        async def afterwards() -> None:
-            await asyncio.sleep(5)
-            warns_by_loguru()
+    async def afterwards() -> None:
+        await asyncio.sleep(5)
+        warns_by_loguru()
 
-        async def sends() -> None:
-            late.append(asyncio.create_task(afterwards()))
+    async def sends() -> None:
+        late.append(asyncio.create_task(afterwards()))
 
-        home.chat.always = sends
-        await home.delivery.send("chat:1", "hi", {})
-        await late[0]
-
-    in_house(tmp_path, test)
+    home.chat.always = sends
+    await home.delivery.send("chat:1", "hi", {})
+    await late[0]
 
 
-def test_a_warning_about_the_very_error_that_was_raised_takes_nothing_from_its_proof(tmp_path: Path) -> None:
+@in_house(begin=False)
+async def test_a_warning_about_the_very_error_that_was_raised_takes_nothing_from_its_proof(home: House) -> None:
     async def logs_and_raises() -> None:
         try:
             fail(httpx.ConnectError("no route"))
@@ -428,16 +373,14 @@ def test_a_warning_about_the_very_error_that_was_raised_takes_nothing_from_its_p
             logger.error("chat.send failed: {}", error)
             raise RuntimeError("sending failed") from error
 
-    async def test(home: House) -> None:
-        home.chat.always = logs_and_raises
-        with pytest.raises(SendRefusedError):
-            await home.delivery.send("chat:1", "hi", {})
-
-    in_house(tmp_path, test)
+    home.chat.always = logs_and_raises
+    with pytest.raises(SendRefusedError):
+        await home.delivery.send("chat:1", "hi", {})
 
 
 @pytest.mark.parametrize("how", ["handling", "afterwards", "within"])
-def test_a_warning_about_an_earlier_try_takes_the_proof_from_the_last_one(tmp_path: Path, how: str) -> None:
+@in_house(begin=False)
+async def test_a_warning_about_an_earlier_try_takes_the_proof_from_the_last_one(home: House, how: str) -> None:
     async def tries_twice() -> None:
         try:
             fail(httpx.ReadTimeout("it may have arrived"))
@@ -450,12 +393,9 @@ def test_a_warning_about_an_earlier_try_takes_the_proof_from_the_last_one(tmp_pa
             logger.warning("chat.send: trying again")
         raise httpx.ConnectError("gone")
 
-    async def test(home: House) -> None:
-        home.chat.always = tries_twice
-        with pytest.raises(SendUnseenError, match=r"after it had logged: chat\.send: trying again"):
-            await home.delivery.send("chat:1", "hi", {})
-
-    in_house(tmp_path, test)
+    home.chat.always = tries_twice
+    with pytest.raises(SendUnseenError, match=r"after it had logged: chat\.send: trying again"):
+        await home.delivery.send("chat:1", "hi", {})
 
 
 @contextmanager
@@ -472,58 +412,52 @@ def logging_as_before() -> Iterator[list[str]]:
     assert logging.getLogger().handlers == handlers
 
 
-def test_logging_is_left_as_it_was_found(tmp_path: Path) -> None:
+@in_house(begin=False)
+async def test_logging_is_left_as_it_was_found(home: House) -> None:
     async def sends() -> None:
         warns_by_loguru()
 
-    async def test(home: House) -> None:
-        home.chat.script = [sends]
-        with logging_as_before() as shown:
-            with pytest.raises(SendUnseenError):
-                await home.delivery.send("chat:1", "hi", {})
+    home.chat.script = [sends]
+    with logging_as_before() as shown:
+        with pytest.raises(SendUnseenError):
             await home.delivery.send("chat:1", "hi", {})
-            home.delivery.close()
-        assert shown == ["chat.create.failed code=230002\nmsg=no"]  # others see the line, once, as it is
-
-    in_house(tmp_path, test)
-
-
-def test_a_factory_that_somebody_put_around_ours_stays(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        before = logging.getLogRecordFactory()
         await home.delivery.send("chat:1", "hi", {})
-        ours = logging.getLogRecordFactory()
-
-        def theirs(*arguments: Any, **named: Any) -> logging.LogRecord:
-            return ours(*arguments, **named)
-
-        logging.setLogRecordFactory(theirs)
-        try:
-            home.delivery.close()
-            assert logging.getLogRecordFactory() is theirs
-            warns_by_logging()
-        finally:
-            logging.setLogRecordFactory(before)
-
-    in_house(tmp_path, test)
+        home.delivery.close()
+    assert shown == ["chat.create.failed code=230002\nmsg=no"]  # others see the line, once, as it is
 
 
-def test_who_removes_all_sinks_does_not_make_us_deaf(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        await home.delivery.send("chat:1", "hi", {})
-        logger.remove()
+@in_house(begin=False)
+async def test_a_factory_that_somebody_put_around_ours_stays(home: House) -> None:
+    before = logging.getLogRecordFactory()
+    await home.delivery.send("chat:1", "hi", {})
+    ours = logging.getLogRecordFactory()
 
-        async def sends() -> None:
-            warns_by_loguru()
+    def theirs(*arguments: Any, **named: Any) -> logging.LogRecord:
+        return ours(*arguments, **named)
 
-        home.chat.always = sends
-        try:
-            with pytest.raises(SendUnseenError):
-                await home.delivery.send("chat:1", "hi", {})
-        finally:
-            logger.add(sys.stderr)
+    logging.setLogRecordFactory(theirs)
+    try:
+        home.delivery.close()
+        assert logging.getLogRecordFactory() is theirs
+        warns_by_logging()
+    finally:
+        logging.setLogRecordFactory(before)
 
-    in_house(tmp_path, test)
+
+@in_house(begin=False)
+async def test_who_removes_all_sinks_does_not_make_us_deaf(home: House) -> None:
+    await home.delivery.send("chat:1", "hi", {})
+    logger.remove()
+
+    async def sends() -> None:
+        warns_by_loguru()
+
+    home.chat.always = sends
+    try:
+        with pytest.raises(SendUnseenError):
+            await home.delivery.send("chat:1", "hi", {})
+    finally:
+        logger.add(sys.stderr)
 
 
 # --- Telegram, as far as it needs no network (tests/neighbours/ has the rest)
@@ -549,25 +483,21 @@ REPLIES = [
 
 
 @pytest.mark.parametrize("reply", REPLIES)
-def test_telegram_gets_every_reply_as_it_is_through_its_own_send(tmp_path: Path, reply: str) -> None:
-    async def test(home: House) -> None:
-        channel = home.manager._channels["telegram"]
-        assert isinstance(channel, TelegramChannel)
-        app = FakeApp()
-        channel._app = app  # type: ignore[assignment]
-        await home.delivery.send("telegram:5", reply, {})
-        assert app.bot.sent == [("5", reply)]
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_telegram_gets_every_reply_as_it_is_through_its_own_send(home: House, reply: str) -> None:
+    channel = home.manager._channels["telegram"]
+    assert isinstance(channel, TelegramChannel)
+    app = FakeApp()
+    channel._app = app  # type: ignore[assignment]
+    await home.delivery.send("telegram:5", reply, {})
+    assert app.bot.sent == [("5", reply)]
 
 
-def test_telegram_that_has_not_started_refuses_and_may_be_tried_again(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        with pytest.raises(SendRefusedError, match="not started") as caught:
-            await home.delivery.send("telegram:5", "hi", {})
-        assert not caught.value.for_good
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_telegram_that_has_not_started_refuses_and_may_be_tried_again(home: House) -> None:
+    with pytest.raises(SendRefusedError, match="not started") as caught:
+        await home.delivery.send("telegram:5", "hi", {})
+    assert not caught.value.for_good
 
 
 class OwnSend(TelegramChannel):
@@ -588,55 +518,45 @@ def put(home: House, kind: type[TelegramChannel]) -> TelegramChannel:
     return channel
 
 
-def test_a_channel_derived_from_telegrams_with_its_own_send_is_unknown_to_us(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        channel = put(home, OwnSend)
-        await home.delivery.send("telegram:5", "42", {})
-        assert channel.got == "42"  # type: ignore[attr-defined]
-        assert home.delivery.parts("telegram:5", "x" * 5000) == ["x" * 5000]
-        assert home.delivery.limit_words("telegram:5") is None
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_a_channel_derived_from_telegrams_with_its_own_send_is_unknown_to_us(home: House) -> None:
+    channel = put(home, OwnSend)
+    await home.delivery.send("telegram:5", "42", {})
+    assert channel.got == "42"  # type: ignore[attr-defined]
+    assert home.delivery.parts("telegram:5", "x" * 5000) == ["x" * 5000]
+    assert home.delivery.limit_words("telegram:5") is None
 
 
-def test_a_channel_derived_from_telegrams_that_keeps_its_send_is_known(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        channel = put(home, InheritedSend)
-        await home.delivery.send("telegram:5", "42", {})
-        assert channel._app.bot.sent == [("5", "42")]
-        assert list(map(len, home.delivery.parts("telegram:5", "x" * 5000))) == [4096, 904]
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_a_channel_derived_from_telegrams_that_keeps_its_send_is_known(home: House) -> None:
+    channel = put(home, InheritedSend)
+    await home.delivery.send("telegram:5", "42", {})
+    assert channel._app.bot.sent == [("5", "42")]
+    assert list(map(len, home.delivery.parts("telegram:5", "x" * 5000))) == [4096, 904]
 
 
-def test_other_chats_get_json_untouched(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        await home.delivery.send("chat:1", json.dumps({"a": 1}), {})
-        assert home.chat.texts == ['{"a": 1}']
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_other_chats_get_json_untouched(home: House) -> None:
+    await home.delivery.send("chat:1", json.dumps({"a": 1}), {})
+    assert home.chat.texts == ['{"a": 1}']
 
 
-def test_the_prompt_hears_of_a_limit_that_is_known(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
-        words = home.delivery.limit_words("telegram:5") or ""
-        assert words.startswith("A message to this chat may have at most 4,096 characters;")
-        assert home.delivery.limit_words("chat:1") is None
-        assert home.delivery.limit_words("nosuch:1") is None
-        assert home.delivery.parts("nosuch:1", "x" * 9000) == ["x" * 9000]
-
-    in_house(tmp_path, test)
+@in_house(begin=False)
+async def test_the_prompt_hears_of_a_limit_that_is_known(home: House) -> None:
+    words = home.delivery.limit_words("telegram:5") or ""
+    assert words.startswith("A message to this chat may have at most 4,096 characters;")
+    assert home.delivery.limit_words("chat:1") is None
+    assert home.delivery.limit_words("nosuch:1") is None
+    assert home.delivery.parts("nosuch:1", "x" * 9000) == ["x" * 9000]
 
 
 # --- What it costs
 
 
-def test_a_send_costs_little(tmp_path: Path) -> None:
-    async def test(home: House) -> None:
+@in_house(begin=False)
+async def test_a_send_costs_little(home: House) -> None:
+    await home.delivery.send("chat:1", "hi", {})
+    begun = time.process_time()
+    for _ in range(200):
         await home.delivery.send("chat:1", "hi", {})
-        begun = time.process_time()
-        for _ in range(200):
-            await home.delivery.send("chat:1", "hi", {})
-        assert (time.process_time() - begun) / 200 < 0.005
-
-    in_house(tmp_path, test)
+    assert (time.process_time() - begun) / 200 < 0.005

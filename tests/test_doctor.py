@@ -21,8 +21,9 @@ from health_kit import FILE, NOON, Programs, answering, contents, healthy, recor
 
 from bub_cron.cli import commands
 from bub_cron.health import doctor, gateways, status
-from bub_cron.health.doctor import BROKEN, OK, WARNING, Finding, examine
-from bub_cron.paths import find_paths
+from bub_cron.health.doctor import examine
+from bub_cron.health.finding import BROKEN, OK, WARNING, Finding
+from bub_cron.paths import chat_file, find_paths
 from bub_cron.trigger.ledger import Ledger
 
 MINUTE = 60
@@ -47,7 +48,8 @@ def programs(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def examined(place: Place, now: int = NOON, **about: object) -> list[Finding]:
-    with place.gateway(answering(**about)):
+    chat = {"chat": "prompt", "chat_file": chat_file(place.paths.file)}
+    with place.gateway(answering(**{**chat, **about})):
         return list(examine(place.paths, now))
 
 
@@ -67,7 +69,7 @@ def test_of_a_whole_chain_each_link_is_ok(place: Place, programs: Programs) -> N
     found = examined(place)
     assert not_ok(found) == []
     links = ["file", "zone", "stores", "stores", "disk", "clock", "trigger", "tick", "socket", "gateway", "plugin"]
-    assert [finding.link for finding in found] == [*links, "channels", "firings"]
+    assert [finding.link for finding in found] == [*links, "channels", "chat", "firings"]
 
 
 def test_looking_changes_nothing(place: Place, programs: Programs) -> None:

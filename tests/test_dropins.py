@@ -149,8 +149,45 @@ def test_check_counts_them_and_names_the_file_of_a_warning(place: Place) -> None
     place.write(file("a"), NOON)
     one = write(place, "one.yaml", file("b", schedule="at: 2020-01-01 08:00"))
     result = bub_cron(place, "check")
-    assert (result.exit_code, result.stdout.split(":")[0]) == (0, f"{place.paths.file} and 1 drop-in")
+    assert (result.exit_code, result.stdout.split(":")[0]) == (0, f"{place.paths.file} (1), one.yaml (1)")
     assert result.stderr.startswith(f"{one}:3:11: warning: b is past")
+
+
+def test_check_of_one_file_names_it_alone(place: Place) -> None:
+    place.write(file("a"), NOON)
+    assert bub_cron(place, "check").stdout.startswith(f"{place.paths.file}: 1 reminder;")
+    os.unlink(place.paths.file)
+    one = write(place, "one.yaml", file("b"))
+    assert bub_cron(place, "check").stdout.startswith(f"{one}: 1 reminder;")
+    write(place, "two.yaml", file("c", "d"))
+    assert bub_cron(place, "check").stdout.startswith(f"{one} (1), two.yaml (2): 3 reminders;")
+
+
+def test_a_list_names_the_file_above_the_reminders_of_a_drop_in_and_grows_no_wider(place: Place) -> None:
+    place.write(file("a", "b"), NOON)
+    alone = bub_cron(place, "list").stdout.splitlines()
+    write(place, "chat.yaml", file("c", "d"))
+    write(place, "work.yaml", file("e"))
+    lines = bub_cron(place, "list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["reminder", "a", "b", "chat.yaml:", "c", "d", "work.yaml:", "e"]
+    assert lines[:3] == alone
+
+
+@pytest.mark.parametrize("command", ["next", "week"])
+def test_next_and_week_tell_below_which_come_from_which_drop_in(place: Place, command: str) -> None:
+    place.write(file("a"), NOON)
+    assert "from" not in bub_cron(place, command).stdout
+    write(place, "chat.yaml", file("b", "c"))
+    write(place, "work.yaml", file("d", schedule="at: 2020-01-01 08:00"))  # not in sight
+    lines = bub_cron(place, command).stdout.splitlines()
+    assert [line for line in lines if line.startswith("from")] == ["from chat.yaml: b, c"]
+
+
+def test_list_as_json_tells_the_file_of_each(place: Place) -> None:
+    place.write(file("a"), NOON)
+    one = write(place, "one.yaml", file("b"))
+    lines = map(json.loads, bub_cron(place, "list", "--json").stdout.splitlines())
+    assert [line["file"] for line in lines] == [place.paths.file, str(one)]
 
 
 @pytest.mark.parametrize("command", [["list", "--json"], ["next", "b", "-n", "1", "--json"], ["next", "--json"]])

@@ -398,6 +398,7 @@ def test_the_server_from_the_printed_commands_to_the_message(machine: Machine) -
     assert doctor in (SERVER / "README.md").read_text()
     print(healthy := machine.run("sh", "-c", doctor).stdout)
     assert "broken" not in healthy, "it has read where the tick is told its places, a file of the drop-in's"
+    assert "the agent may make reminders; none has been made in chat yet" in healthy
     assert machine.run("systemctl", "is-failed", "bub-cron.service", check=None).stdout == "inactive\n"
 
     # As the README says: install's own units in their place.

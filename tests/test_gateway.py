@@ -12,11 +12,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Held
+from conftest import Held, Live
 from gateway_kit import SCRIPTS, Gateway, House, until
 from stand_in_model import Messages
 
@@ -79,10 +78,8 @@ asyncio.run(job())
         ("cron:1", "the channel cron reaches no chat"),
     ],
 )
-def test_what_cannot_be_delivered_is_said_before_a_model_is_run(
-    shared: tuple[House, Gateway], to: str, why: str
-) -> None:
-    house, gateway = shared
+def test_what_cannot_be_delivered_is_said_before_a_model_is_run(live: Live, to: str, why: str) -> None:
+    house, gateway, _ = live
     asked_before = len(house.model.conversations)
     for message in ({"prompt": "hello"}, {"text": "hello"}):
         accepted, last = gateway.ask(to=to, **message)
@@ -114,8 +111,8 @@ def test_two_ticks_at_once_fire_each_firing_once(house: House) -> None:
     assert sorted(house.messages()) == sorted((str(number), "Hello.") for number in range(30))
 
 
-def test_the_same_id_runs_once_and_is_not_changed_by_other_content(shared: tuple[House, Gateway]) -> None:
-    house, gateway = shared
+def test_the_same_id_runs_once_and_is_not_changed_by_other_content(live: Live) -> None:
+    house, gateway, _ = live
     answers = [gateway.ask(id="thrice", to="testchat:thrice", text="once") for _ in range(3)]
     assert [answer[-1]["status"] for answer in answers] == ["delivered", "delivered", "delivered"]
     [other] = gateway.ask(id="thrice", to="testchat:thrice", text="twice")
@@ -124,20 +121,33 @@ def test_the_same_id_runs_once_and_is_not_changed_by_other_content(shared: tuple
     assert [text for chat, text in house.messages() if chat == "thrice"] == ["once"]
 
 
-def test_kill_in_the_middle_of_a_turn_then_a_restart_brings_one_message(house: House, held: Held) -> None:
+def test_after_a_kill_a_turn_runs_again_a_refused_send_is_repeated_and_one_not_seen_is_not(
+    house: House, held: Held
+) -> None:
     gateway = house.gateway()
-    held.hold()
     with gateway.connect() as poke:
-        poke.send(id="killed", to="testchat:1", prompt="hello")
-        assert poke.answer()["status"] == "accepted"
-        until(lambda: house.model.conversations, "the turn under way")
+        poke.send(id="refused", to="testchat:refuse", prompt="hello")
+        until(lambda: {"refused": "refuse"} in house.chat(), "the refused send")
+        until(lambda: gateway.ask(status="refused")[0]["status"] == "retrying", "it waits")
+        held.hold()
+        poke.send(id="turn", to="testchat:1", prompt="hello")
+        poke.send(id="send", to="testchat:hang", text="hello")
+        until(lambda: len(house.model.conversations) == 2, "the turn under way")
+        until(lambda: {"hangs": "hang"} in house.chat(), "the send under way")
         gateway.kill()
     held.let_go()
+    house.release.touch()
     again = house.gateway()
-    assert again.ask(status="killed")[0]["status"] == "retrying", "it waits its 30 s"
-    last = again.ask(id="killed", to="testchat:1", prompt="hello")[-1]
-    assert (last["status"], last["attempts"]) == ("delivered", 2)
-    assert house.messages() == [("1", "the model's reply")]
+    assert again.ask(status="send")[0]["status"] == "unknown"
+    assert again.ask(status="turn")[0]["status"] == "retrying", "it waits its 30 s"
+    turn = again.ask(id="turn", to="testchat:1", prompt="hello")[-1]
+    assert (turn["status"], turn["attempts"]) == ("delivered", 2)
+    refused = again.ask(id="refused", to="testchat:refuse", prompt="hello")[-1]
+    assert (refused["status"], refused["attempts"]) == ("delivered", 1)
+    assert len(house.model.conversations) == 3, "once for the refused one, and twice for the turn"
+    assert {entry["id"]: entry["sends"] for entry in house.log()} == {"refused": 2, "turn": 1, "send": 1}
+    assert house.messages_to("1") == ["the model's reply"]
+    assert house.chat().count({"hangs": "hang"}) == 1
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
@@ -170,39 +180,12 @@ def test_nothing_starts_before_the_chats_have(house: House) -> None:
     assert [next(iter(entry)) for entry in house.chat()] == ["started", "chat_id"]
 
 
-def test_a_refused_send_is_repeated_from_the_kept_reply_across_a_restart(house: House) -> None:
-    gateway = house.gateway()
-    with gateway.connect() as poke:
-        poke.send(id="r", to="testchat:refuse", prompt="hello")
-        until(lambda: {"refused": "refuse"} in house.chat(), "the refused send")
-        until(lambda: gateway.ask(status="r")[0]["status"] == "retrying", "it waits")
-        gateway.kill()
-    house.release.touch()
-    last = house.gateway().ask(id="r", to="testchat:refuse", prompt="hello")[-1]
-    assert (last["status"], last["attempts"]) == ("delivered", 1)
-    assert len(house.model.conversations) == 1, "the model ran once"
-    [entry] = house.log()
-    assert entry["sends"] == 2
-
-
-def test_kill_in_the_middle_of_a_send_is_unknown_and_is_not_repeated(house: House) -> None:
-    gateway = house.gateway()
-    with gateway.connect() as poke:
-        poke.send(id="h", to="testchat:hang", text="hello")
-        until(lambda: {"hangs": "hang"} in house.chat(), "the send under way")
-        gateway.kill()
-    again = house.gateway()
-    assert again.ask(status="h")[0]["status"] == "unknown"
-    assert house.chat().count({"hangs": "hang"}) == 1
-
-
-def test_the_model_is_told_who_delivers_its_reply(make_house: Callable[..., House]) -> None:
-    house = make_house(lambda messages: "<no_reply/>")
-    gateway = house.gateway()
+def test_the_model_is_told_who_delivers_its_reply(live: Live) -> None:
+    live.held.text = "<no_reply/>"
 
     def system_prompt(**request: Any) -> str:
-        gateway.ask(to="testchat:1", **request)
-        [system] = [entry["content"] for entry in house.model.conversations[-1] if entry["role"] == "system"]
+        live.gateway.ask(to="testchat:told", **request)
+        [system] = [entry["content"] for entry in live.house.model.conversations[-1] if entry["role"] == "system"]
         return str(system)
 
     plain = system_prompt(prompt="hello", reminder="standup", attempts=1)
@@ -218,19 +201,17 @@ def test_the_model_is_told_who_delivers_its_reply(make_house: Callable[..., Hous
     assert "delivered to the chat for you" not in agent
 
 
-def test_silence_needs_quiet_and_never_shows(make_house: Callable[..., House]) -> None:
-    said = "<no_reply/>"
-    house = make_house(lambda messages: said)
-    gateway = house.gateway()
-    assert gateway.ask(to="testchat:1", prompt="x", quiet=True)[-1]["status"] == "silent"
-    failed = gateway.ask(to="testchat:1", prompt="x")[-1]
+def test_silence_needs_quiet_and_never_shows(live: Live) -> None:
+    gateway, live.held.text = live.gateway, "<no_reply/>"
+    assert gateway.ask(to="testchat:quiet", prompt="x", quiet=True)[-1]["status"] == "silent"
+    failed = gateway.ask(to="testchat:quiet", prompt="x")[-1]
     assert (failed["status"], failed["error"]) == ("failed", "the whole reply was <no_reply/>, which needs quiet: true")
-    said = "Nothing much. <no_reply/>"
-    assert gateway.ask(to="testchat:1", prompt="x", quiet=True)[-1]["status"] == "delivered"
-    assert house.messages() == [("1", "Nothing much.")]
+    live.held.text = "Nothing much. <no_reply/>"
+    assert gateway.ask(to="testchat:quiet", prompt="x", quiet=True)[-1]["status"] == "delivered"
+    assert live.house.messages_to("quiet") == ["Nothing much."]
 
 
-def test_only_the_last_steps_text_is_the_reply(make_house: Callable[..., House]) -> None:
+def test_only_the_last_steps_text_is_the_reply(live: Live) -> None:
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "no_such_tool", "arguments": "{}"}}
 
     def answer(messages: Messages) -> str | dict[str, Any]:
@@ -238,19 +219,19 @@ def test_only_the_last_steps_text_is_the_reply(make_house: Callable[..., House])
             return "It is 42."
         return {"role": "assistant", "content": "Let me look it up.", "tool_calls": [call]}
 
-    house = make_house(answer)
-    last = house.gateway().ask(to="testchat:1", prompt="x")[-1]
+    live.held.answer = answer
+    last = live.gateway.ask(to="testchat:steps", prompt="x")[-1]
     assert (last["status"], last["reply"]) == ("delivered", "It is 42.")
-    assert house.messages() == [("1", "It is 42.")]
+    assert live.house.messages_to("steps") == ["It is 42."]
 
 
-def test_commands_are_refused_by_default_and_run_where_the_owner_allows_them(house: House) -> None:
-    [refused] = house.gateway().ask(to="testchat:1", command=",echo hello")
+def test_commands_are_refused_by_default(live: Live) -> None:
+    [refused] = live.gateway.ask(to="testchat:commands", command=",echo hello")
     assert refused["status"] == "rejected"
     assert "not allowed" in refused["error"]
-    [prompt] = house.gateway(wait=False).ask(to="testchat:1", prompt=" ,echo hello")
+    [prompt] = live.gateway.ask(to="testchat:commands", prompt=" ,echo hello")
     assert prompt["status"] == "rejected"
-    assert house.messages() == []
+    assert live.house.messages_to("commands") == []
 
 
 def test_allowed_commands_send_their_output(house: House) -> None:
@@ -281,8 +262,8 @@ def test_bub_chat_takes_no_socket(house: House) -> None:
         chat.kill()
 
 
-def test_ping_tells_who_is_there(shared: tuple[House, Gateway]) -> None:
-    _, gateway = shared
+def test_ping_tells_who_is_there(live: Live) -> None:
+    gateway = live.gateway
     [pong] = gateway.ask(ping=True)
     assert pong["status"] == "pong"
     assert pong["pid"] == gateway.process.pid
@@ -291,8 +272,8 @@ def test_ping_tells_who_is_there(shared: tuple[House, Gateway]) -> None:
 
 
 @pytest.mark.parametrize("program", ["nc", "socat"])
-def test_pokes_by_hand(shared: tuple[House, Gateway], program: str) -> None:
-    house, _ = shared
+def test_pokes_by_hand(live: Live, program: str) -> None:
+    house = live.house
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     address = str(house.socket)
@@ -307,8 +288,8 @@ def test_pokes_by_hand(shared: tuple[House, Gateway], program: str) -> None:
     assert (program, "hello") in house.messages()
 
 
-def test_fire_and_send_show_the_outcome_and_the_reply(shared: tuple[House, Gateway]) -> None:
-    house, _ = shared
+def test_fire_and_send_show_the_outcome_and_the_reply(live: Live) -> None:
+    house = live.house
     house.reminders.write_text(
         'reminders:\n  standup: {cron: "0 9 * * *", to: "testchat:fire", prompt: New?, enabled: false}\n'
     )
@@ -324,9 +305,9 @@ def test_fire_and_send_show_the_outcome_and_the_reply(shared: tuple[House, Gatew
     house.command("send", "--to", "testchat:1", "--text", "x", "--socket", "/nowhere/cron.sock", check=69)
 
 
-def test_fire_shows_on_a_terminal_that_the_turn_is_running_and_for_how_long(house: House, held: Held) -> None:
-    house.reminders.write_text('reminders:\n  standup: {cron: "0 9 * * *", to: "testchat:1", prompt: New?}\n')
-    house.gateway()
+def test_fire_shows_on_a_terminal_that_the_turn_is_running_and_for_how_long(live: Live) -> None:
+    house, _, held = live
+    house.reminders.write_text('reminders:\n  standup: {cron: "0 9 * * *", to: "testchat:shown", prompt: New?}\n')
     held.hold()
     controller, terminal = pty.openpty()
     fire = subprocess.Popen(
@@ -357,14 +338,6 @@ def test_a_bad_setting_leaves_the_gateway_alone(house: House) -> None:
     assert not house.socket.exists()
 
 
-@pytest.fixture(scope="module")
-def shared() -> Any:
-    """One gateway for the tests that neither stop it nor hold its model."""
-    house = House(lambda messages: "the model's reply")
-    yield house, house.gateway()
-    house.close()
-
-
 def test_the_agent_knows_what_was_said_in_its_name(house: House) -> None:
     gateway = house.gateway()
     gateway.ask(to="testchat:1", text="Time for your pills.")
@@ -378,12 +351,13 @@ def test_the_agent_knows_what_was_said_in_its_name(house: House) -> None:
     assert said.count(("assistant", "the model's reply")) == 2, "a turn of the chat's own session is there once"
 
 
-def test_bub_chat_beside_a_gateway_leaves_it_the_socket(house: House) -> None:
-    gateway = house.gateway()
+def test_bub_chat_beside_a_gateway_leaves_it_the_socket(live: Live) -> None:
+    house, gateway, _ = live
+    before = len(house.model.conversations)
     chat = Gateway(house, {}, ("chat", "hello"))
     try:
-        until(lambda: house.model.conversations or chat.process.poll() is not None, "the chat's turn")
+        until(lambda: len(house.model.conversations) > before or chat.process.poll() is not None, "the chat's turn")
         assert gateway.ask(ping=True)[0]["pid"] == gateway.process.pid
     finally:
         chat.kill()
-    assert gateway.ask(to="testchat:1", text="still here")[-1]["status"] == "delivered"
+    assert gateway.ask(to="testchat:beside", text="still here")[-1]["status"] == "delivered"

@@ -150,13 +150,15 @@ def test_the_wall_clock_jumps_at_the_tick_that_sees_the_change(
     monkeypatch.setenv("TZ", "Old/Zone")
     text = file(entry("a", schedule), zone="Old/Zone" if way == "data" else None)
     begin(place, text, NOON - 30)
-    assert every_minute(place, NOON, NOON + 29 * MINUTE) == [firing("a", f"2026-11-23T{when}:00") for when in before]
+    assert every_minute(place, NOON, NOON + 29 * MINUTE, 29 * MINUTE) == [
+        firing("a", f"2026-11-23T{when}:00") for when in before
+    ]
     if way == "data":
         install(database, Old__Zone=zone_data(shift))
     else:
         monkeypatch.setenv("TZ", "New/Zone")
         place.tick(NOON + 29 * MINUTE + 30)  # the first of two that have it
-    found = every_minute(place, NOON + 30 * MINUTE, NOON + 3 * HOUR)
+    found = every_minute(place, NOON + 30 * MINUTE, NOON + 3 * HOUR, 5 * MINUTE)
     end = {"cron: '*/20 * * * *'": "13:00", "every: 45m": "12:45"}.get(schedule, "14:59")
     expected = [firing("a", f"2026-11-23T{when}:00") for when in after[shift]]
     assert [one for one in found if one <= firing("a", f"2026-11-23T{end}:00")] == expected
@@ -531,6 +533,24 @@ def test_what_there_is_no_time_for_is_left_to_the_next_tick(place: Place, monkey
             assert "the next tick goes on" in said
     counts = place.select("SELECT reminder, sum(count) FROM firings WHERE reminder <> 'a' GROUP BY reminder")
     assert [count for _, count in counts] == [288] * 50
+
+
+def test_after_a_year_off_each_tick_is_bounded_in_time_and_they_get_through(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten times the reminders take ten times the ticks' 10 s; here a tick has a fifth of a second."""
+    many(place, 300, "*/5 * * * *", "Europe/Berlin")
+    monkeypatch.setattr(recording, "CPU_SECONDS", 0.2)
+    ticks = 0
+    while place.select("SELECT 1 FROM reminders WHERE next_at <= ?", NOON + YEAR):
+        began = time.process_time()
+        place.tick(NOON + YEAR + ticks)
+        ticks += 1
+        assert time.process_time() - began < 1.5  # the rest of a tick, and one chunk, on a busy machine
+    assert ticks > 1
+    [(rows, times)] = place.select("SELECT count(*), sum(count) FROM firings WHERE reminder <> 'a'")
+    assert times == 300 * 365 * 288
+    assert rows <= ticks * (recording.ROWS_ALL + 300)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Australia/Lord_Howe"])

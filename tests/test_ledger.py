@@ -15,6 +15,7 @@ import pytest
 from ledger_kit import put, settle
 
 from bub_cron.states import FINAL, LEDGER_MOVES, all_states, open_states
+from bub_cron.store import FAR
 from bub_cron.trigger import firings
 from bub_cron.trigger.firings import Firing, Verdict
 from bub_cron.trigger.ledger import Ledger
@@ -163,6 +164,26 @@ def test_the_store_takes_no_other_state_and_no_other_outcome(ledger: Ledger) -> 
     for column, value in (("state", "delivered"), ("outcome", "accepted"), ("outcome", "due")):
         with pytest.raises(sqlite3.IntegrityError):
             ledger.db.execute(f"UPDATE firings SET {column} = ?", (value,))  # noqa: S608
+
+
+@pytest.mark.parametrize("column", ["fire_time", "expires", "recorded_at", "submitted_at"])
+@pytest.mark.parametrize("value", [-1, 2**60, -(2**63), 5.5, "noon", "5.5", b"5", b"", 1e300])
+def test_the_store_takes_nothing_but_instants_for_instants(ledger: Ledger, column: str, value: object) -> None:
+    record(ledger, NOON)
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.db.execute(f"UPDATE firings SET {column} = ?", (value,))  # noqa: S608
+    for good in (0, FAR):
+        ledger.db.execute("UPDATE firings SET submitted_at = ?, settled_at = NULL", (good,))
+
+
+@pytest.mark.parametrize("table, column", [("firings", "content"), ("files", "path"), ("pauses", "why")])
+def test_the_store_takes_no_blob_for_a_text(ledger: Ledger, table: str, column: str) -> None:
+    record(ledger, NOON)
+    ledger.db.execute("INSERT INTO files (path, faults, status) VALUES ('x', '', 65)")
+    ledger.db.execute("INSERT INTO pauses (reminder, kind, since, who) VALUES ('x', 'pause', 0, '')")
+    for blob in (b"", b"{}"):
+        with pytest.raises(sqlite3.IntegrityError):
+            ledger.db.execute(f"UPDATE {table} SET {column} = ?", (blob,))  # noqa: S608
 
 
 def test_the_first_submission_is_the_one_that_is_kept(ledger: Ledger) -> None:

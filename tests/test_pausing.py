@@ -458,9 +458,10 @@ def run(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 
 @pytest.fixture
-def now(place: Place) -> int:
-    """The real clock, with a file and a first tick a minute ago."""
-    instant = int(time.time())
+def now(place: Place, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Half an hour before a fire time, by the clock of the commands too, with a file and a first tick a minute ago."""
+    instant = NOON + 30 * MINUTE
+    monkeypatch.setattr(time, "time", lambda: float(instant))
     begin(place, FILE_, instant - MINUTE)
     return instant
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from bub.channels import ChannelMessage
 from bub.channels.admission import TurnSnapshot
-from fake_bub import bub_home, elapsed, framework_in, house, run, settle
+from fake_bub import bub_home, elapsed, framework_in, house, in_virtual_time, run, settle
 from loguru import logger
 from pydantic import ValidationError
 
@@ -17,6 +18,7 @@ from bub_cron.gateway.channel import CronChannel
 from bub_cron.gateway.plugin import CronPlugin
 from bub_cron.gateway.readiness import PATIENCE_SECONDS, Readiness
 from bub_cron.gateway.settings import CronSettings
+from bub_cron.gateway.turns import TURN_KEY
 
 SNAPSHOT = TurnSnapshot(session_id="s", is_running=False, running_count=0, pending_count=0)
 STRANGE: list[Any] = [
@@ -33,7 +35,7 @@ def plugin_in(path: Path) -> CronPlugin:
 def test_no_hook_raises_whatever_the_message_is(tmp_path: Path, message: Any) -> None:
     async def main() -> None:
         plugin = plugin_in(tmp_path)
-        assert plugin.load_state(message=message, session_id="s") is None
+        assert TURN_KEY not in plugin.load_state(message=message, session_id="s")
         plugin.save_state(session_id="s", state={}, message=message, model_output="")
         assert plugin.system_prompt(prompt="x", state={"_bub_cron_turn": "no turn"}) is None
         plugin.on_error(stage="turn", error=RuntimeError("x"), message=message)
@@ -97,22 +99,21 @@ def test_it_provides_one_channel_named_cron_as_often_as_asked(tmp_path: Path) ->
         assert isinstance(first[0], CronChannel)
 
 
-def test_a_users_turn_counts_until_it_ends_and_ours_never_do(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with house(tmp_path) as home:
-            user = asyncio.create_task(home.user_turn("chat:1", 50))
-            await settle()
-            assert list(home.users._running) == ["chat:1"]
-            await user
-            assert home.users._running == {}
-            await home.run(prompt="x")
-            assert home.users._running == {}
-            assert round(elapsed()) == 50
-
-    run(main())
+@in_virtual_time
+async def test_a_users_turn_counts_until_it_ends_and_ours_never_do(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        user = asyncio.create_task(home.user_turn("chat:1", 50))
+        await settle()
+        assert list(home.users._sessions) == ["chat:1"]
+        await user
+        assert home.users._sessions == {}
+        await home.run(prompt="x")
+        assert home.users._sessions == {}
+        assert round(elapsed()) == 50
 
 
-def test_a_users_turn_whose_prompt_could_not_be_built_does_not_count_for_ever(tmp_path: Path) -> None:
+@in_virtual_time
+async def test_a_users_turn_whose_prompt_could_not_be_built_does_not_count_for_ever(tmp_path: Path) -> None:
     class Broken:
         from bub import hookimpl
 
@@ -120,26 +121,21 @@ def test_a_users_turn_whose_prompt_could_not_be_built_does_not_count_for_ever(tm
         def build_prompt(self, message: Any, session_id: str, state: Any) -> str:
             raise RuntimeError("no prompt")
 
-    async def main() -> None:
-        async with house(tmp_path) as home:
-            broken = Broken()
-            home.framework.plugin_manager.register(broken)
-            task = asyncio.create_task(home.user_turn("chat:1", 50))
-            await asyncio.wait({task})
-            assert isinstance(task.exception(), RuntimeError)
-            await settle()
-            assert home.users._running == {}
-
-    run(main())
+    async with house(tmp_path) as home:
+        broken = Broken()
+        home.framework.plugin_manager.register(broken)
+        task = asyncio.create_task(home.user_turn("chat:1", 50))
+        await asyncio.wait({task})
+        assert isinstance(task.exception(), RuntimeError)
+        await settle()
+        assert home.users._sessions == {}
 
 
-def test_a_users_turn_gets_nothing_of_ours(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with house(tmp_path) as home:
-            await home.user_turn("chat:1", 1)
-            assert home.chat.texts == ["to the user"]
-
-    run(main())
+@in_virtual_time
+async def test_a_users_turn_gets_nothing_of_ours(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await home.user_turn("chat:1", 1)
+        assert home.chat.texts == ["to the user"]
 
 
 # --- Settings
@@ -167,3 +163,12 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
 def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUB_CRON_MAX_CONCURRENT", "9")
     assert CronSettings(max_concurrent=2).max_concurrent == 9
+
+
+def test_what_may_be_made_in_chat_is_chosen_by_the_environment_or_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CronSettings().chat == "prompt"
+    assert CronSettings.model_validate({"chat": yaml.safe_load("off")}).chat == "off"
+    with pytest.raises(ValidationError):
+        CronSettings.model_validate({"chat": "all"})
+    monkeypatch.setenv("BUB_CRON_CHAT", "text")
+    assert CronSettings().chat == "text"

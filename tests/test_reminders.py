@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from examples_kit import up_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -656,7 +657,7 @@ except FileFaultsError as error:
 
 @pytest.mark.parametrize("name", ["CSafeLoader", "SafeLoader"])
 @given(source=st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=up_to(300), deadline=None)
 def test_any_bytes_give_reminders_or_faults(name: str, source: bytes) -> None:
     with loader(name):
         assert faults(source) or parse(source) == []
@@ -674,7 +675,7 @@ PIECES = [
 
 @pytest.mark.parametrize("name", ["CSafeLoader", "SafeLoader"])
 @given(pieces=st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=40), has_head=st.booleans())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=up_to(1000), deadline=None)
 def test_any_yaml_gives_reminders_or_faults_at_places_in_the_file(name: str, pieces: list[str], has_head: bool) -> None:
     text = (HEAD + BODY if has_head else "") + "".join(pieces)
     with loader(name):

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
+from examples_kit import up_to
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -209,7 +210,7 @@ def parse_or_skip(fields: Fields, zone: str) -> Schedule:
         raise
 
 
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=up_to(1200), deadline=None)
 @given(
     fields=FIELDS,
     place=st.sampled_from(CHANGES),
@@ -225,7 +226,7 @@ def test_oracle_around_changes(fields: Fields, place: tuple[str, str], start: in
     assert found == oracle(fields, ZoneInfo(zone), after, after + length)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=up_to(400), deadline=None)
 @given(fields=FIELDS, place=st.sampled_from(CHANGES), start=st.integers(-6 * 3600, 6 * 3600))
 def test_oracle_for_single_minutes(fields: Fields, place: tuple[str, str], start: int) -> None:
     """What a tick asks, an hour of one-minute windows, adds up to what the rules say."""
@@ -237,7 +238,7 @@ def test_oracle_for_single_minutes(fields: Fields, place: tuple[str, str], start
     assert found == oracle(fields, ZoneInfo(zone), after, after + 3600)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=up_to(400), deadline=None)
 @given(
     fields=FIELDS,
     zone=st.sampled_from([zone for zone, _ in CHANGES]),
@@ -254,7 +255,7 @@ def test_cutting_an_interval_changes_nothing(fields: Fields, zone: str, after: i
     assert not whole or whole[-1] <= bounds[-1]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=up_to(600), deadline=None)
 @given(
     fields=FIELDS,
     place=st.sampled_from(CHANGES),
@@ -271,7 +272,7 @@ def test_cutting_an_interval_near_a_change_changes_nothing(
     assert all(earlier < later for earlier, later in itertools.pairwise([bounds[0], *whole]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=up_to(200), deadline=None)
 @given(fields=FIELDS, year=st.integers(1970, 2200))
 def test_oracle_for_days(fields: Fields, year: int) -> None:
     """Over three years, the days are those that the day, month and weekday fields say."""
@@ -287,7 +288,7 @@ def test_oracle_for_days(fields: Fields, year: int) -> None:
     assert found == [day for day in days if fields.match_day(day)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=up_to(200), deadline=None)
 @given(weekday=st.integers(0, 7), nth=st.sampled_from([1, 2, 3, 4, 5, "L"]), year=st.integers(1970, 2200))
 def test_oracle_for_counted_weekdays(weekday: int, nth: int | str, year: int) -> None:
     """`5#2` is the second Friday and `L5` the last one, in each month of a year."""
@@ -625,7 +626,7 @@ def test_aliases_are_never_hashed() -> None:
 ALPHABET = st.text("0123456789*/-,#@?~%()LlWwHhRr \t\x00monfrijandaily\u0665\u00a0\ud800", max_size=40)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=up_to(1500), deadline=None)
 @given(
     text=st.one_of(
         ALPHABET, st.text(), st.lists(ALPHABET.map(lambda s: s.replace(" ", "")), min_size=5, max_size=5).map(" ".join)
@@ -657,7 +658,7 @@ ELEMENT = st.from_regex(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=up_to(600), deadline=None)
 @given(fields=st.tuples(*[st.lists(ELEMENT, min_size=1, max_size=2).map(",".join)] * 5))
 def test_near_misses_are_a_schedule_or_a_schedule_error(fields: tuple[str, ...]) -> None:
     """The same for texts that nearly are crons."""
@@ -720,7 +721,7 @@ def test_at_in_a_large_jump_is_refused(zone: str, text: str) -> None:
         parse_at([text], zone)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=up_to(300), deadline=None)
 @given(place=st.sampled_from(CHANGES), minutes=st.integers(-30 * 60, 30 * 60))
 def test_at_agrees_with_zoneinfo(place: tuple[str, str], minutes: int) -> None:
     """A local time that exists is the instant that zoneinfo gives for its first pass; others are refused or the jump."""
@@ -846,7 +847,7 @@ def test_decode_refuses_what_encode_does_not_write(text: str) -> None:
         decode(text)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=up_to(800), deadline=None)
 @given(
     schedule=st.sampled_from(SCHEDULES),
     place=st.integers(0, 60),

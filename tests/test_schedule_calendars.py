@@ -11,6 +11,7 @@ from pathlib import Path
 
 import holidays
 import pytest
+from examples_kit import up_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,7 +65,7 @@ PLACES = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=up_to(300), deadline=None)
 @given(place=st.sampled_from(PLACES), day=st.dates(date(1995, 1, 1), date(2060, 12, 31)))
 @pytest.mark.filterwarnings("ignore:Requested Holidays are available")
 def test_a_country_has_the_librarys_days(place: tuple[str, str | None], day: date) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from examples_kit import up_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_schedule import CHANGES, DAY, cron, instant
@@ -58,7 +59,7 @@ WORKDAYS = Calendar("workdays", weekdays=MON_FRI, excepted=(VACATION,))
 # The oracle
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=up_to(300), deadline=None)
 @given(
     place=st.sampled_from(CHANGES),
     text=st.sampled_from(["*/7 * * * *", "13 */2 * * *", "0 0 * * *", "30 2 * * *", "59 23,0 * * *", "every"]),

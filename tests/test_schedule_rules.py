@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from dateutil.rrule import rrulestr
+from examples_kit import up_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_schedule import CHANGES, DAY, instant, offset_at, times
@@ -81,7 +82,7 @@ def oracle(wall: set[int], zone: ZoneInfo, after: int, until: int) -> list[int]:
 PLACES = st.sampled_from(CHANGES)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=up_to(600), deadline=None)
 @given(
     place=PLACES, days=st.integers(1, 9), back=st.integers(0, 30), minutes=st.integers(-20 * 60, 20 * 60),
     begin=st.integers(-10 * 3600, 8 * 3600), length=st.integers(1, 72_000),
@@ -142,7 +143,7 @@ def rules(draw: Any) -> str:
     return ";".join([*parts, *filter(None, [end])])
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=up_to(800), deadline=None)
 @given(
     text=rules(), place=PLACES, back=st.integers(0, 60 * DAY), begin=st.integers(-3 * DAY, 8 * 3600),
     length=st.integers(1, 4 * DAY),
@@ -164,7 +165,7 @@ def test_rules_around_changes(text: str, place: tuple[str, str], back: int, begi
     assert decode(encode(schedule)) == schedule
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=up_to(200), deadline=None)
 @given(text=rules(), start=st.datetimes(datetime(1970, 1, 1), datetime(2150, 1, 1)), years=st.integers(0, 30))
 def test_rules_on_the_wall_clock(text: str, start: datetime, years: int) -> None:
     """Without changes of the clock a rule is dateutil's own, wherever one begins to ask."""
@@ -184,7 +185,7 @@ def seconds_of(moment: datetime) -> int:
     return int((moment - EPOCH).total_seconds())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=up_to(200), deadline=None)
 @given(text=rules(), place=PLACES, cuts=st.lists(st.integers(-20 * DAY, 20 * DAY), min_size=3, max_size=6))
 def test_cutting_an_interval_changes_nothing(text: str, place: tuple[str, str], cuts: list[int]) -> None:
     """(a, c] is (a, b] and (b, c]."""

@@ -15,7 +15,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,18 +24,18 @@ from typing import IO, Any
 
 import pytest
 from bub.builtin.commands import strip_command_prefix
-from fake_bub import breaks, house, run, says, settle, takes
+from fake_bub import breaks, house, in_virtual_time, run, says, settle, takes
 from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
-from test_listener import TEXT, Caller, Door, at_door
+from test_listener import TEXT, Caller, Door, at_door, door
 
 from bub_cron import terminal, wire
 from bub_cron.errors import FileUnreadableError, GatewayAbsentError, RequestError, StoreError, described, one_line
 from bub_cron.gateway import listener as listener_module
 from bub_cron.gateway.address import AddressError, BoundSocket, Ownership
 from bub_cron.gateway.commands import CommandRule
-from bub_cron.gateway.connection import GONE_SECONDS, UNREAD_SECONDS
+from bub_cron.gateway.connection import _WARNINGS_A_MINUTE, GONE_SECONDS, UNREAD_SECONDS
 from bub_cron.gateway.faults import log_fault
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.turns import MOST_REPLY, bub_message
@@ -49,12 +48,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become an
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory that other users can look into, but not write."""
-    made = Path(tempfile.mkdtemp(prefix="bc-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+def place(path: Path) -> Path:
+    return path
 
 
 @contextmanager
@@ -360,20 +355,18 @@ def test_a_key_of_context_that_begins_with_the_prefix_does_not_begin_the_prompt(
     ("command", ",rm", CommandRule(",", allowed=True), CommandRule(",", allowed=False)),
     ("command", ",rm", CommandRule(",", allowed=True), CommandRule("/", allowed=True)),
 ])  # fmt: skip
-def test_what_was_accepted_under_another_rule_does_not_run(
+@in_virtual_time
+async def test_what_was_accepted_under_another_rule_does_not_run(
     tmp_path: Path, kind: str, body: str, before: CommandRule, after: CommandRule
 ) -> None:
     assert before.refusal(request(",", **{kind: body})) is None
 
-    async def test() -> None:
-        async with house(tmp_path) as home:
-            home.runner._refusal = after.refusal
-            firing = await home.run(**{kind: body})
-            assert firing.state == "failed"
-            assert firing.attempts == 0
-            assert home.model.prompts == []
-
-    run(test())
+    async with house(tmp_path) as home:
+        home.runner._refusal = after.refusal
+        firing = await home.run(**{kind: body})
+        assert firing.state == "failed"
+        assert firing.attempts == 0
+        assert home.model.prompts == []
 
 
 @pytest.mark.parametrize("key", ["_bub_cron_turn", "_bub_cron_ready", "_runtime_agent", "channel", "chat_id", "model"])
@@ -385,14 +378,14 @@ def test_context_cannot_set_what_the_framework_or_this_plugin_reads(key: str) ->
 # --- How much
 
 
-def test_each_user_has_so_many_connections_and_the_next_is_told_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@in_virtual_time
+async def test_each_user_has_so_many_connections_and_the_next_is_told_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener_module, "_connections_a_user", lambda _: 3)
     uids = iter([1, 1, 1, 1, 2])
     monkeypatch.setattr(listener_module, "_peer_uid", lambda _: next(uids))
-
-    async def test(made: Door) -> None:
+    async with door(path, uids=frozenset({1, 2})) as made:
         first, *_ = [await made.call() for _ in range(3)]
         await settle()
         answer = await (await made.call()).answer()
@@ -400,88 +393,71 @@ def test_each_user_has_so_many_connections_and_the_next_is_told_so(
         assert (await (await made.call()).ask({"ping": True}))["status"] == "pong"
         assert (await first.ask({"ping": True}))["status"] == "pong"
 
-    with_short_path(lambda path: at_door(path, test, uids=frozenset({1, 2})))
 
-
+@pytest.fixture
 def three_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener_module, "_connections_a_user", lambda _: 3)
 
 
-def test_the_caller_longest_in_the_middle_of_a_line_makes_room(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    three_connections(monkeypatch)
-
-    async def test(made: Door) -> None:
-        callers = [await made.call() for _ in range(3)]
-        for caller in (callers[1], callers[0]):
-            caller.send(json.dumps({"id": "half", **TEXT}).encode())  # whole but for its newline
-            await asyncio.sleep(1)
-        assert (await (await made.call()).ask({"ping": True}))["status"] == "pong"
-        told = await callers[1].answer()
-        assert (told["status"], "middle of a line" in told["error"]) == ("busy", True)
-        assert await callers[1].reader.read() == b""
-        assert await made.home.inbox.get("half") is None
-        for caller in (callers[0], callers[2]):
-            caller.send(b"\n", {"ping": True})
-            assert "pong" in [(await caller.answer())["status"] for _ in range(2 if caller is callers[0] else 1)]
-
-    at_door(place, test)
+@pytest.mark.usefixtures("three_connections")
+@at_door()
+async def test_the_caller_longest_in_the_middle_of_a_line_makes_room(made: Door) -> None:
+    callers = [await made.call() for _ in range(3)]
+    for caller in (callers[1], callers[0]):
+        caller.send(json.dumps({"id": "half", **TEXT}).encode())  # whole but for its newline
+        await asyncio.sleep(1)
+    assert (await (await made.call()).ask({"ping": True}))["status"] == "pong"
+    told = await callers[1].answer()
+    assert (told["status"], "middle of a line" in told["error"]) == ("busy", True)
+    assert await callers[1].reader.read() == b""
+    assert await made.home.inbox.get("half") is None
+    for caller in (callers[0], callers[2]):
+        caller.send(b"\n", {"ping": True})
+        assert "pong" in [(await caller.answer())["status"] for _ in range(2 if caller is callers[0] else 1)]
 
 
-def test_half_open_callers_lock_nobody_of_their_own_user_out(place: Path) -> None:
-    async def test(made: Door) -> None:
-        for _ in range(300):
-            (await made.call()).send(b"{")
-        await settle()
-        assert (await (await made.call()).ask({"ping": True}))["status"] == "pong"
-        assert asyncio.get_running_loop().time() < 1
-
-    at_door(place, test)
+@at_door()
+async def test_half_open_callers_lock_nobody_of_their_own_user_out(made: Door) -> None:
+    for _ in range(300):
+        (await made.call()).send(b"{")
+    await settle()
+    assert (await (await made.call()).ask({"ping": True}))["status"] == "pong"
+    assert asyncio.get_running_loop().time() < 1
 
 
-def test_idle_and_waiting_callers_make_no_room(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    three_connections(monkeypatch)
-
-    async def test(made: Door) -> None:
-        made.home.model.script = [takes(100)]
-        idler, asker, waiter = [await made.call() for _ in range(3)]
-        await asker.ask({"ping": True})
-        await waiter.ask({"to": "chat:1", "prompt": "x"})
-        waiter.send(b"{")  # it has begun the next line, and still waits
-        await settle()
-        assert (await (await made.call()).answer())["status"] == "busy"
-        assert (await idler.ask({"ping": True}))["status"] == "pong"
-        assert (await waiter.answer())["status"] == "rejected"  # its line, after 30 s
-        assert (await waiter.answer())["status"] == "delivered"
-
-    at_door(place, test)
+@pytest.mark.usefixtures("three_connections")
+@at_door()
+async def test_idle_and_waiting_callers_make_no_room(made: Door) -> None:
+    made.home.model.script = [takes(100)]
+    idler, asker, waiter = [await made.call() for _ in range(3)]
+    await asker.ask({"ping": True})
+    await waiter.ask({"to": "chat:1", "prompt": "x"})
+    waiter.send(b"{")  # it has begun the next line, and still waits
+    await settle()
+    assert (await (await made.call()).answer())["status"] == "busy"
+    assert (await idler.ask({"ping": True}))["status"] == "pong"
+    assert (await waiter.answer())["status"] == "rejected"  # its line, after 30 s
+    assert (await waiter.answer())["status"] == "delivered"
 
 
-def test_a_caller_whose_line_waits_for_the_disk_makes_no_room(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    three_connections(monkeypatch)
-
-    async def test(made: Door) -> None:
-        callers = [await made.call() for _ in range(3)]
-        line = json.dumps({"wait": False, **TEXT}).encode() + b"\n"
+@pytest.mark.usefixtures("three_connections")
+@at_door()
+async def test_a_caller_whose_line_waits_for_the_disk_makes_no_room(made: Door) -> None:
+    callers = [await made.call() for _ in range(3)]
+    line = json.dumps({"wait": False, **TEXT}).encode() + b"\n"
+    for caller in callers:
+        caller.send(line[:10])
+    await settle()
+    async with made.home.inbox.thread_held():
         for caller in callers:
-            caller.send(line[:10])
-        await settle()
-        async with made.home.inbox.thread_held():
-            for caller in callers:
-                caller.send(line[10:], b"{")
-            for _ in range(20):
-                await asyncio.sleep(0)
-            fourth = await made.call()
-            for _ in range(20):
-                await asyncio.sleep(0)
-        assert (await fourth.answer())["status"] == "busy"
-        assert [(await caller.answer())["status"] for caller in callers] == ["accepted"] * 3
-
-    at_door(place, test)
-
-
-def with_short_path(use: Callable[[Path], None]) -> None:
-    with tempfile.TemporaryDirectory(prefix="bc-") as path:
-        use(Path(path))
+            caller.send(line[10:], b"{")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        fourth = await made.call()
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert (await fourth.answer())["status"] == "busy"
+    assert [(await caller.answer())["status"] for caller in callers] == ["accepted"] * 3
 
 
 def test_the_connections_of_all_users_leave_most_descriptors_to_the_chats() -> None:
@@ -493,68 +469,58 @@ def test_the_connections_of_all_users_leave_most_descriptors_to_the_chats() -> N
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_a_line_that_does_not_end_in_time_ends_the_requests(place: Path) -> None:
-    async def test(made: Door) -> None:
-        caller = await made.call()
-        caller.send(b'{"ping"')
-        began = asyncio.get_running_loop().time()
-        assert await caller.answer() == {"status": "rejected", "error": "the line did not end within 30 s"}
-        assert await caller.reader.read() == b""
-        assert asyncio.get_running_loop().time() - began == pytest.approx(30, abs=1)
-
-    at_door(place, test)
+@at_door()
+async def test_a_line_that_does_not_end_in_time_ends_the_requests(made: Door) -> None:
+    caller = await made.call()
+    caller.send(b'{"ping"')
+    began = asyncio.get_running_loop().time()
+    assert await caller.answer() == {"status": "rejected", "error": "the line did not end within 30 s"}
+    assert await caller.reader.read() == b""
+    assert asyncio.get_running_loop().time() - began == pytest.approx(30, abs=1)
 
 
-def test_a_line_that_trickles_in_has_no_more_time_than_one_that_stops(place: Path) -> None:
-    async def test(made: Door) -> None:
-        caller = await made.call()
-        loop = asyncio.get_running_loop()
-        began, answer = loop.time(), b""
-        while not answer and loop.time() < began + 100:
-            caller.send(b" ")
-            await asyncio.sleep(1)
-            answer = bytes(caller.reader._buffer)  # type: ignore[attr-defined]
-        assert b"did not end" in answer
-        assert loop.time() <= began + 32
-
-    at_door(place, test)
+@at_door()
+async def test_a_line_that_trickles_in_has_no_more_time_than_one_that_stops(made: Door) -> None:
+    caller = await made.call()
+    loop = asyncio.get_running_loop()
+    began, answer = loop.time(), b""
+    while not answer and loop.time() < began + 100:
+        caller.send(b" ")
+        await asyncio.sleep(1)
+        answer = bytes(caller.reader._buffer)  # type: ignore[attr-defined]
+    assert b"did not end" in answer
+    assert loop.time() <= began + 32
 
 
-def test_a_caller_that_asks_nothing_is_let_go_and_one_that_waits_is_not(place: Path) -> None:
-    async def test(made: Door) -> None:
-        made.home.model.script = [takes(3000)]
-        idler, waiter = await made.call(), await made.call()
-        await waiter.ask({"to": "chat:1", "prompt": "x", "timeout": 4000, "expires": 4e9})
-        assert await idler.reader.read() == b""
-        assert asyncio.get_running_loop().time() < 700
-        assert (await waiter.answer())["status"] == "delivered"
-        assert asyncio.get_running_loop().time() > 2999
-
-    at_door(place, test)
+@at_door()
+async def test_a_caller_that_asks_nothing_is_let_go_and_one_that_waits_is_not(made: Door) -> None:
+    made.home.model.script = [takes(3000)]
+    idler, waiter = await made.call(), await made.call()
+    await waiter.ask({"to": "chat:1", "prompt": "x", "timeout": 4000, "expires": 4e9})
+    assert await idler.reader.read() == b""
+    assert asyncio.get_running_loop().time() < 700
+    assert (await waiter.answer())["status"] == "delivered"
+    assert asyncio.get_running_loop().time() > 2999
 
 
-def test_a_caller_that_leaves_in_mid_wait_gives_its_place_back_and_loses_only_the_answer(place: Path) -> None:
-    async def test(made: Door) -> None:
-        made.home.model.script = [takes(500)]
-        caller = await made.call()
-        await caller.ask({"id": "a", "to": "chat:1", "prompt": "x"})
-        assert len(made.listener._serving) == 1
-        await caller.leave()
-        await asyncio.sleep(GONE_SECONDS + 1)
-        assert not made.listener._serving
-        assert (await made.home.outcome("a")).state == "delivered"
-
-    at_door(place, test)
+@at_door()
+async def test_a_caller_that_leaves_in_mid_wait_gives_its_place_back_and_loses_only_the_answer(made: Door) -> None:
+    made.home.model.script = [takes(500)]
+    caller = await made.call()
+    await caller.ask({"id": "a", "to": "chat:1", "prompt": "x"})
+    assert len(made.serving) == 1
+    await caller.leave()
+    await asyncio.sleep(GONE_SECONDS + 1)
+    assert not made.serving
+    assert (await made.home.outcome("a")).state == "delivered"
 
 
-def test_a_half_close_is_not_a_leaving(place: Path) -> None:
-    async def test(made: Door) -> None:
-        made.home.model.script = [takes(500)]
-        caller = await made.call()
-        caller.send({"id": "a", "to": "chat:1", "prompt": "x"})
-        assert [answer["status"] for answer in await caller.rest()] == ["accepted", "delivered"]
-
-    at_door(place, test)
+@at_door()
+async def test_a_half_close_is_not_a_leaving(made: Door) -> None:
+    made.home.model.script = [takes(500)]
+    caller = await made.call()
+    caller.send({"id": "a", "to": "chat:1", "prompt": "x"})
+    assert [answer["status"] for answer in await caller.rest()] == ["accepted", "delivered"]
 
 
 async def ask_without_reading(made: Door, *requests: dict[str, Any]) -> Caller:
@@ -565,75 +531,64 @@ async def ask_without_reading(made: Door, *requests: dict[str, Any]) -> Caller:
     return caller
 
 
-def test_a_caller_that_reads_nothing_is_let_go_in_the_end(place: Path) -> None:
-    async def test(made: Door) -> None:
-        await ask_without_reading(made, *[{"id": "i" * 200, "to": "chat"}] * 6000)
-        assert len(made.listener._serving) == 1
-        await asyncio.sleep(UNREAD_SECONDS * 2 + 10)
-        assert not made.listener._serving
-
-    at_door(place, test)
+@at_door()
+async def test_a_caller_that_reads_nothing_is_let_go_in_the_end(made: Door) -> None:
+    await ask_without_reading(made, *[{"id": "i" * 200, "to": "chat"}] * 6000)
+    assert len(made.serving) == 1
+    await asyncio.sleep(UNREAD_SECONDS * 2 + 10)
+    assert not made.serving
 
 
 @pytest.mark.parametrize("line", [b'{"ping": true}\n', b"[]\n", b'{"status": "x"}\n'])
-def test_a_flood_from_one_caller_leaves_the_others_their_turn(place: Path, line: bytes) -> None:
-    async def test(made: Door) -> None:
-        hog, caller = await made.call(), await made.call()
-        hog.send(line * 3000)
-        assert (await caller.ask({"ping": True}))["status"] == "pong"
-        assert bytes(hog.reader._buffer).count(b"\n") < 1500  # type: ignore[attr-defined]
-        assert len(await hog.rest()) == 3000
-
-    at_door(place, test)
+@at_door()
+async def test_a_flood_from_one_caller_leaves_the_others_their_turn(made: Door, line: bytes) -> None:
+    hog, caller = await made.call(), await made.call()
+    hog.send(line * 3000)
+    assert (await caller.ask({"ping": True}))["status"] == "pong"
+    assert bytes(hog.reader._buffer).count(b"\n") < 1500  # type: ignore[attr-defined]
+    assert len(await hog.rest()) == 3000
 
 
-def test_a_crowd_of_bad_requests_writes_few_lines_into_the_log(place: Path) -> None:
+@at_door()
+async def test_a_crowd_of_bad_requests_writes_few_lines_into_the_log(made: Door) -> None:
     lines: list[str] = []
-
-    async def test(made: Door) -> None:
+    sink = logger.add(lines.append, level="WARNING", format="{message}")
+    try:
         caller = await made.call()
         caller.send(*[b"not json\n"] * 5000)
         assert len(await caller.rest()) == 5000
         await asyncio.sleep(61)
         await (await made.call()).ask(b"nor this\n")
-
-    sink = logger.add(lines.append, level="WARNING", format="{message}")
-    try:
-        at_door(place, test)
     finally:
         logger.remove(sink)
     ours = [str(line) for line in lines if "cron." in str(line)]
-    assert len(ours) == listener_module._WARNINGS_A_MINUTE + 2
+    assert len(ours) == _WARNINGS_A_MINUTE + 2
     assert "4970 more lines were left out" in ours[-2]
 
 
 @pytest.mark.parametrize("expires", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59.9Z"])
-def test_an_instant_that_the_store_refuses_costs_no_other_request_its_place(place: Path, expires: str) -> None:
-    async def test(made: Door) -> None:
-        bad, good = await made.call(), await made.call()
-        async with made.home.inbox.thread_held():
-            good.send({"id": "a", **TEXT})
-            bad.send({"id": "b", "expires": expires, **TEXT})
-            for _ in range(20):
-                await asyncio.sleep(0)
-        assert (await good.answer())["status"] == "accepted"
-        assert await bad.answer() == {
-            "id": "b", "status": "rejected", "error": "expires is out of range; write an instant from 1970 to 9999",
-        }  # fmt: skip
-
-    at_door(place, test)
+@at_door()
+async def test_an_instant_that_the_store_refuses_costs_no_other_request_its_place(made: Door, expires: str) -> None:
+    bad, good = await made.call(), await made.call()
+    async with made.home.inbox.thread_held():
+        good.send({"id": "a", **TEXT})
+        bad.send({"id": "b", "expires": expires, **TEXT})
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert (await good.answer())["status"] == "accepted"
+    assert await bad.answer() == {
+        "id": "b", "status": "rejected", "error": "expires is out of range; write an instant from 1970 to 9999",
+    }  # fmt: skip
 
 
-def test_a_reply_without_end_is_cut_and_says_so(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with house(tmp_path) as home:
-            home.model.script = [says("x" * (10 * MOST_REPLY))]
-            firing = await home.run(prompt="x")
-            assert firing.state == "delivered"
-            assert firing.reply is not None
-            assert firing.reply == "x" * MOST_REPLY + "\n\n[cut here: the reply was 655,360 characters long]"
-
-    run(test())
+@in_virtual_time
+async def test_a_reply_without_end_is_cut_and_says_so(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.model.script = [says("x" * (10 * MOST_REPLY))]
+        firing = await home.run(prompt="x")
+        assert firing.state == "delivered"
+        assert firing.reply is not None
+        assert firing.reply == "x" * MOST_REPLY + "\n\n[cut here: the reply was longer than 65,536 characters]"
 
 
 # --- What shows
@@ -692,14 +647,12 @@ HOLES = ["'; DROP TABLE firings; --", '" OR 1=1', "%", "?1", ":a", "\\"]
 
 
 @pytest.mark.parametrize("text", HOLES)
-def test_sql_in_any_field_is_text(tmp_path: Path, text: str) -> None:
-    async def test() -> None:
-        async with house(tmp_path) as home:
-            firing = await home.run(text=text, to=f"chat:{text}", session=text, fire_time=text, context={"a": text})
-            assert (firing.request.body, firing.request.session, firing.request.fire_time) == (text, text, text)
-            assert await home.inbox.sql("SELECT count(*) FROM firings") == [(1,)]
-
-    run(test())
+@in_virtual_time
+async def test_sql_in_any_field_is_text(tmp_path: Path, text: str) -> None:
+    async with house(tmp_path) as home:
+        firing = await home.run(text=text, to=f"chat:{text}", session=text, fire_time=text, context={"a": text})
+        assert (firing.request.body, firing.request.session, firing.request.fire_time) == (text, text, text)
+        assert await home.inbox.sql("SELECT count(*) FROM firings") == [(1,)]
 
 
 def test_no_statement_is_put_together_from_values() -> None:

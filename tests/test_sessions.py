@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_bub import elapsed, run, settle
+from fake_bub import elapsed, in_virtual_time, settle
 
 from bub_cron.gateway.sessions import UserTurns
 
@@ -23,185 +23,163 @@ def turn(users: UserTurns, session: str, seconds: float, *, says_its_end: bool =
     return asyncio.create_task(main())
 
 
-def test_a_session_without_turns_is_idle_at_once() -> None:
-    async def main() -> None:
-        assert await UserTurns().idle("s", 10)
-        assert elapsed() == 0
-
-    run(main())
+@in_virtual_time
+async def test_a_session_without_turns_is_idle_at_once() -> None:
+    await UserTurns().idle("s", 10)
+    assert elapsed() == 0
 
 
 @pytest.mark.parametrize("says_its_end", [True, False])
-def test_a_turn_is_over_at_its_save_state_or_with_its_task(says_its_end: bool) -> None:
-    async def main() -> None:
-        users = UserTurns()
-        turn(users, "s", 100, says_its_end=says_its_end)
-        await settle()
-        assert await users.idle("s", 600)
-        assert elapsed() == 100
-
-    run(main())
+@in_virtual_time
+async def test_a_turn_is_over_at_its_save_state_or_with_its_task(says_its_end: bool) -> None:
+    users = UserTurns()
+    turn(users, "s", 100, says_its_end=says_its_end)
+    await settle()
+    await users.idle("s", 600)
+    assert elapsed() == 100
 
 
 @pytest.mark.parametrize("end", [lambda task: task.cancel(), lambda task: None])
-def test_a_turn_that_breaks_off_is_over(end: Callable[[asyncio.Task[Any]], object]) -> None:
-    async def main() -> None:
-        users = UserTurns()
+@in_virtual_time
+async def test_a_turn_that_breaks_off_is_over(end: Callable[[asyncio.Task[Any]], object]) -> None:
+    users = UserTurns()
 
-        async def breaks() -> None:
-            users.begin("s")
-            await asyncio.sleep(10)
-            raise RuntimeError("build_prompt broke")
+    async def breaks() -> None:
+        users.begin("s")
+        await asyncio.sleep(10)
+        raise RuntimeError("build_prompt broke")
 
-        task = asyncio.create_task(breaks())
-        await settle()
-        end(task)
-        assert await users.idle("s", 600)
-        assert elapsed() <= 10
-        await asyncio.wait({task})
-        _ = task.cancelled() or task.exception()
-
-    run(main())
+    task = asyncio.create_task(breaks())
+    await settle()
+    end(task)
+    await users.idle("s", 600)
+    assert elapsed() <= 10
+    await asyncio.wait({task})
+    _ = task.cancelled() or task.exception()
 
 
-def test_waiting_ends_after_the_time_given() -> None:
-    async def main() -> None:
-        users = UserTurns()
-        turn(users, "s", 5000)
-        await settle()
-        assert not await users.idle("s", 600)
-        assert round(elapsed()) == 600
-
-    run(main())
-
-
-def test_the_time_given_is_for_all_turns_together() -> None:
-    async def main() -> None:
-        users = UserTurns()
-
-        async def talkative() -> None:
-            for _ in range(10):
-                await turn(users, "s", 90, says_its_end=False)
-
-        task = asyncio.create_task(talkative())
-        turn(users, "s", 1000)
-        await settle()
-        assert not await users.idle("s", 600)
-        assert round(elapsed()) == 600
-        await task
-
-    run(main())
+@in_virtual_time
+async def test_waiting_ends_after_the_time_given() -> None:
+    users = UserTurns()
+    turn(users, "s", 5000)
+    await settle()
+    await users.idle("s", 600)
+    assert users.busy_since("s") is not None
+    assert round(elapsed()) == 600
 
 
-def test_all_turns_of_the_session_must_be_over() -> None:
-    async def main() -> None:
-        users = UserTurns()
-        for seconds in (10, 50, 30):
-            turn(users, "s", seconds)
-        turn(users, "other", 400)
-        await settle()
-        assert await users.idle("s", 600)
-        assert elapsed() == 50
+@in_virtual_time
+async def test_the_time_given_is_for_all_turns_together() -> None:
+    users = UserTurns()
 
-    run(main())
+    async def talkative() -> None:
+        for _ in range(10):
+            await turn(users, "s", 90, says_its_end=False)
 
-
-def test_several_may_wait_and_one_that_leaves_takes_nothing_from_the_others() -> None:
-    async def main() -> None:
-        users = UserTurns()
-        turn(users, "s", 10)
-        await settle()
-        waiting = [asyncio.create_task(users.idle("s", 600)) for _ in range(3)]
-        await settle()
-        waiting[0].cancel()
-        assert await waiting[1]
-        assert await waiting[2]
-        assert elapsed() == 10
-
-    run(main())
+    task = asyncio.create_task(talkative())
+    turn(users, "s", 1000)
+    await settle()
+    await users.idle("s", 600)
+    assert users.busy_since("s") is not None
+    assert round(elapsed()) == 600
+    await task
 
 
-def test_one_task_may_run_turns_in_two_sessions() -> None:
-    async def main() -> None:
-        users = UserTurns()
-
-        async def both() -> None:
-            users.begin("a")
-            users.begin("b")
-            users.begin("b")
-            await asyncio.sleep(10)
-            users.end("a")
-            await asyncio.sleep(10)
-
-        task = asyncio.create_task(both())
-        await settle()
-        assert await users.idle("a", 600)
-        assert elapsed() == 10
-        assert await users.idle("b", 600)
-        assert elapsed() == 20
-        await task
-
-    run(main())
+@in_virtual_time
+async def test_all_turns_of_the_session_must_be_over() -> None:
+    users = UserTurns()
+    for seconds in (10, 50, 30):
+        turn(users, "s", seconds)
+    turn(users, "other", 400)
+    await settle()
+    await users.idle("s", 600)
+    assert elapsed() == 50
 
 
-def test_an_end_without_a_beginning_is_nothing() -> None:
-    async def main() -> None:
-        users = UserTurns()
-        users.end("s")
-        turn(users, "s", 10)
-        await settle()
-        users.end("s")  # of another task
-        assert await users.idle("s", 600)
-        assert elapsed() == 10
+@in_virtual_time
+async def test_several_may_wait_and_one_that_leaves_takes_nothing_from_the_others() -> None:
+    users = UserTurns()
+    turn(users, "s", 10)
+    await settle()
+    waiting = [asyncio.create_task(users.idle("s", 600)) for _ in range(3)]
+    await settle()
+    waiting[0].cancel()
+    await waiting[1]
+    await waiting[2]
+    assert elapsed() == 10
 
-    run(main())
+
+@in_virtual_time
+async def test_one_task_may_run_turns_in_two_sessions() -> None:
+    users = UserTurns()
+
+    async def both() -> None:
+        users.begin("a")
+        users.begin("b")
+        users.begin("b")
+        await asyncio.sleep(10)
+        users.end("a")
+        await asyncio.sleep(10)
+
+    task = asyncio.create_task(both())
+    await settle()
+    await users.idle("a", 600)
+    assert elapsed() == 10
+    await users.idle("b", 600)
+    assert elapsed() == 20
+    await task
 
 
-def test_a_session_is_busy_since_the_first_of_the_turns_that_overlap() -> None:
-    async def main() -> None:
-        users = UserTurns()
-        seen = []
-        for _ in range(3):  # from 0 to 100, from 60 to 160, from 120 to 220
-            turn(users, "s", 100)
-            await asyncio.sleep(60)
-            seen.append(users.busy_since("s"))
-        assert [round(since) for since in seen if since is not None] == [0, 0, 0]
-        await users.idle("s", 600)
-        assert users.busy_since("s") is None
+@in_virtual_time
+async def test_an_end_without_a_beginning_is_nothing() -> None:
+    users = UserTurns()
+    users.end("s")
+    turn(users, "s", 10)
+    await settle()
+    users.end("s")  # of another task
+    await users.idle("s", 600)
+    assert elapsed() == 10
+
+
+@in_virtual_time
+async def test_a_session_is_busy_since_the_first_of_the_turns_that_overlap() -> None:
+    users = UserTurns()
+    seen = []
+    for _ in range(3):  # from 0 to 100, from 60 to 160, from 120 to 220
         turn(users, "s", 100)
-        await settle()
-        since = users.busy_since("s")
-        assert since is not None
-        assert round(since) == 220
-        await users.idle("s", 600)
-
-    run(main())
-
-
-def test_nothing_is_left_behind() -> None:
-    async def main() -> None:
-        users = UserTurns()
-        turn(users, "s", 10)
-        await settle()
-        await users.idle("s", 600)
-        assert (users._running, users._waiting, users._since) == ({}, {}, {})
-
-    run(main())
+        await asyncio.sleep(60)
+        seen.append(users.busy_since("s"))
+    assert [round(since) for since in seen if since is not None] == [0, 0, 0]
+    await users.idle("s", 600)
+    assert users.busy_since("s") is None
+    turn(users, "s", 100)
+    await settle()
+    since = users.busy_since("s")
+    assert since is not None
+    assert round(since) == 220
+    await users.idle("s", 600)
 
 
-def test_outside_of_any_task_nothing_is_noted_and_nothing_raised() -> None:
-    async def main() -> None:
-        users = UserTurns()
-        done = asyncio.get_running_loop().create_future()
+@in_virtual_time
+async def test_nothing_is_left_behind() -> None:
+    users = UserTurns()
+    turn(users, "s", 10)
+    await settle()
+    await users.idle("s", 600)
+    assert users._sessions == {}
 
-        def call() -> None:
-            users.begin("s")
-            users.end("s")
-            done.set_result(None)
 
-        asyncio.get_running_loop().call_soon(call)
-        await done
-        assert await users.idle("s", 600)
-        assert elapsed() == 0
+@in_virtual_time
+async def test_outside_of_any_task_nothing_is_noted_and_nothing_raised() -> None:
+    users = UserTurns()
+    done = asyncio.get_running_loop().create_future()
 
-    run(main())
+    def call() -> None:
+        users.begin("s")
+        users.end("s")
+        done.set_result(None)
+
+    asyncio.get_running_loop().call_soon(call)
+    await done
+    await users.idle("s", 600)
+    assert elapsed() == 0

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bub_cron.errors import DamagedStoreError, StoreError, StoreFaultError
+from bub_cron.gateway.inbox import StaleError
 from bub_cron.gateway.store_thread import StoreThread
 from bub_cron.store import Shape, open_store
 
@@ -60,7 +61,7 @@ def on_disk(path: Path) -> list[str]:
 def with_thread(path: Path, test: Callable[[StoreThread], Awaitable[None]], **how: Any) -> None:
     async def main() -> None:
         thread = StoreThread(str(path), SHAPE, how.pop("open_", opened), name="test", **how)
-        await thread.start()
+        await thread.open()
         try:
             await test(thread)
         finally:
@@ -138,8 +139,8 @@ def raises(error: BaseException) -> Callable[[sqlite3.Connection], None]:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (RuntimeError("mine"), RuntimeError),
-        (OSError("mine"), OSError),
+        (StaleError("mine"), StaleError),
+        (RuntimeError("mine"), StoreFaultError),
         (asyncio.CancelledError(), StoreFaultError),
         (SystemExit(3), StoreFaultError),
         (KeyboardInterrupt(), StoreFaultError),
@@ -183,11 +184,8 @@ def test_a_statement_that_sqlite_refuses_is_a_fault_of_ours_and_its_callers_alon
         ended = await together(thread, add("b"), lambda store: store.execute(statement, values), add("c"))
         assert [type(end) for end in ended] == [str, StoreFaultError, str]
         assert await thread.ask(names) == ["a", "b", "c"]
-        assert await thread.is_in_place()
 
-    reopened: list[object] = []
-    with_thread(tmp_path / "a.db", test, on_reopen=reopened.append)
-    assert reopened == []
+    with_thread(tmp_path / "a.db", test)
 
 
 def break_disk(connection: sqlite3.Connection) -> None:
@@ -238,70 +236,12 @@ def test_a_step_that_ends_the_transaction_or_the_connection_leaves_a_thread_that
     with_thread(tmp_path / "a.db", test)
 
 
-# --- What steps keep in memory
-
-
-def test_what_is_kept_in_memory_is_loaded_again_after_each_error(tmp_path: Path) -> None:
-    """The count of things, as a step keeps it, is never another one than that on disk."""
-    count = loads = 0
-
-    def load(connection: sqlite3.Connection) -> None:
-        nonlocal count, loads
-        loads += 1
-        count = len(names(connection))
-
-    def counted(name: str) -> Callable[[sqlite3.Connection], int]:
-        def step(connection: sqlite3.Connection) -> int:
-            nonlocal count
-            count += 1
-            add(name)(connection)
-            return count
-
-        return step
-
-    async def test(thread: StoreThread) -> None:
-        assert [await thread.ask(counted(name)) for name in "abc"] == [1, 2, 3]
-        assert loads == 1
-        ended = await together(thread, counted("a"), counted("d"), counted("d"), counted("e"))
-        assert [ended[1], ended[3]] == [4, 5], "after a step that failed"
-        await together(thread, counted("f"), no_commit, counted("g"))
-        await thread.ask(lambda connection: connection.set_authorizer(None))
-        assert await thread.ask(counted("h")) == 6, "after a transaction that failed"
-
-    with_thread(tmp_path / "a.db", test, load=load)
-
-
-@pytest.mark.parametrize("hook", ["load", "on_reopen"])
-@pytest.mark.parametrize("error", [RuntimeError(), SystemExit(), sqlite3.OperationalError("no")], ids=repr)
-def test_a_hook_that_raises_leaves_nobody_without_an_answer(tmp_path: Path, hook: str, error: BaseException) -> None:
-    broken = hook == "load"
-
-    def raises(_: sqlite3.Connection) -> None:
-        if broken:
-            raise error
-
-    async def test(thread: StoreThread) -> None:
-        nonlocal broken
-        if hook == "on_reopen":
-            await thread.ask(names)
-            (tmp_path / "a.db").unlink()
-            broken = True
-        for _ in range(2):
-            with pytest.raises((StoreError, RuntimeError)):
-                await thread.ask(names)
-        broken = False
-        assert await thread.ask(names) == []
-
-    with_thread(tmp_path / "a.db", test, **{hook: raises})
-
-
 # --- Damage, and a store that went away
 
 
 def test_a_damaged_store_is_opened_anew_for_the_next_batch(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     openings: list[str] = []
-    reopened: list[list[str]] = []
 
     def mending(store: str) -> sqlite3.Connection:
         openings.append(store)
@@ -311,21 +251,14 @@ def test_a_damaged_store_is_opened_anew_for_the_next_batch(tmp_path: Path) -> No
                 Path(f"{path}{companion}").unlink(missing_ok=True)
         return opened(store)
 
-    def on_reopen(connection: sqlite3.Connection) -> None:
-        add("from memory")(connection)
-        reopened.append(names(connection))
-
     async def test(thread: StoreThread) -> None:
         path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (path.stat().st_size - 4096))
         ended = await together(thread, lambda _: None, names, lambda _: None)
         assert [type(end) for end in ended] == [DamagedStoreError] * 3
-        assert reopened == []
-        assert await thread.ask(names) == ["from memory"]
-        assert await thread.ask(add("b")) == "b"
-        assert reopened == [["from memory"]]
+        assert await thread.ask(names) == []
 
     opened(str(path)).close()
-    with_thread(path, test, open_=mending, on_reopen=on_reopen)
+    with_thread(path, test, open_=mending)
     assert len(openings) == 2
 
 
@@ -404,19 +337,15 @@ def replace_all(path: Path) -> None:
 def test_what_is_stored_after_the_store_went_away_survives(tmp_path: Path, how: Callable[[Path], None]) -> None:
     path = tmp_path / "state" / "a.db"
     there = ["other"] if how in (replace, replace_all) else []
-    reopened: list[list[str]] = []
 
     async def test(thread: StoreThread) -> None:
         await thread.ask(add("before"))
-        assert await thread.is_in_place()
         how(path)
-        assert not await thread.is_in_place()
-        assert await thread.is_in_place()
-        assert reopened == [there]
+        assert await thread.ask(names) == there
         await thread.ask(add("after"))
         assert await thread.ask(names) == ["after", *there]
 
-    with_thread(path, test, on_reopen=lambda connection: reopened.append(names(connection)))
+    with_thread(path, test)
     assert on_disk(path) == ["after", *there]
     if how in (move, replace_all):
         assert on_disk(path.with_name("moved.db")) == ["before"], "what it had went with it"
@@ -432,25 +361,10 @@ def test_the_log_of_a_store_that_was_replaced_is_not_taken_into_the_other(tmp_pa
             assert names(reader) == []
             await thread.ask(add("before"))
             replace(path)
-            assert not await thread.is_in_place()
             assert await thread.ask(names) == ["other"]
 
     with_thread(path, test)
     assert on_disk(path) == ["other"]
-
-
-def test_nothing_is_said_to_be_stored_in_a_store_that_is_gone(tmp_path: Path) -> None:
-    """Also where nobody has asked yet whether it is in place."""
-    path = tmp_path / "a.db"
-
-    async def test(thread: StoreThread) -> None:
-        await thread.ask(add("before"))
-        path.unlink()
-        await thread.ask(add("after"))
-        assert not await thread.is_in_place()
-
-    with_thread(path, test)
-    assert on_disk(path) == ["after"]
 
 
 # --- Start and end
@@ -468,7 +382,7 @@ def test_a_start_that_fails_says_so_and_leaves_no_thread(tmp_path: Path) -> None
 
             thread = StoreThread(str(tmp_path / "a.db"), SHAPE, fails, name="test")
             with pytest.raises(StoreError):
-                await thread.start()
+                await thread.open()
             with pytest.raises(StoreError, match="is closed"):
                 await thread.ask(names)
             await thread.close()
@@ -489,7 +403,7 @@ def test_a_start_that_nobody_waits_for_any_more_leaves_no_thread(tmp_path: Path)
         return opened(path)
 
     async def main() -> None:
-        starting = asyncio.create_task(StoreThread(str(tmp_path / "a.db"), SHAPE, slowly, name="test").start())
+        starting = asyncio.create_task(StoreThread(str(tmp_path / "a.db"), SHAPE, slowly, name="test").open())
         while not made:
             await asyncio.sleep(0.001)
         starting.cancel()
@@ -504,7 +418,7 @@ def test_a_start_that_nobody_waits_for_any_more_leaves_no_thread(tmp_path: Path)
 def test_the_end_carries_out_what_was_asked_before_and_refuses_what_comes_after(tmp_path: Path) -> None:
     async def main() -> None:
         thread = StoreThread(str(tmp_path / "a.db"), SHAPE, opened, name="test")
-        await thread.start()
+        await thread.open()
         async with held(thread):
             before = asyncio.create_task(thread.ask(add("before")))
             await asyncio.sleep(0)
@@ -532,7 +446,7 @@ def test_a_thread_outlives_a_loop_that_was_closed_under_it(tmp_path: Path) -> No
         add("a")(connection)
 
     async def main() -> None:
-        await thread.start()
+        await thread.open()
         asyncio.create_task(thread.ask(slowly))  # noqa: RUF006 - the loop's end cancels it
         await asyncio.sleep(0)
 

@@ -901,7 +901,7 @@ def test_an_idle_tick_loads_little_and_leaves_its_ledger_alone(place: Place) -> 
     ]
     assert [output.stderr for output in outputs] == ["", ""]
     assert outputs[1].stdout == (
-        "0 [] ['bub_cron', 'bub_cron.__main__', 'bub_cron.errors', 'bub_cron.paths', 'bub_cron.store', 'bub_cron.trigger',"
+        "0 [] ['bub_cron', 'bub_cron.__main__', 'bub_cron.paths', 'bub_cron.store', 'bub_cron.trigger',"
         " 'bub_cron.trigger.ledger', 'bub_cron.trigger.tick']\n"
     )
     assert os.listdir(place.paths.state) == ["ledger.db"]
@@ -997,7 +997,7 @@ def test_gaps_are_bounded_by_the_days_that_are_kept(place: Place, monkeypatch: p
     """Where a tick runs every five minutes only, each time is one; a day has no more of them than that."""
     monkeypatch.setenv("BUB_CRON_KEEP_DAYS", "1")
     place.write("reminders: {}\n", NOON)
-    for number in range(4 * 288):
+    for number in range(5 * 288 // 2):
         place.tick(NOON + number * 300)
     assert len(gaps(place)) <= 2 * 288
 

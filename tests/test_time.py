@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,7 @@ from bub import hookimpl
 from bub.channels import ChannelMessage
 from fake_bub import NOON as FAKE_NOON
 from fake_bub import House as FakeHouse
-from fake_bub import elapsed, settle, takes
-from fake_bub import house as fake_house
-from fake_bub import run as run_async
+from fake_bub import elapsed, in_house, settle, takes
 from fake_gateway import Place, at, firing
 from gateway_kit import House, until
 from stand_in_model import Messages
@@ -444,9 +442,9 @@ def test_fifty_overdue_firings_at_a_start_run_a_few_at_once_while_everything_ans
     before = dump(house.home / "cron" / "inbox.db"), dump(house.home / "cron" / "ledger.db")
     looks = (["list"], ["log", "-n", "100"], ["log", "r7"], ["next"], ["check"], ["list", "--json"])
     for arguments in (*looks, ["status"], ["status", "--json"]):
-        shown = look(house, *arguments)
-        assert shown
-        assert seconds_of(lambda arguments=arguments: look(house, *arguments)) < 1  # type: ignore[misc]
+        shown: list[str] = []
+        assert seconds_of(lambda arguments=arguments, shown=shown: shown.append(look(house, *arguments))) < 1  # type: ignore[misc]
+        assert shown[0]
     for arguments in (["schema"], ["fire", "--help"]):
         look(house, *arguments)
     assert (dump(house.home / "cron" / "inbox.db"), dump(house.home / "cron" / "ledger.db")) == before
@@ -459,14 +457,6 @@ def test_fifty_overdue_firings_at_a_start_run_a_few_at_once_while_everything_ans
 
 
 # --- Users, and turns of other sessions
-
-
-def in_house(path: Path, test: Callable[[FakeHouse], Awaitable[None]], **options: Any) -> None:
-    async def main() -> None:
-        async with fake_house(path, **options) as home:
-            await test(home)
-
-    run_async(main())
 
 
 class Dies:
@@ -502,81 +492,73 @@ def user_message() -> ChannelMessage:
 
 
 @pytest.mark.parametrize("hook", ["build_prompt", "load_state", "save_state", "render_outbound"])
-def test_a_users_turn_that_dies_anywhere_lets_the_firing_that_waits_for_it_go_on(tmp_path: Path, hook: str) -> None:
-    async def test(home: FakeHouse) -> None:
-        home.framework.plugin_manager.register(Dies(hook))
-        user = asyncio.create_task(home.framework.process_inbound(user_message()))
-        await settle()
-        firing = await home.run(prompt="x")
-        assert firing.state == "delivered"
-        assert round(elapsed()) <= 51
-        await asyncio.wait({user})
-
-    in_house(tmp_path, test)
-
-
-def test_a_users_turn_is_over_when_its_state_is_saved_whatever_its_task_goes_on_with(tmp_path: Path) -> None:
-    async def test(home: FakeHouse) -> None:
-        async def turn_and_more() -> None:
-            await home.user_turn("chat:1", 50)
-            await asyncio.sleep(500)
-
-        user = asyncio.create_task(turn_and_more())
-        await settle()
-        await home.run(prompt="x")
-        assert round(elapsed()) == 50
-        await user
-
-    in_house(tmp_path, test)
+@in_house()
+async def test_a_users_turn_that_dies_anywhere_lets_the_firing_that_waits_for_it_go_on(
+    home: FakeHouse, hook: str
+) -> None:
+    home.framework.plugin_manager.register(Dies(hook))
+    user = asyncio.create_task(home.framework.process_inbound(user_message()))
+    await settle()
+    firing = await home.run(prompt="x")
+    assert firing.state == "delivered"
+    assert round(elapsed()) <= 51
+    await asyncio.wait({user})
 
 
-def test_a_users_turn_that_is_cancelled_lets_the_firing_that_waits_for_it_go_on(tmp_path: Path) -> None:
-    async def test(home: FakeHouse) -> None:
-        user = asyncio.create_task(home.user_turn("chat:1", 500))
-        await settle()
-        await home.take(prompt="x")
-        await asyncio.sleep(20)
-        assert (await home.get()).state == "accepted"
-        user.cancel()
-        assert (await home.outcome("a")).state == "delivered"
-        assert round(elapsed()) == 20
+@in_house()
+async def test_a_users_turn_is_over_when_its_state_is_saved_whatever_its_task_goes_on_with(home: FakeHouse) -> None:
+    async def turn_and_more() -> None:
+        await home.user_turn("chat:1", 50)
+        await asyncio.sleep(500)
 
-    in_house(tmp_path, test)
+    user = asyncio.create_task(turn_and_more())
+    await settle()
+    await home.run(prompt="x")
+    assert round(elapsed()) == 50
+    await user
 
 
-def test_with_queue_the_later_firing_starts_after_the_earlier_and_with_skip_it_is_missed(tmp_path: Path) -> None:
-    async def test(home: FakeHouse) -> None:
-        home.model.always = takes(100)
-        first = {"reminder": "r", "prompt": "x", "fire_time": iso(FAKE_NOON)}
-        later = {**first, "fire_time": iso(FAKE_NOON + 60)}
-        await home.take(id="first", **first)
-        await asyncio.sleep(60)
-        skipped = await home.run(id="skips", **later)
-        assert (skipped.state, skipped.error) == ("skipped", "first still ran")
-        queued = await home.run(id="queues", **later, overlap="queue")
-        assert (queued.state, queued.started_at) == ("delivered", FAKE_NOON + 100)
+@in_house()
+async def test_a_users_turn_that_is_cancelled_lets_the_firing_that_waits_for_it_go_on(home: FakeHouse) -> None:
+    user = asyncio.create_task(home.user_turn("chat:1", 500))
+    await settle()
+    await home.take(prompt="x")
+    await asyncio.sleep(20)
+    assert (await home.get()).state == "accepted"
+    user.cancel()
+    assert (await home.outcome("a")).state == "delivered"
+    assert round(elapsed()) == 20
 
-    in_house(tmp_path, test)
+
+@in_house()
+async def test_with_queue_the_later_firing_starts_after_the_earlier_and_with_skip_it_is_missed(home: FakeHouse) -> None:
+    home.model.always = takes(100)
+    first = {"reminder": "r", "prompt": "x", "fire_time": iso(FAKE_NOON)}
+    later = {**first, "fire_time": iso(FAKE_NOON + 60)}
+    await home.take(id="first", **first)
+    await asyncio.sleep(60)
+    skipped = await home.run(id="skips", **later)
+    assert (skipped.state, skipped.error) == ("skipped", "first still ran")
+    queued = await home.run(id="queues", **later, overlap="queue")
+    assert (queued.state, queued.started_at) == ("delivered", FAKE_NOON + 100)
 
 
 # --- What reaches the turn
 
 
-def test_neither_target_nor_session_smuggles_anything_into_the_turn(tmp_path: Path) -> None:
-    async def test(home: FakeHouse) -> None:
-        firing = await home.run(
-            prompt="x", to="chat:9|model=evil|thread_id=7", session="s|channel=$other", context={"topic": "a|model=b"}
-        )
-        assert firing.state == "delivered"
-        (state,) = home.model.states
-        assert state["session_id"] == "s|channel=$other"
-        assert not {"model", "_runtime_thread_id"} & set(state)
-        (message,) = home.chat.taken
-        assert message.chat_id == "9|model=evil|thread_id=7"
-        assert set(message.context) == {"channel", "chat_id", "topic"}
-        assert home.other.taken == []
-
-    in_house(tmp_path, test)
+@in_house()
+async def test_neither_target_nor_session_smuggles_anything_into_the_turn(home: FakeHouse) -> None:
+    firing = await home.run(
+        prompt="x", to="chat:9|model=evil|thread_id=7", session="s|channel=$other", context={"topic": "a|model=b"}
+    )
+    assert firing.state == "delivered"
+    (state,) = home.model.states
+    assert state["session_id"] == "s|channel=$other"
+    assert not {"model", "_runtime_thread_id"} & set(state)
+    (message,) = home.chat.taken
+    assert message.chat_id == "9|model=evil|thread_id=7"
+    assert set(message.context) == {"channel", "chat_id", "topic"}
+    assert home.other.taken == []
 
 
 FOREIGN = [
@@ -601,16 +583,14 @@ def test_no_other_key_is_taken_by_the_socket_or_the_file(key: str) -> None:
     assert [fault.message.split(",")[0].split(";")[0] for fault in error.value.faults] == [f"unknown key '{key}'"]
 
 
-def test_what_the_file_says_of_model_and_context_is_what_the_turn_gets(place: Place, tmp_path: Path) -> None:
+@in_house()
+async def test_what_the_file_says_of_model_and_context_is_what_the_turn_gets(home: FakeHouse, place: Place) -> None:
     entry = "  a: {every: 1h, to: 'chat:1', prompt: say it, model: openai:x, context: {thread_id: t7}}\n"
     begin(place, HEAD + entry)
     with place.gateway() as gateway:
         assert place.tick(NOON) == (0, "")
     (request,) = gateway.requests
 
-    async def test(home: FakeHouse) -> None:
-        await home.run(**{**request, "expires": iso(FAKE_NOON + 60)})
-        (state,) = home.model.states
-        assert (state["model"], state["_runtime_thread_id"]) == ("openai:x", "t7")
-
-    in_house(tmp_path, test)
+    await home.run(**{**request, "expires": iso(FAKE_NOON + 60)})
+    (state,) = home.model.states
+    assert (state["model"], state["_runtime_thread_id"]) == ("openai:x", "t7")

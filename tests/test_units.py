@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from examples_kit import up_to
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -64,7 +65,7 @@ def values(text: str, key: str) -> list[str]:
 
 @given(home=printable, python=printable.filter(lambda path: not set(path) & set("\"'\\")))
 @example(home=ODD, python="/a b/%h%%/$d${e}/#;é|&")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=up_to(300), deadline=None)
 def test_systemd_reads_back_every_path(home: str, python: str) -> None:
     paths = all_at(home)
     service = units.unit_files(USER, units.baked(python, paths))["bub-cron.service"]
@@ -78,7 +79,7 @@ def test_systemd_reads_back_every_path(home: str, python: str) -> None:
 
 @given(home=printable)
 @example(home=ODD)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=up_to(200), deadline=None)
 def test_a_system_unit_may_write_to_the_stores_alone(home: str) -> None:
     files = units.unit_files(SYSTEM, units.baked(PYTHON, all_at(home), "bub"))
     [where] = values(files["bub-cron.service"], "ReadWritePaths")
@@ -241,7 +242,7 @@ def as_cron_reads(line: str) -> str:
 
 @given(home=printable, python=printable.filter(lambda path: "=" not in path))
 @example(home=ODD, python=ODD)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=up_to(300), deadline=None)
 def test_cron_and_the_shell_read_back_every_path(home: str, python: str) -> None:
     paths = all_at(home)
     mark, line, end = units.crontab_entry(python, paths).split("\n")

@@ -3,7 +3,18 @@
 Kept true here: data goes to standard output, words about it to standard error; commands that only look change nothing.
 """
 
-from bub_cron.cli import file, firings, look, now, pausing, setup, state, usage, week  # noqa: F401 - each adds its commands
+from bub_cron.cli import (  # noqa: F401 - each adds its commands
+    file,
+    firings,
+    look,
+    now,
+    pausing,
+    remove,
+    setup,
+    state,
+    usage,
+    week,
+)
 from bub_cron.cli.base import commands
 
 __all__ = ["commands"]

@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 
 from bub_cron import __version__, terminal
 from bub_cron.errors import BubCronError, FileFaultsError, UnknownReminderError, each_of
-from bub_cron.paths import find_paths
+from bub_cron.paths import Paths, find_paths
 from bub_cron.records import names_in_force
 from bub_cron.reminders import Reminder, load
 
@@ -78,10 +78,15 @@ def with_paths[R](command: Callable[..., R]) -> Callable[..., R]:
     return wrapper
 
 
+def paths_of(context: click.Context) -> Paths:
+    """Return the paths in force for a command line that a shell completes."""
+    given = context.params
+    return find_paths(file=given.get("file"), state=given.get("state"), socket=given.get("socket"))
+
+
 def complete_names(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
     """Return the reminders' names that begin so, for the shell: of the file, or where it is broken of the last good one."""
-    given = context.params
-    paths = find_paths(file=given.get("file"), state=given.get("state"), socket=given.get("socket"))
+    paths = paths_of(context)
     names: list[str] = []
     try:
         names = [reminder.name for reminder in load(paths.file)]

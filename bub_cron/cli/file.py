@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 
 import click
 
@@ -53,9 +54,17 @@ def check(paths: Paths) -> None:
     for notice in suspicions(reminders, now):
         place = f"{terminal.clean(notice.file)}:{notice.line}:{notice.column}"
         click.echo(f"{place}: warning: {terminal.clean(notice.message)}", err=True)
-    others = len(drop_ins(paths.file))
-    beside = f" and {others} drop-in{'' if others == 1 else 's'}" if others else ""
-    click.echo(f"{terminal.clean(paths.file)}{beside}: {_summary(reminders, now)}")
+    click.echo(f"{terminal.clean(_sources(reminders, paths))}: {_summary(reminders, now)}")
+
+
+def _sources(reminders: list[Reminder], paths: Paths) -> str:
+    """Return the files that are there, and where there are several, how many reminders each has."""
+    there = [path for path in (paths.file,) if os.path.exists(path)] + drop_ins(paths.file)
+    if len(there) == 1:
+        return there[0]
+    counts = Counter(reminder.file for reminder in reminders)
+    names = [there[0], *map(os.path.basename, there[1:])]
+    return ", ".join(f"{name} ({counts[path]})" for name, path in zip(names, there, strict=True))
 
 
 def _summary(reminders: list[Reminder], now: int) -> str:

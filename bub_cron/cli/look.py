@@ -6,14 +6,16 @@ Invariants: what they say of the past is what the stores say; what they say of t
 from __future__ import annotations
 
 import heapq
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, tzinfo
 from itertools import islice
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import click
+from rich.text import Text
 
 from bub_cron import records, terminal
 from bub_cron.cli.base import commands, json_option, named, optional_name_argument, with_paths
@@ -39,9 +41,9 @@ from bub_cron.schedule import (
     require_zone,
     zone_doubt,
 )
+from bub_cron.schedule.zones import LAST
 from bub_cron.wire import iso
 
-FAR = 253402214400  # 9999-12-31, where calendars end
 DEFAULT_COUNT = 10
 _DAY = 86400
 OFTEN = 4  # fire times in 24 h, from which on a reminder takes one line
@@ -52,7 +54,10 @@ _COUNTED = 1440
 @with_paths
 @json_option
 def list_(paths: Paths, as_json: bool) -> None:
-    """Show the reminders, when each fires next, and what became of the last one."""
+    """Show the reminders, when each fires next, and what became of the last one.
+
+    Those of drop-ins stand below the name of their file.
+    """
     reminders = load(paths.file)
     last = last_records(paths)
     now = int(time.time())
@@ -73,7 +78,24 @@ def list_(paths: Paths, as_json: bool) -> None:
         )
         for reminder in reminders
     ]
-    terminal.table(("reminder", "schedule", "next", "to", "last"), rows, elastic=("reminder", "schedule", "to"))
+    titles = ("reminder", "schedule", "next", "to", "last")
+    terminal.table(titles, rows, elastic=("reminder", "schedule", "to"), above=_begins(reminders, paths))
+
+
+def _begins(reminders: list[Reminder], paths: Paths) -> dict[int, str]:
+    """Return, by the place of the first reminder of each drop-in, a line that names the file."""
+    files = [reminder.file for reminder in reminders]
+    return {files.index(file): f"{os.path.basename(file)}:" for file in dict.fromkeys(files) if file != paths.file}
+
+
+def print_drop_ins(reminders: Iterable[Reminder], paths: Paths) -> None:
+    """Print which of these reminders come from which drop-in; nothing if all stand in the file itself."""
+    names: dict[str, list[str]] = {}
+    for reminder in reminders:
+        if reminder.file not in ("", paths.file):
+            names.setdefault(reminder.file, []).append(reminder.name)
+    for file, there in names.items():
+        terminal.paragraph(Text(f"from {terminal.clean(os.path.basename(file))}: "), ", ".join(dict.fromkeys(there)))
 
 
 def _next_in_words(reminder: Reminder, pauses: Pauses, now: int) -> str:
@@ -97,6 +119,7 @@ def _reminder_json(reminder: Reminder, last: Record | None, pauses: Pauses, now:
     moment = next_of(reminder, now, pauses)
     return {
         "reminder": reminder.name,
+        "file": reminder.file,
         "enabled": reminder.enabled,
         "schedule": reminder.schedule_text,
         "timezone": reminder.schedule.zone,
@@ -145,7 +168,7 @@ def next_(
     reminders = [] if tried else load(paths.file)
     chosen = [tried] if tried else reminders if name is None else [named(reminders, name)]
     begin = now if after is None else begin_of(after, now, ahead=True)
-    end = FAR if until is None else end_of(until, now, ahead=True)
+    end = LAST if until is None else end_of(until, now, ahead=True)
     folds = not as_json and name is None and count is None and until is None and tried is None
     most = count or (DEFAULT_COUNT if until is None else None)
     pauses = Pauses() if tried else _known_pauses(paths)
@@ -161,6 +184,7 @@ def next_(
         click.echo(f"no upcoming fire times{f'; disabled: {off}' if off else ''}", err=True)
         return
     _print_upcoming(upcoming, chosen, now)
+    print_drop_ins((one.reminder for one in upcoming), paths)
 
 
 def _known_pauses(paths: Paths) -> Pauses:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +17,8 @@ from rich.text import Text
 from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, with_paths
 from bub_cron.errors import one_line
-from bub_cron.health.doctor import BROKEN, OK, WARNING, examine
+from bub_cron.health.doctor import examine
+from bub_cron.health.finding import BROKEN, OK, WARNING
 from bub_cron.health.status import Status, because, few, look
 from bub_cron.paths import Paths
 from bub_cron.pauses import Pause
@@ -46,7 +48,8 @@ def status(paths: Paths, as_json: bool) -> None:
 
 @commands.command()
 @with_paths
-def doctor(paths: Paths) -> None:
+@json_option
+def doctor(paths: Paths, as_json: bool) -> None:
     """Walk the whole chain, from the file to the chat: what is wrong with each link, and what to do.
 
     Exits with 1 if a link is broken.
@@ -55,6 +58,9 @@ def doctor(paths: Paths) -> None:
     broken = False
     for finding in examine(paths, int(time.time())):
         broken = broken or finding.state == BROKEN
+        if as_json:
+            click.echo(terminal.json_line(asdict(finding)))
+            continue
         head = Text(f"{finding.state:9}", style=_STYLES[finding.state]) + Text(f"{finding.link:{_WIDTH + 2}}")
         terminal.paragraph(head, finding.text)
         if finding.state != OK and finding.remedy:

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, with_paths
-from bub_cron.cli.look import OFTEN, paused_json, screen_clock
+from bub_cron.cli.look import OFTEN, paused_json, print_drop_ins, screen_clock
 from bub_cron.cli.when import begin_of
 from bub_cron.paths import Paths
 from bub_cron.pauses import Pause, Pauses, covering
@@ -102,6 +102,8 @@ def week(paths: Paths, after: str | None, as_json: bool) -> None:
         click.echo(f"no fire times, {span}{f'; disabled: {off}' if off else ''}", err=True)
     if gone:
         _print_left_out(gone, shown)
+    in_sight = {entry.reminder for entry in entries}
+    print_drop_ins((reminder for reminder in reminders if reminder.name in in_sight), paths)
 
 
 def _week(when: str, now: int, clock: tzinfo | None, zone: str) -> Week:

@@ -1,9 +1,10 @@
 """The socket's place in the file system: who owns it, and how it comes into being.
 
-Kept true here: one process at a time owns a place (an flock beside it, which ends with the process, whatever ends it);
-the socket has its final mode from the first instant at which anybody can connect; it and its lock are only ever in a
-directory where nobody else may write; a stale socket is replaced in one step,
-and nothing that is not a stale socket is ever removed.
+Invariants:
+- One process at a time owns a place: an flock beside it, which ends with the process, whatever ends it.
+- The socket has its final mode from the first instant at which anybody can connect. It and its lock are only ever in a
+  directory where nobody else may write.
+- A stale socket is replaced in one step, and nothing that is not a stale socket is ever removed.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def _lock(path: str) -> int:
         fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(fd, lock):
+            found = os.fstat(fd)
+            if _is_at(lock, (found.st_dev, found.st_ino)):
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
                 return fd
@@ -73,11 +75,10 @@ def _lock(path: str) -> int:
         os.close(fd)  # somebody removed it in between: a lock on what has no name keeps nobody out
 
 
-def _is_at(fd: int, path: str) -> bool:
-    found = os.fstat(fd)
+def _is_at(path: str, identity: tuple[int, int]) -> bool:
     try:
-        return _identity(path) == (found.st_dev, found.st_ino)
-    except FileNotFoundError:
+        return _identity(path) == identity
+    except OSError:
         return False
 
 
@@ -117,10 +118,7 @@ class BoundSocket:
 
     def is_there(self) -> bool:
         """Tell whether the path still leads here."""
-        try:
-            return _identity(self._path) == self._identity
-        except OSError:
-            return False
+        return _is_at(self._path, self._identity)
 
     def remove(self) -> None:
         """Remove the socket file if it is still ours."""

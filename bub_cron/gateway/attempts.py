@@ -1,12 +1,13 @@
 """One attempt: from the start of a firing's turn to a kept reply, a later attempt, or the firing's end.
 
 Invariants: the start of an attempt is on disk before the turn begins, and the reply before anything is sent; every way in
-which a turn can end is a case of `run`, but for a stop of the gateway (`settling.py`).
+which a turn can end is a case of `_ended`, but for a stop of the gateway (`settling.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from bub_cron.gateway.delays import attempt_delay
 from bub_cron.gateway.faults import LogLimit
@@ -14,7 +15,7 @@ from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.hand import STARTING, TURN, Hand
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.no_reply import is_no_reply, without_no_reply
-from bub_cron.gateway.turns import Reply, TurnFailedError, TurnMovedError, Turns, add_tokens
+from bub_cron.gateway.turns import Turn, Turns, add_tokens
 from bub_cron.wire import COMMAND, NO_REPLY
 
 _NO_OUTPUT = "(no output)"  # what Bub returns for a command that printed nothing
@@ -34,45 +35,37 @@ class Attempts:
 
         Raises `GatewayStopsError` if it fell into a stop; then nothing has become of it yet.
         """
-        firing, hand.phase = hand.firing, STARTING
-        started_at = firing.started_at or self._now()
-        firing = await self._inbox.move(
-            firing, "start", attempts=firing.attempts + 1, not_before=None, started_at=started_at
+        firing, now, hand.phase = hand.firing, self._now(), STARTING
+        firing = hand.firing = await self._inbox.move(
+            firing, "start", now, attempts=firing.attempts + 1, not_before=None, started_at=firing.started_at or now
         )
-        hand.firing, hand.phase = firing, TURN
+        hand.phase = TURN
         self._lines.log("INFO", "cron.start id={} to={} attempt={}", firing.id, firing.request.to, firing.attempts)
-        try:
-            reply = await self._turns.run(firing, about_chat)
-        except TurnMovedError as error:
-            tokens = add_tokens(firing.tokens, error.tokens)
-            hand.firing = await self._inbox.end(
-                firing, "lose", self._now(), reason="moved", error=str(error), tokens=tokens
-            )
-        except TurnFailedError as error:
-            hand.firing = await self._failed(firing, error)
-        else:
-            hand.firing = await self._ended(firing, reply)
+        hand.firing = await self._ended(firing, await self._turns.run(firing, about_chat))
 
-    async def _ended(self, firing: Firing, reply: Reply) -> Firing:
-        """Judge a turn that ended without error."""
-        request, now = firing.request, self._now()
-        tokens = add_tokens(firing.tokens, reply.tokens)
-        text = without_no_reply(reply.text)
-        nothing = not text.strip() or is_no_reply(reply.text)
+    async def _ended(self, firing: Firing, turn: Turn) -> Firing:
+        """Judge what a turn came to, and move its firing."""
+        request, now, tokens = firing.request, self._now(), add_tokens(firing.tokens, turn.tokens)
+
+        def move(event: str, **changes: Any) -> Awaitable[Firing]:
+            return self._inbox.move(firing, event, now, tokens=tokens, **{"error": None, **changes})
+
+        if turn.moved:
+            return await move("lose", reason="moved", error=turn.error)
+        if turn.error is not None:
+            again = now + attempt_delay(firing.attempts)
+            if firing.attempts >= request.attempts_allowed or again > request.expires:
+                return await move("fail", reason="attempts", error=turn.error)
+            self._lines.log("WARNING", "cron.retry id={} attempt={} error={}", firing.id, firing.attempts, turn.error)
+            return await move("retry", error=turn.error, not_before=again)
+        text = without_no_reply(turn.text)
+        nothing = not text.strip() or is_no_reply(turn.text)
         if request.reply_mode == "agent" or (request.kind == COMMAND and (nothing or text.strip() == _NO_OUTPUT)):
-            return await self._inbox.end(firing, "run", now, error=None, tokens=tokens)
+            return await move("run")
         if not nothing:
-            return await self._inbox.move(firing, "keep_reply", reply=text, error=None, tokens=tokens)
+            return await move("keep_reply", reply=text)
         if request.quiet:
-            return await self._inbox.end(firing, "be_silent", now, error=None, tokens=tokens)
+            return await move("be_silent")
         # Not tried again: the turn has done its work, and a model that sent by a skill says nothing more.
-        error = f"the whole reply was {NO_REPLY}, which needs quiet: true" if reply.text.strip() else "an empty reply"
-        return await self._inbox.end(firing, "fail", now, reason="empty", error=error, tokens=tokens)
-
-    async def _failed(self, firing: Firing, error: TurnFailedError) -> Firing:
-        now, tokens = self._now(), add_tokens(firing.tokens, error.tokens)
-        again = now + attempt_delay(firing.attempts)
-        if firing.attempts < firing.request.attempts_allowed and again <= firing.request.expires:
-            self._lines.log("WARNING", "cron.retry id={} attempt={} error={}", firing.id, firing.attempts, error)
-            return await self._inbox.move(firing, "retry", error=str(error), not_before=again, tokens=tokens)
-        return await self._inbox.end(firing, "fail", now, reason="attempts", error=str(error), tokens=tokens)
+        error = f"the whole reply was {NO_REPLY}, which needs quiet: true" if turn.text.strip() else "an empty reply"
+        return await move("fail", reason="empty", error=error)

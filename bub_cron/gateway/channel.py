@@ -16,7 +16,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from itertools import count
@@ -27,25 +27,29 @@ from bub.channels import Channel, ChannelMessage, Interface, Lifecycle
 from bub.channels.contracts import MessageHandler
 from bub.configure import ensure_config, get_value
 from bub.streaming import StreamEvent
-from dotenv import dotenv_values, find_dotenv
 from loguru import logger
 
 from bub_cron import __version__
 from bub_cron.errors import described
 from bub_cron.gateway.address import BoundSocket, Ownership, TakenError
+from bub_cron.gateway.chat.book import Book
+from bub_cron.gateway.chat.callers import Desk
 from bub_cron.gateway.commands import CommandRule
+from bub_cron.gateway.connection import Service
 from bub_cron.gateway.delivery import Channels, Delivery
+from bub_cron.gateway.environment import gateway_environ
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.listener import Listener
 from bub_cron.gateway.memory import Memory
 from bub_cron.gateway.readiness import Readiness
 from bub_cron.gateway.runner import Runner
 from bub_cron.gateway.sessions import UserTurns
-from bub_cron.gateway.settings import CronSettings
+from bub_cron.gateway.settings import OFF, CronSettings
 from bub_cron.gateway.settling import recover
 from bub_cron.gateway.turns import CHANNEL, Turns
-from bub_cron.paths import VARIABLES, find_paths
+from bub_cron.paths import chat_file, find_paths
 from bub_cron.wire import PROTOCOL, iso
+from bub_cron.writable import why_not_writable
 
 _CHORE_SECONDS = 30.0
 _CHORES_A_DAY = int(86400 / _CHORE_SECONDS)
@@ -64,14 +68,16 @@ class CronChannel(Lifecycle):
         turns: Turns,
         users: UserTurns,
         readiness: Readiness,
+        desk: Desk,
     ) -> None:
         self._framework = framework
         self._message_handler = message_handler
         self._turns = turns
         self._users = users
         self._readiness = readiness
+        self._desk = desk
         self._service: asyncio.Task[None] | None = None
-        self._undo_signal: Callable[[], None] = lambda: None
+        self._handles_sigterm = False
 
     async def start(self, stop_event: asyncio.Event) -> None:
         # The handler is a bound method of the channel manager: the one public way to the channels that are enabled.
@@ -83,14 +89,16 @@ class CronChannel(Lifecycle):
             logger.debug("cron.off: no gateway, but a chat on a terminal")
             return
         self._readiness.begin()
-        self._undo_signal = _stop_on_sigterm(stop_event, self._readiness)
+        self._handles_sigterm = _handle_sigterm(stop_event, self._readiness)
         self._service = asyncio.create_task(self._serve(manager), name="bub-cron")
         await self._message_handler(self._readiness.sentinel())
 
     async def stop(self) -> None:
-        self._undo_signal()
+        if self._handles_sigterm:
+            self._handles_sigterm = not asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         if self._service is not None:
-            self._service.cancel()
+            if not self._service.cancelling():  # a second time would break off what the first began
+                self._service.cancel()
             await asyncio.wait({self._service})
             self._service = None
 
@@ -143,14 +151,19 @@ class CronChannel(Lifecycle):
         stack.push_async_callback(runner.stop)
         for firing in await recover(inbox, runner.now()):
             runner.take(firing)
-        about = _about(iso(runner.now()), settings)  # once: it reads files, and a caller may ask as often as it likes
-        listener = Listener(
+        stack.callback(self._desk.close)
+        self._desk.book = Book(
+            paths, settings.chat, no_way=delivery.refusal, refusal=rule.refusal, accept=runner.accept, now=runner.now
+        )
+        # Once: it reads files, and a caller may ask as often as it likes.
+        about = _about(iso(runner.now()), settings, chat_file(paths.file))
+        service = Service(
             inbox,
             runner,
-            uids=settings.uids,
-            rule=rule,
-            about=lambda: {**about, "channels": delivery.targets(), **self._readiness.answer()},
+            rule,
+            lambda: {**about, **_chat_error(about), "channels": delivery.targets(), **self._readiness.answer()},
         )
+        listener = Listener(service, settings.uids)
         stack.push_async_callback(listener.close)
         # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
         await listener.start(BoundSocket(paths.socket, 0o666 if settings.uids else 0o600))
@@ -161,8 +174,8 @@ class CronChannel(Lifecycle):
 
 
 async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: CronSettings) -> None:
-    """Twice a minute, see that the socket and the store are where others look for them, and drop what is beyond the store's size;
-    once a day, drop old records.
+    """Twice a minute, see that the socket and the store are where others look for them, and hold all that is in hand, and
+    drop what is beyond the store's size; once a day, drop old records.
     """
     for chore in count():
         try:
@@ -170,18 +183,14 @@ async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: Cr
                 await inbox.prune_old(runner.now(), settings.keep_days)
             await inbox.prune_to(settings.keep_mib << 20)
             await listener.look_after_place()
-            if not await inbox.is_in_place():
-                logger.error(
-                    "cron.store was removed or replaced: what is in hand is written to the one that is there now"
-                )
-                await inbox.keep(runner.in_hand)
+            await inbox.keep(runner.in_hand)
         except Exception as error:
             # Whatever it was (a fault of ours, too): the next look may be the one that finds the socket gone.
             logger.warning("cron.chores: {}", described(error))
         await asyncio.sleep(_CHORE_SECONDS)
 
 
-def _about(since: str, settings: CronSettings) -> dict[str, Any]:
+def _about(since: str, settings: CronSettings, chat_file: str) -> dict[str, Any]:
     return {
         "version": __version__,
         "bub": version("bub"),
@@ -189,9 +198,16 @@ def _about(since: str, settings: CronSettings) -> dict[str, Any]:
         "pid": os.getpid(),
         "python": sys.executable,
         "since": since,
-        "channels": [],
         "commands": settings.allow_commands,
+        "chat": settings.chat,
+        "chat_file": chat_file,
     }
+
+
+def _chat_error(about: dict[str, Any]) -> dict[str, str]:
+    """Say why no reminder can be made in chat; each time anew, since who asks may just have put it right."""
+    why = "" if about["chat"] == OFF else why_not_writable(about["chat_file"])
+    return {"chat_error": why} if why else {}
 
 
 def _has_chats(manager: Channels) -> bool:
@@ -215,45 +231,20 @@ async def _own(place: str) -> Ownership:
         await asyncio.sleep(_TAKEOVER_SECONDS)
 
 
-def _stop_on_sigterm(stop_event: asyncio.Event, readiness: Readiness) -> Callable[[], None]:
-    """Stop the gateway cleanly on SIGTERM if nobody else cares for it; return what undoes that."""
-    starting = asyncio.current_task()
+def _handle_sigterm(stop_event: asyncio.Event, readiness: Readiness) -> bool:
+    """Stop the gateway cleanly on SIGTERM, if nobody else cares for it; return whether it is handled from now on."""
 
     def stop() -> None:
         stop_event.set()
-        if not readiness.is_ready and starting is not None:
-            starting.cancel()  # nobody looks at the event yet, and a later channel's start() may never return
+        if not readiness.is_ready:
+            # Nobody looks at the event yet, and the start() of a later channel may never return. This cancels all tasks.
+            raise SystemExit(0)
 
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return lambda: None
-    loop = asyncio.get_running_loop()
+        return False
     try:
-        loop.add_signal_handler(signal.SIGTERM, stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     except (RuntimeError, ValueError) as error:  # not in the main thread
         logger.warning("cron.sigterm: can't be handled here, so it ends the gateway at once: {}", error)
-        return lambda: None
-    return lambda: _ignore(loop.remove_signal_handler(signal.SIGTERM))
-
-
-def _ignore(_: object) -> None:
-    return
-
-
-def gateway_environ() -> dict[str, str]:
-    """Return the environment without those of our paths that only a `.env` file sets, for no cron job sees that file.
-
-    Bub loads `.env` into its environment before any plugin is there. What the process was started with is in
-    /proc/self/environ; where that can't be read, `.env` is believed.
-    """
-    environ = dict(os.environ)
-    try:
-        with open("/proc/self/environ", "rb") as file:
-            given = {entry.partition(b"=")[0].decode(errors="replace") for entry in file.read().split(b"\0")}
-    except OSError:
-        return environ
-    in_dotenv = dotenv_values(find_dotenv(usecwd=True))
-    for name in VARIABLES:
-        if name in environ and name not in given and environ[name] == in_dotenv.get(name):
-            logger.warning("cron.paths: {} stands only in .env, which no cron job sees; it is not used", name)
-            del environ[name]
-    return environ
+        return False
+    return True

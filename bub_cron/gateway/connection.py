@@ -19,17 +19,17 @@ import re
 import select
 import socket
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from loguru import logger
 
-from bub_cron.errors import RequestError, StoreError
+from bub_cron.errors import BubCronError, RequestError, StoreError
 from bub_cron.gateway.commands import CommandRule
 from bub_cron.gateway.faults import LogLimit, log_fault
 from bub_cron.gateway.firing import Firing
-from bub_cron.gateway.inbox import Accepted, FullError, Inbox
+from bub_cron.gateway.inbox import FullError, Inbox
 from bub_cron.gateway.runner import Runner
 from bub_cron.states import REJECTED
 from bub_cron.wire import BUSY, MAX_LINE, PONG, UNKNOWN_ID, Ping, Request, StatusQuery, encode, parse_request
@@ -42,6 +42,7 @@ MOST_LINES = 256  # judged and accepted together: some milliseconds of the event
 MOST_AWAITED = 20_000  # firings whose final outcomes the connections of one user wait for
 _MOST_REPLIES = 16  # answers in memory at once that may hold a whole reply
 _CHUNK = 64 * 1024
+_WARNINGS_A_MINUTE = 30
 
 _HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
 _NO_HTTP = (
@@ -60,8 +61,7 @@ class Service:
     runner: Runner
     rule: CommandRule
     about: Callable[[], dict[str, Any]]
-    now: Callable[[], float]
-    warnings: LogLimit
+    warnings: LogLimit = field(default_factory=lambda: LogLimit(_WARNINGS_A_MINUTE))
 
 
 class Connection:
@@ -160,17 +160,20 @@ class Connection:
                 break
         if at_once := [answer for answer in judged if isinstance(answer, bytes)]:
             await self._write(*at_once)
-        asked = [query.id for query in judged if isinstance(query, StatusQuery)]
+        asked: list[Request | StatusQuery] = [query for query in judged if isinstance(query, StatusQuery)]
         if requests := [request for request in judged if isinstance(request, Request)]:
             asked += await self._submit(requests)
         for start in range(0, len(asked), _MOST_REPLIES):
-            await self._write(*map(encode, await self._standing(asked[start : start + _MOST_REPLIES])))
+            await self._write(*await self._standing(asked[start : start + _MOST_REPLIES]))
+        for request in requests:
+            if self._owed.get(request.id) == 0:
+                del self._owed[request.id]
 
     def _judge(self, line: bytes) -> Request | StatusQuery | bytes:
         """Return the request, or its answer where that needs no store."""
         service = self._service
         try:
-            request = parse_request(line, now=service.now(), new_id=_new_id)
+            request = parse_request(line, now=service.runner.now(), new_id=_new_id)
         except RequestError as error:
             is_http = _HTTP.match(line) is not None
             self._is_over = is_http or len(line) > MAX_LINE  # what follows can't be told from the rest of it
@@ -188,43 +191,42 @@ class Connection:
                 self._owed[request.id] = 0  # its place, kept while it is being accepted
         return request
 
-    async def _submit(self, requests: list[Request]) -> list[str]:
-        """Have requests accepted and write their first answers; return the ids of those that were final before.
-
-        These are still to be answered, with their whole replies.
-        """
+    async def _submit(self, requests: list[Request]) -> list[Request]:
+        """Have requests accepted and write their first answers; return those that the inbox has already."""
+        accepted: list[Firing | BubCronError | None]
         try:
             accepted = await self._service.runner.accept(requests)
         except StoreError as error:
-            accepted = [Accepted(error=error)] * len(requests)
-        new = [found.firing for found in accepted if found.firing is not None and found.new]
-        if new:  # a line for each would cost more than all the rest of it
-            logger.info("cron.accepted count={} first={} last={}", len(new), new[0].id, new[-1].id)
+            accepted = [error] * len(requests)
         answers: list[bytes] = []
-        final: list[str] = []
+        known: list[Request] = []
         for request, found in zip(requests, accepted, strict=True):
-            firing = found.firing
-            if firing is None:
-                status = BUSY if isinstance(found.error, FullError | StoreError) else REJECTED
-                answers.append(self._refusal(status, request.id, str(found.error)))
-            elif firing.is_final and not found.new:
-                final.append(firing.id)
+            if found is None:
+                known.append(request)
+            elif isinstance(found, Firing):
+                answers.append(encode(found.answer()))
+                self._owe_final(request, found)
             else:
-                answers.append(encode(firing.answer()))
-                if request.wait and not firing.is_final:
-                    self._owe_final(firing.id)
-            if self._owed.get(request.id) == 0:
-                del self._owed[request.id]
+                status = BUSY if isinstance(found, FullError | StoreError) else REJECTED
+                answers.append(self._refusal(status, request.id, str(found)))
         if answers:
             await self._write(*answers)
-        return final
+        return known
 
-    async def _standing(self, ids: list[str]) -> list[dict[str, Any]]:
+    async def _standing(self, asked: Sequence[Request | StatusQuery]) -> list[bytes]:
+        """Return answers that tell where firings stand, and owe the final ones that a request waits for."""
         try:
-            found = await self._service.inbox.get_all(ids)
+            found = await self._service.inbox.get_all([one.id for one in asked])
         except StoreError as error:
-            return [{"id": one, "status": BUSY, "error": str(error)} for one in ids]
-        return [found[one].answer() if one in found else {"id": one, "status": UNKNOWN_ID} for one in ids]
+            return [self._refusal(BUSY, one.id, str(error)) for one in asked]
+        answers: list[bytes] = []
+        for one in asked:
+            firing = found.get(one.id)
+            answers.append(encode({"id": one.id, "status": UNKNOWN_ID} if firing is None else firing.answer()))
+            if isinstance(one, Request) and firing is not None:
+                self._service.runner.take(firing)  # a fault of ours may have left it
+                self._owe_final(one, firing)
+        return answers
 
     def _refusal(self, status: str, firing_id: str | None, error: str) -> bytes:
         self._service.warnings.log("WARNING", "cron.{} id={} error={}", status, firing_id, error)
@@ -232,14 +234,17 @@ class Connection:
 
     # --- Final answers
 
-    def _owe_final(self, firing_id: str) -> None:
-        self._owed[firing_id] = self._owed.get(firing_id, 0) + 1
-        if self._owed[firing_id] > 1:
+    def _owe_final(self, request: Request, firing: Firing) -> None:
+        """Owe the caller the final answer to a request, if it waits for one that is still to come."""
+        if not request.wait or firing.is_final:
             return
-        if final := self._service.runner.final(firing_id):
+        self._owed[firing.id] = self._owed.get(firing.id, 0) + 1
+        if self._owed[firing.id] > 1:
+            return
+        if final := self._service.runner.final(firing.id):
             final.add_done_callback(self._on_final)
         else:
-            self._ended.put_nowait(firing_id)  # it has just ended
+            self._ended.put_nowait(firing.id)  # it has just ended
 
     def _on_final(self, final: asyncio.Future[Firing]) -> None:
         if final.cancelled():
@@ -257,10 +262,13 @@ class Connection:
                 self._raise_if_gone()
                 continue
             if ended is not None:
-                answer = ended.answer() if isinstance(ended, Firing) else (await self._standing([ended]))[0]
-                await self._write_final(answer["id"], encode(answer))
+                await self._write_final(ended)
 
-    async def _write_final(self, firing_id: str, answer: bytes) -> None:
+    async def _write_final(self, ended: Firing | str) -> None:
+        if isinstance(ended, Firing):
+            firing_id, answer = ended.id, encode(ended.answer())
+        else:
+            firing_id, [answer] = ended, await self._standing([StatusQuery(ended)])
         while self._owed[firing_id]:
             await self._write(answer)
             self._owed[firing_id] -= 1
@@ -279,9 +287,6 @@ class Connection:
     async def _write(self, *lines: bytes) -> None:
         """Write, and wait until the caller has read most of it; drop one that doesn't read."""
         self._writer.write(b"".join(lines))
-        if not self._writer.transport.get_write_buffer_size():
-            await self._writer.drain()  # raises if the caller has left
-            return
         try:
             async with asyncio.timeout(UNREAD_SECONDS):
                 await self._writer.drain()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, Protocol
 
 from bub import BubFramework
 from bub.channels import Channel, Interface
@@ -25,7 +25,7 @@ from bub_cron.gateway import proof
 from bub_cron.gateway.channels import GENERAL, facts_of
 from bub_cron.gateway.channels.facts import Facts
 from bub_cron.gateway.parts import parts
-from bub_cron.gateway.turns import CHANNEL, GatewayStopsError, look
+from bub_cron.gateway.turns import CHANNEL, GatewayStopsError
 from bub_cron.gateway.watch import Ears, Watch
 from bub_cron.wire import split_to
 
@@ -50,13 +50,6 @@ class Channels(Protocol):
 
     def get_channel(self, name: str) -> Channel | None: ...
     def enabled_channels(self) -> list[Channel]: ...
-
-
-class _End(NamedTuple):
-    """How a `send()` ended: what the router returned, or what was raised."""
-
-    taken: object
-    error: BaseException | None
 
 
 class Delivery:
@@ -103,8 +96,8 @@ class Delivery:
         if channel is None or not content.strip():
             raise SendRefusedError(self.refusal(to) or "the message is empty", for_good=True)
         facts = facts_of(channel)
-        if error := facts.not_connected(channel):
-            raise SendRefusedError(error)
+        if why := facts.not_connected(channel):
+            raise SendRefusedError(why)
         message = {
             "channel": name,
             "chat_id": facts.chat_id(chat_id),
@@ -112,57 +105,40 @@ class Delivery:
             "content": facts.content(content),
             "context": dict(context),
         }
-        watch = self._ears.watch(facts)
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        task = asyncio.ensure_future(self._dispatch(message, watch))
+        task = asyncio.ensure_future(self._dispatch(message, self._ears.watch(facts)))
         try:
             # Not asyncio.timeout: a send() that swallows its cancellation must not hold us.
             done, _ = await asyncio.wait({task}, timeout=self._send_seconds)
         finally:
             task.cancel()
-            task.add_done_callback(look)
         if not done:
             raise SendUnseenError(f"{name}'s send() did not return within {self._send_seconds:g} s")
         if task.cancelled():
             raise SendUnseenError(f"{name}'s send() was cancelled in the middle")
-        self._judge(name, task.result(), watch, clock() - began)
+        if (error := task.result()) is not None:
+            raise error
 
-    async def _dispatch(self, message: dict[str, Any], watch: Watch) -> _End:
+    async def _dispatch(self, message: dict[str, Any], watch: Watch) -> BubCronError | None:
+        """Send a message; return what to raise, since what leaves this task may end the event loop. None if it arrived."""
+        name, clock = message["channel"], asyncio.get_running_loop().time
+        began = clock()
         watch.begin()
         try:
-            return _End(await self._framework.dispatch_via_channel_router(message), None)
+            taken = await self._framework.dispatch_via_channel_router(message)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            # A SystemExit or a KeyboardInterrupt that left this task would end the event loop.
-            return _End(None, error)
-
-    def _judge(self, name: str, end: _End, watch: Watch, seconds: float) -> None:
-        if end.error is not None:
-            self._judge_error(name, end.error, watch, seconds)
-        if end.taken is False:
+            return _judged(name, error, watch, clock() - began)
+        if taken is False:
             # The channel is there (send() saw to that). Without a router, nothing was sent and the gateway is stopping.
             if getattr(self._framework, "_channel_router", None) is None:
-                raise GatewayStopsError("Bub's router is unbound")
-            raise SendRefusedError(f"Bub's router did not take the message for {name}")
+                return GatewayStopsError("Bub's router is unbound")
+            return SendRefusedError(f"Bub's router did not take the message for {name}")
         if (doubt := watch.doubt()) is not None:
-            raise SendUnseenError(f"{name} logged while it sent: {doubt}")
-        if end.taken is not True:
-            raise SendUnseenError(f"the router said neither that {name} took the message nor that it didn't")
-
-    @staticmethod
-    def _judge_error(name: str, error: BaseException, watch: Watch, seconds: float) -> NoReturn:
-        text = f"{name}'s send() raised {described(error)}"
-        doubt = watch.doubt(error)
-        if doubt is not None:
-            raise SendUnseenError(f"{text}, after it had logged: {doubt}") from error
-        refusal = proof.refusal(error)
-        if refusal is None or _hides_a_try(watch.facts, refusal, seconds):
-            raise SendUnseenError(text) from error
-        if refusal.text is not None:
-            text = f"{text} ({refusal.text})"
-        raise SendRefusedError(text, for_good=refusal.for_good, retry_after=refusal.retry_after) from error
+            return SendUnseenError(f"{name} logged while it sent: {doubt}")
+        if taken is not True:
+            return SendUnseenError(f"the router said neither that {name} took the message nor that it didn't")
+        return None
 
     def _facts(self, name: str) -> Facts:
         channel = self._channels.get_channel(name)
@@ -188,6 +164,19 @@ class Delivery:
         if type(channel).send is Channel.send:
             return f"the channel {name} can't send: its class has no send() of its own"
         return None
+
+
+def _judged(name: str, error: BaseException, watch: Watch, seconds: float) -> BubCronError:
+    """Return what an exception that left a `send()` after so many seconds means."""
+    text = f"{name}'s send() raised {described(error)}"
+    if (doubt := watch.doubt(error)) is not None:
+        return SendUnseenError(f"{text}, after it had logged: {doubt}")
+    refusal = proof.refusal(error)
+    if refusal is None or _hides_a_try(watch.facts, refusal, seconds):
+        return SendUnseenError(text)
+    if refusal.text is not None:
+        text = f"{text} ({refusal.text})"
+    return SendRefusedError(text, for_good=refusal.for_good, retry_after=refusal.retry_after)
 
 
 def _hides_a_try(facts: Facts, refusal: proof.Refusal, seconds: float) -> bool:

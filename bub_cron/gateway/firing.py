@@ -6,7 +6,6 @@ Invariants: what the socket says of a firing is made here alone; no text of a me
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -83,6 +82,11 @@ class Firing:
         return [message for message in self.messages if message.decides]
 
     @property
+    def next_message(self) -> Message | None:
+        """The message to send next: of its replies; once it has ended, of what else is to be told. None if there is none."""
+        return next((one for one in self.messages if one.state == WAITING and one.decides != self.is_final), None)
+
+    @property
     def sends(self) -> int:
         return sum(message.sends for message in self.replies)
 
@@ -111,11 +115,8 @@ class Firing:
         return {"id": self.id, "status": self.state} | {key: value for key, value in said.items() if value is not None}
 
     def _next_try(self) -> str | None:
-        waits = [
-            instant
-            for instant in (self.not_before, *(reply.not_before for reply in self.replies if reply.state == WAITING))
-            if instant is not None
-        ]
+        instants = [self.not_before, *(reply.not_before for reply in self.replies if reply.state == WAITING)]
+        waits = [instant for instant in instants if instant is not None]
         return iso(min(waits)) if self.state == RETRYING and waits else None
 
 
@@ -128,8 +129,7 @@ def message_of(row: sqlite3.Row) -> Message:
     return Message(**{column: row[column] for column in MESSAGE_COLUMNS})
 
 
-def firing_of(row: sqlite3.Row, messages: Iterable[sqlite3.Row] = ()) -> Firing:
+def firing_of(row: sqlite3.Row, messages: tuple[Message, ...]) -> Firing:
     """Return the firing of a row of `firings`; ValueError, KeyError or TypeError for one that no gateway wrote."""
     request = stored_request(row["id"], row["expires"], row["request"])
-    columns = {column: row[column] for column in FIRING_COLUMNS}
-    return Firing(request, **columns, messages=tuple(map(message_of, messages)))
+    return Firing(request, **{column: row[column] for column in FIRING_COLUMNS}, messages=messages)

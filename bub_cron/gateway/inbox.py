@@ -15,29 +15,24 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from loguru import logger
 
 from bub_cron import salvage
 from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, StoreFaultError, described, one_line
-from bub_cron.gateway.firing import (
-    FIRING_COLUMNS,
-    MESSAGE_COLUMNS,
-    Firing,
-    Message,
-    firing_of,
-    message_of,
-)
+from bub_cron.gateway.firing import FIRING_COLUMNS, MESSAGE_COLUMNS, Firing, Message, firing_of, message_of
 from bub_cron.gateway.inbox_schema import SHAPE
 from bub_cron.gateway.store_thread import StoreThread
 from bub_cron.states import (
     DELIVERED,
+    FINAL,
     FIRING_MOVES,
     GOOD,
     MESSAGE_MOVES,
+    MESSAGE_OPEN,
     OPEN,
     SENDING,
     UNDELIVERED,
@@ -68,47 +63,24 @@ class FullError(BubCronError):
     """The inbox holds as many open firings as it may."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What became of a request: the firing as it stands, and whether it is new; or the `error` that says why not.
-
-    The error is a `DifferentContentError` for a known id with other content, a `FullError` where there is no room. A known
-    firing that is final comes without its reply: thousands may be asked for at once.
-    """
-
-    firing: Firing | None = None
-    new: bool = False
-    error: Exception | None = None
-
-
-class Inbox:
+class Inbox(StoreThread):
     """The store, for use on an event loop. What returns an awaitable has committed when it is done.
 
-    `accept`, `get` and `get_all` raise `StoreError` when the disk refuses; nothing of that call is then stored. A move is
-    tried again until it is stored, since going on without it would lose it; with `once` it raises `StoreError`, too.
+    All but the moves raise `StoreError` when the disk refuses; nothing of that call is then stored. A move is tried again
+    until it is stored, since going on without it would lose it.
     """
 
-    def __init__(self, path: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        self._path = path
-        self._sleep = sleep
-        self._thread = StoreThread(path, SHAPE, _open, name="bub-cron-inbox")
-
-    async def open(self) -> None:
-        """Open or create the store and start its thread; raise `StoreError` if that can't be done."""
-        await self._thread.start()
-
-    async def close(self) -> None:
-        """Carry out what was asked for, then close the store."""
-        await self._thread.close()
-
-    async def ask[Result](self, step: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Carry out a step in the store's thread, in a transaction; raise `StoreError` if the disk refuses."""
-        return await self._thread.ask(step)
+    def __init__(self, path: str) -> None:
+        super().__init__(path, SHAPE, _open, name="bub-cron-inbox")
 
     # --- For the listener
 
-    async def accept(self, requests: Sequence[Request], now: float, room: int) -> list[Accepted]:
-        """Take requests in, all in one transaction, at most `room` new ones; return for each what became of it."""
+    async def accept(self, requests: Sequence[Request], now: float, room: int) -> list[Firing | BubCronError | None]:
+        """Take requests in, all in one transaction, at most `room` new ones.
+
+        Returns for each the new firing, None where the inbox has it already, or why it isn't taken: a
+        `DifferentContentError`, or a `FullError`.
+        """
         return await self.ask(lambda connection: _accept(connection, requests, now, room))
 
     async def get(self, firing_id: str) -> Firing | None:
@@ -128,55 +100,38 @@ class Inbox:
         """
         return await self.ask(lambda connection: _unfinished(connection, now))
 
-    async def move(self, firing: Firing, event: str, *, once: bool = False, **changes: Any) -> Firing:
+    async def move(self, firing: Firing, event: str, now: float, **changes: Any) -> Firing:
         """Move a firing by an event of `FIRING_MOVES`, with these columns changed; return it as it is then.
 
-        Raises `StaleError` if it is in none of the event's from-states.
+        One that ends `failed` may have a notice among its messages then. Raises `StaleError` if it is in none of the
+        event's from-states.
         """
-        return await self._store(lambda connection: _move(connection, firing, event, **changes), once=once)
+        return await self._insist(lambda connection: _move(connection, firing, event, now, **changes))
 
-    async def end(self, firing: Firing, event: str, now: float, *, once: bool = False, **changes: Any) -> Firing:
-        """Move a firing to a final outcome. One that ends `failed` may have a notice among its messages then."""
-        return await self._store(lambda connection: _end(connection, firing, event, now, **changes), once=once)
+    async def move_message(self, firing: Firing, message: Message, event: str, now: float, **changes: Any) -> Firing:
+        """Move one of a firing's messages, and the firing as it follows from that; return the firing as it is then.
 
-    async def begin_send(self, firing: Firing, message: Message, now: float) -> Firing:
-        """Mark the send of one of the firing's messages as begun. Messages that are not in the store yet are put there."""
-        return await self._store(
-            lambda connection: _move_message(
-                connection, firing, message, "begin", now, sends=message.sends + 1, not_before=None
-            )
-        )
+        Messages that are not in the store yet are put there.
+        """
+        return await self._insist(lambda connection: _move_message(connection, firing, message, event, now, **changes))
 
-    async def move_message(
-        self, firing: Firing, message: Message, event: str, now: float, *, once: bool = False, **changes: Any
-    ) -> Firing:
-        """Move one of a firing's messages, and the firing as it follows from that; return the firing as it is then."""
-        return await self._store(
-            lambda connection: _move_message(connection, firing, message, event, now, **changes), once=once
-        )
-
-    async def keep(self, firings: Iterable[Firing]) -> None:
-        """Write the firings in hand into the store, those that it has already excepted."""
-        kept = list(firings)
-        await self._store(lambda connection: [_restore(connection, firing) for firing in kept])
-
-    async def _store[Result](self, step: Callable[[sqlite3.Connection], Result], *, once: bool = False) -> Result:
+    async def _insist[Result](self, step: Callable[[sqlite3.Connection], Result]) -> Result:
         seconds = 1.0
         while True:
             try:
                 return await self.ask(step)
+            except StoreFaultError:
+                raise
             except StoreError as error:
-                if once or isinstance(error, StoreFaultError):
-                    raise
                 logger.error("cron.store {}; trying again in {:g} s", error, seconds)
-            await self._sleep(seconds)
+            await asyncio.sleep(seconds)
             seconds = min(seconds * 2, 60.0)
 
     # --- Chores
 
-    async def is_in_place(self) -> bool:
-        """Tell whether the store's file is still the one at its path; if not, open the one that is there, or a new one."""
-        return await self._thread.is_in_place()
+    async def keep(self, firings: Sequence[Firing]) -> None:
+        """Write those of the firings in hand that the store has lost; a store that has gone is opened anew by then."""
+        await self.ask(lambda connection: _keep(connection, firings))
 
     async def prune_old(self, now: float, keep_days: float) -> None:
         """Drop final firings that are older than so many days, counted from the newest firing or from `now`.
@@ -206,7 +161,6 @@ def _open_whole(path: str) -> sqlite3.Connection:
         # A damaged store is put aside as it was found: closing it must not take the log into it.
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
         check_whole(connection, path, SHAPE, closely=True)
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, False)
     except (*ERRORS, StoreError) as error:
         connection.close()
         raise store_error(path, error, SHAPE) from error
@@ -243,26 +197,48 @@ def _insert_messages(connection: sqlite3.Connection, firing: Firing) -> None:
 def _update(
     connection: sqlite3.Connection, table: str, move: Move, key: str, values: Sequence[Any], changes: dict[str, Any]
 ) -> bool:
-    """Move one row; return whether it was in one of the move's from-states."""
+    """Move the rows of a key; return whether one was in any of the move's from-states."""
     columns = {"state": move.state, **changes}
     marks = ", ".join(f"{column} = ?" for column in columns)
     statement = f"UPDATE {table} SET {marks} WHERE {key} AND state IN {sql_list(move.sources)}"  # noqa: S608
-    return connection.execute(statement, (*columns.values(), *values)).rowcount == 1
+    return connection.execute(statement, (*columns.values(), *values)).rowcount > 0
 
 
-def _restore(connection: sqlite3.Connection, firing: Firing) -> bool:
-    """Write a firing as it is in memory if the store has lost it; return whether it had."""
-    if connection.execute("SELECT 1 FROM firings WHERE id = ?", (firing.id,)).fetchone() is not None:
-        return False
-    logger.error("cron.store had lost id={}: it is written again", firing.id)
-    _insert(connection, [firing])
-    _insert_messages(connection, firing)
-    return True
+def _rows(connection: sqlite3.Connection, columns: str, ids: Sequence[str]) -> Iterable[sqlite3.Row]:
+    for start in range(0, len(ids), _MOST_IDS):
+        some = ids[start : start + _MOST_IDS]
+        query = f"SELECT {columns} FROM firings WHERE id IN ({', '.join('?' * len(some))})"  # noqa: S608
+        yield from connection.execute(query, some).fetchall()
+
+
+def _keep(connection: sqlite3.Connection, firings: Sequence[Firing]) -> bool:
+    """Write those of the firings that the store has lost as they are in memory; return whether there were any."""
+    there = {row["id"] for row in _rows(connection, "id", [firing.id for firing in firings])}
+    lost = [firing for firing in firings if firing.id not in there]
+    _insert(connection, lost)
+    for firing in lost:
+        logger.error("cron.store had lost id={}: it is written again", firing.id)
+        _insert_messages(connection, firing)
+    return bool(lost)
 
 
 def _messages(connection: sqlite3.Connection, firing_id: str) -> tuple[Message, ...]:
     rows = connection.execute("SELECT * FROM messages WHERE firing = ? ORDER BY number", (firing_id,))
     return tuple(map(message_of, rows))
+
+
+def _read(connection: sqlite3.Connection, row: sqlite3.Row) -> Firing | None:
+    """Return the firing of a row with its messages, None if it can't be read."""
+    try:
+        return firing_of(row, _messages(connection, row["id"]))
+    except (ValueError, KeyError, TypeError) as error:
+        logger.error("cron.unreadable id={} {}", one_line(row["id"]), described(error))
+        return None
+
+
+def _get_all(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Firing]:
+    found = (_read(connection, row) for row in _rows(connection, "*", ids))
+    return {firing.id: firing for firing in found if firing is not None}
 
 
 def _moment(request: Request, now: float) -> float:
@@ -277,126 +253,79 @@ def _moment(request: Request, now: float) -> float:
 # --- Accepting
 
 
-def _accept(connection: sqlite3.Connection, requests: Sequence[Request], now: float, room: int) -> list[Accepted]:
-    known = _rows(connection, [request.id for request in requests])
+def _accept(
+    connection: sqlite3.Connection, requests: Sequence[Request], now: float, room: int
+) -> list[Firing | BubCronError | None]:
+    stored = {row["id"]: row["request"] for row in _rows(connection, "id, request", [one.id for one in requests])}
     started = _started(connection, {request.reminder for request in requests if _skips_overlap(request)})
-    done: list[Accepted] = []
     fresh: dict[str, Firing] = {}
+    done: list[Firing | BubCronError | None] = []
     for request in requests:
-        if request.id in fresh:
-            done.append(_again(request, fresh[request.id].request.content(), fresh[request.id]))
-        elif request.id in known:
-            row = known[request.id]
-            done.append(_again(request, row["request"], row))
+        if request.id in stored or request.id in fresh:
+            known = stored[request.id] if request.id in stored else fresh[request.id].request.content()
+            done.append(None if known == request.content() else _different_content(request))
         elif len(fresh) >= room:
-            done.append(
-                Accepted(error=FullError("the inbox is full of firings that wait or run: submit it again later"))
-            )
+            done.append(FullError("the inbox is full of firings that wait or run: submit it again later"))
         else:
             fresh[request.id] = _new_firing(request, started, now)
-            done.append(Accepted(fresh[request.id], new=True))
+            done.append(fresh[request.id])
     _insert(connection, fresh.values())
     return done
 
 
-def _again(request: Request, stored: str, there: Firing | sqlite3.Row) -> Accepted:
-    """Return what becomes of a request whose id is known."""
-    if stored != request.content():
-        text = (
-            f"the id {request.id} is known already, with other content; the firing is untouched"
-            " (where two files use this gateway, their reminders need names of their own)"
-        )
-        return Accepted(error=DifferentContentError(text))
-    try:
-        return Accepted(there if isinstance(there, Firing) else firing_of(there))
-    except (ValueError, KeyError, TypeError) as error:  # a damaged row: the other requests must not suffer from it
-        return Accepted(error=error)
+def _different_content(request: Request) -> DifferentContentError:
+    return DifferentContentError(
+        f"the id {request.id} is known already, with other content; the firing is untouched"
+        " (where two files use this gateway, their reminders need names of their own)"
+    )
 
 
-def _new_firing(request: Request, started: dict[str, list[sqlite3.Row]], now: float) -> Firing:
+def _new_firing(request: Request, started: dict[str | None, list[sqlite3.Row]], now: float) -> Firing:
+    event, reason, error = "accept", None, None
     if now > request.expires:
-        error = "too late to start when it was submitted"
-        return Firing(
-            request, FIRING_MOVES["accept_missed"].state or "", now, reason="late", error=error, finished_at=now
-        )
-    if _skips_overlap(request):
+        event, reason, error = "accept_missed", "late", "too late to start when it was submitted"
+    elif _skips_overlap(request):
         moment = _moment(request, now)
-        for row in started.get(request.reminder or "", ()):
-            if row["started_at"] <= moment:
-                state, error = FIRING_MOVES["accept_skipped"].state or "", f"{row['id']} still ran"
-                return Firing(request, state, now, reason="overlap", error=error, finished_at=now)
-    return Firing(request, FIRING_MOVES["accept"].state or "", now)
+        earlier = next((row for row in started.get(request.reminder, ()) if row["started_at"] <= moment), None)
+        if earlier is not None:
+            event, reason, error = "accept_skipped", "overlap", f"{earlier['id']} still ran"
+    state = FIRING_MOVES[event].state or ""
+    return Firing(request, state, now, reason=reason, error=error, finished_at=None if reason is None else now)
 
 
 def _skips_overlap(request: Request) -> bool:
     return request.reminder is not None and request.overlap == "skip"
 
 
-def _started(connection: sqlite3.Connection, reminders: set[str | None]) -> dict[str, list[sqlite3.Row]]:
+def _started(connection: sqlite3.Connection, reminders: set[str | None]) -> dict[str | None, list[sqlite3.Row]]:
     """Return, by reminder, the open firings that have started."""
-    found: dict[str, list[sqlite3.Row]] = {}
     where = f"reminder = ? AND state IN {sql_list(OPEN)} AND started_at IS NOT NULL"
-    for reminder in reminders:
-        query = f"SELECT id, started_at FROM firings WHERE {where} ORDER BY seq"  # noqa: S608
-        if rows := connection.execute(query, (reminder,)).fetchall():
-            found[reminder or ""] = rows
-    return found
-
-
-def _rows(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, sqlite3.Row]:
-    """Return rows of firings by id, without the replies of those that are final."""
-    columns = "id, request, expires, " + ", ".join(FIRING_COLUMNS)
-    columns = columns.replace(" reply", f" iif(state IN {sql_list(OPEN)}, reply, NULL) AS reply")
-    found: dict[str, sqlite3.Row] = {}
-    for start in range(0, len(ids), _MOST_IDS):
-        some = ids[start : start + _MOST_IDS]
-        query = f"SELECT {columns} FROM firings WHERE id IN ({', '.join('?' * len(some))})"  # noqa: S608
-        found |= {row["id"]: row for row in connection.execute(query, some)}
-    return found
-
-
-def _get_all(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Firing]:
-    found: dict[str, Firing] = {}
-    for firing_id in ids:
-        row = connection.execute("SELECT * FROM firings WHERE id = ?", (firing_id,)).fetchone()
-        if row is not None and (firing := _readable(row)) is not None:
-            found[firing_id] = replace(firing, messages=_messages(connection, firing_id))
-    return found
-
-
-def _readable(row: sqlite3.Row) -> Firing | None:
-    try:
-        return firing_of(row)
-    except (ValueError, KeyError, TypeError) as error:
-        logger.error("cron.unreadable id={} {}", one_line(str(row["id"])), described(error))
-        return None
+    query = f"SELECT id, started_at FROM firings WHERE {where} ORDER BY seq"  # noqa: S608
+    return {reminder: connection.execute(query, (reminder,)).fetchall() for reminder in reminders}
 
 
 # --- Moves
 
 
-def _move(connection: sqlite3.Connection, firing: Firing, event: str, **changes: Any) -> Firing:
-    move = FIRING_MOVES[event]
-    while not _update(connection, "firings", move, "id = ?", (firing.id,), changes):
-        if not _restore(connection, firing):
-            raise StaleError(f"{firing.id} is in none of the states {', '.join(move.sources)} any more")
-    return replace(firing, state=move.state or "", **changes)
-
-
-def _end(connection: sqlite3.Connection, firing: Firing, event: str, now: float, **changes: Any) -> Firing:
-    if event == "refuse":
+def _move(connection: sqlite3.Connection, firing: Firing, event: str, now: float, **changes: Any) -> Firing:
+    if event == "refuse" and (waiting := next((one for one in firing.replies if one.state == WAITING), None)):
         # Its replies decide: of one that was sent before, and not seen to arrive, nobody knows.
-        while waiting := next((reply for reply in firing.replies if reply.state == WAITING), None):
-            firing = _move_message(connection, firing, waiting, event, now, **changes)
-        if firing.is_final:
-            return firing
-    ended = _move(connection, firing, event, not_before=None, finished_at=now, **changes)
-    if event == "fail" and firing.request.reminder is not None and _is_news(connection, firing.request.reminder):
-        content = f"The reminder {firing.request.reminder} failed: {ended.error}."
-        notice = Message(len(ended.messages) + 1, "notice", firing.request.to, now + DEFAULT_LIFE, content)
-        ended = replace(ended, messages=(*ended.messages, notice))
-        _insert_messages(connection, ended)
-    return ended
+        firing = _move_message(connection, firing, waiting, event, now, **changes)
+        return firing if firing.is_final else _move(connection, firing, event, now, **changes)
+    move = FIRING_MOVES[event]
+    if move.state in FINAL:
+        changes |= {"not_before": None, "finished_at": now}
+    while not _update(connection, "firings", move, "id = ?", (firing.id,), changes):
+        if not _keep(connection, [firing]):
+            raise StaleError(f"{firing.id} is in none of the states {', '.join(move.sources)} any more")
+    firing = replace(firing, state=move.state or "", **changes)
+    reminder = firing.request.reminder
+    if event == "fail" and reminder is not None and _is_news(connection, reminder):
+        content = f"The reminder {reminder} failed: {firing.error}."
+        notice = Message(len(firing.messages) + 1, "notice", firing.request.to, now + DEFAULT_LIFE, content)
+        firing = replace(firing, messages=(*firing.messages, notice))
+        _insert_messages(connection, firing)
+    return firing
 
 
 def _is_news(connection: sqlite3.Connection, reminder: str) -> bool:
@@ -420,21 +349,22 @@ def _move_message(
         event = "lose"
         changes |= {"reason": "not_seen", "error": f"the end of an earlier send was not seen; then: {changes['error']}"}
     move = MESSAGE_MOVES[event]
-    _restore(connection, firing)
-    _insert_messages(connection, firing)
-    if move.state not in (WAITING, SENDING):
+    if event == "begin":
+        changes |= {"sends": message.sends + 1, "not_before": None}
+    elif event == "give_back":
+        changes["sends"] = message.sends - 1
+    elif move.state not in MESSAGE_OPEN:
         changes["finished_at"] = now
+    _keep(connection, [firing])
+    _insert_messages(connection, firing)
     if not _update(connection, "messages", move, "firing = ? AND number = ?", (firing.id, message.number), changes):
         text = f"message {message.number} of {firing.id} is in none of the states {', '.join(move.sources)} any more"
         raise StaleError(text)
     if message.decides and event in ("refuse", "lose"):
         # After a part that did not arrive for certain, no later one goes out.
-        skip = MESSAGE_MOVES["skip"]
         later = 'firing = ? AND number > ? AND kind = ? AND "to" = ?'
-        connection.execute(
-            f"UPDATE messages SET state = ?, finished_at = ? WHERE {later} AND state IN {sql_list(skip.sources)}",  # noqa: S608
-            (skip.state, now, firing.id, message.number, message.kind, message.to),
-        )
+        values = (firing.id, message.number, message.kind, message.to)
+        _update(connection, "messages", MESSAGE_MOVES["skip"], later, values, {"finished_at": now})
     firing = replace(firing, messages=_messages(connection, firing.id))
     return _follow(connection, firing, event, now) if message.decides else firing
 
@@ -444,19 +374,16 @@ def _follow(connection: sqlite3.Connection, firing: Firing, event: str, now: flo
     replies = firing.replies
     if all(reply.is_final for reply in replies):
         outcome = worst([reply.state for reply in replies])
-        why = next((reply for reply in replies if reply.state == outcome), None) if outcome != DELIVERED else None
-        reason, error = (why.reason, why.error) if why else (None, None)
-        return _end(connection, firing, _ENDINGS[outcome], now, reason=reason, error=error)
+        why = next(reply for reply in replies if reply.state == outcome)
+        return _move(connection, firing, _ENDINGS[outcome], now, reason=why.reason, error=why.error)
     if event == "begin":
-        return _move(connection, firing, "begin_send", not_before=None, started_at=firing.started_at or now)
+        return _move(connection, firing, "begin_send", now, not_before=None, started_at=firing.started_at or now)
     if any(reply.state == SENDING for reply in replies):
         return firing
     if event == "retry":
         waiting = next(reply for reply in replies if reply.state == WAITING)
-        return _move(connection, firing, "retry", error=waiting.error)
-    if event == "give_back":
-        return _move(connection, firing, "give_back")
-    return firing
+        return _move(connection, firing, "retry", now, error=waiting.error)
+    return _move(connection, firing, "give_back", now) if event == "give_back" else firing
 
 
 # --- Starts and chores
@@ -466,14 +393,13 @@ def _unfinished(connection: sqlite3.Connection, now: float) -> list[Firing]:
     open_rows = f"SELECT * FROM firings WHERE state IN {sql_list(OPEN)} ORDER BY seq"  # noqa: S608
     found: list[Firing] = []
     for row in connection.execute(open_rows).fetchall():
-        firing = _readable(row)
-        if firing is not None:
-            found.append(replace(firing, messages=_messages(connection, firing.id)))
+        if (firing := _read(connection, row)) is not None:
+            found.append(firing)
             continue
         why = "its record in the inbox was damaged: what it was to do can't be read any more"
         changes = {"reason": "unreadable", "error": why, "finished_at": now}
         _update(connection, "firings", FIRING_MOVES["fail"], "id = ?", (row["id"],), changes)
-    notices = "SELECT firing FROM messages WHERE kind = 'notice' AND state IN ('waiting', 'sending')"
+    notices = f"SELECT firing FROM messages WHERE kind = 'notice' AND state IN {sql_list(MESSAGE_OPEN)}"  # noqa: S608
     ids = [row["firing"] for row in connection.execute(notices)]
     return [*found, *_get_all(connection, ids).values()]
 

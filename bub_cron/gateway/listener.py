@@ -15,46 +15,28 @@ import os
 import resource
 import socket
 import struct
-import time
-from collections.abc import Callable
-from typing import Any
 
 from loguru import logger
 
 from bub_cron.gateway.address import BoundSocket
-from bub_cron.gateway.commands import CommandRule
 from bub_cron.gateway.connection import Connection, Service
-from bub_cron.gateway.faults import LogLimit
-from bub_cron.gateway.inbox import Inbox
-from bub_cron.gateway.runner import Runner
 from bub_cron.states import REJECTED
 from bub_cron.wire import BUSY, encode
 
 _MOST_CONNECTIONS = 256  # of one user; fewer where the process may not have many descriptors
 _NO_DESCRIPTOR_SECONDS = 1.0
-_WARNINGS_A_MINUTE = 30
 _CLOSE_SECONDS = 1.0  # that a caller gets to read its answers when the gateway stops
 
 
 class Listener:
     """Serves the socket at `path` until `close()`."""
 
-    def __init__(
-        self,
-        inbox: Inbox,
-        runner: Runner,
-        *,
-        uids: frozenset[int],
-        rule: CommandRule,
-        about: Callable[[], dict[str, Any]],
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        """`about` gives what a ping is answered with, besides its status and the counts."""
-        self._warnings = LogLimit(_WARNINGS_A_MINUTE)
-        self._service = Service(inbox, runner, rule, about, now, self._warnings)
+    def __init__(self, service: Service, uids: frozenset[int]) -> None:
+        """`uids` are the users who may talk besides the gateway's own and root."""
+        self._service = service
+        self._warnings = service.warnings
         self._connections: dict[int, set[Connection]] = {uid: set() for uid in uids | {0, os.getuid()}}
         self._most_connections = _connections_a_user(len(self._connections))
-        self._serving: set[asyncio.Task[None]] = set()
         self._bound: BoundSocket | None = None
         self._accepting: asyncio.Task[None] | None = None
 
@@ -76,10 +58,11 @@ class Listener:
         if self._bound is not None:
             self._bound.remove()
         for _ in range(2):  # the second time those that don't read what they were answered
-            for serving in self._serving:
-                serving.cancel()
-            if self._serving:
-                await asyncio.wait(set(self._serving), timeout=_CLOSE_SECONDS)
+            serving = {connection.serving for siblings in self._connections.values() for connection in siblings}
+            for task in serving:
+                task.cancel()
+            if serving:
+                await asyncio.wait(serving, timeout=_CLOSE_SECONDS)
 
     async def _stop_accepting(self) -> None:
         if self._accepting is not None and self._bound is not None:
@@ -118,10 +101,8 @@ class Listener:
         else:
             connection = Connection(self._service, connected, siblings)
             siblings.add(connection)
-            self._serving.add(connection.serving)
 
-            def end(serving: asyncio.Task[None]) -> None:
-                self._serving.discard(serving)
+            def end(_: asyncio.Task[None]) -> None:
                 siblings.discard(connection)
                 connected.close()  # nobody else does so for a task that was cancelled before its first step
 

@@ -10,6 +10,8 @@ next handoff. It is not part of the firing's record: a crash right after `delive
 
 from __future__ import annotations
 
+import asyncio
+
 import bub
 from bub import BubFramework
 from bub.store import AsyncTapeStoreAdapter, is_async_tape_store
@@ -19,6 +21,8 @@ from loguru import logger
 from bub_cron.errors import described
 from bub_cron.gateway.firing import Firing
 from bub_cron.wire import TEXT
+
+_SECONDS = 10.0  # that a tape store may take
 
 
 class Memory:
@@ -33,7 +37,8 @@ class Memory:
         if firing.text is None or (request.kind != TEXT and request.session == request.to):
             return
         try:
-            await self._append(request.to, firing.text, firing)
+            async with asyncio.timeout(_SECONDS):
+                await self._append(request.to, firing.text, firing)
         except Exception as error:
             logger.warning("cron.tape id={} not written: {}", firing.id, described(error))
 

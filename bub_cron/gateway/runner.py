@@ -15,21 +15,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from weakref import WeakValueDictionary
 
 from loguru import logger
 
 from bub_cron.errors import BubCronError, described
 from bub_cron.gateway.attempts import Attempts
-from bub_cron.gateway.delays import LATER_DELAY
+from bub_cron.gateway.delays import LATER_DELAY, wait_until
 from bub_cron.gateway.delivery import Delivery
 from bub_cron.gateway.faults import LogLimit, log_fault
 from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.hand import SEND, WAITING, Hand
-from bub_cron.gateway.inbox import Accepted, Inbox, StaleError
+from bub_cron.gateway.inbox import Inbox, StaleError
 from bub_cron.gateway.sends import TOO_LATE, Sends
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settling import LOST_IN_CRASH, LOST_IN_STOP, settle
@@ -43,16 +42,11 @@ _USER_WAIT = 600.0  # seconds that a firing waits for a user's turn
 _SEND_STOP_WAIT = 4.0  # seconds that a send in flight gets when the gateway stops
 _STOP_FOLLOWS_SECONDS = 60.0  # between the unbinding of the router and our own stop; more than Bub's channels take
 _LINES_A_MINUTE = 120  # about what becomes of firings
-_REMEMBER_SECONDS = 10.0  # that a tape store may take
-
-
-class _TooLateError(BubCronError):
-    """The firing may not start any more."""
 
 
 class Runner:
     """Drives firings. `remember` is told what was delivered; `refusal` gives why a firing may not run here (any more);
-    `now` gives epoch seconds; `sleep` waits seconds.
+    `now` gives epoch seconds.
     """
 
     def __init__(
@@ -67,24 +61,23 @@ class Runner:
         remember: Callable[[Firing], Awaitable[None]] | None = None,
         refusal: Callable[[Request], str | None] = lambda _: None,
         now: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.now = now
         self._inbox = inbox
         self._lines = LogLimit(_LINES_A_MINUTE)
         self._attempts = Attempts(inbox, turns, self._lines, now=now)
-        self._sends = Sends(inbox, delivery, self._lines, now=now, sleep=sleep)
+        self._sends = Sends(inbox, delivery, self._lines, now=now)
         self._delivery = delivery
         self._users = users
         self._max_waiting = max_waiting
         self._remember = remember
         self._refusal = refusal
-        self._sleep = sleep
         self._begun = asyncio.Event()
         self._stopping = False
         self._hands: dict[str, Hand] = {}
         self._accepting = 0  # requests that are on their way into the inbox
-        self._queue: deque[Hand] = deque()
+        self._queue: asyncio.Queue[Hand] = asyncio.Queue()
+        self._starting = asyncio.create_task(self._start_each(), name="bub-cron runner")
         self._places = asyncio.Semaphore(max_concurrent)
         self._sessions: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -98,59 +91,56 @@ class Runner:
     @property
     def waiting(self) -> int:
         """How many open firings are not."""
-        return sum(not hand.firing.is_final for hand in self._hands.values()) - self.running
+        return sum(hand.phase == WAITING and not hand.firing.is_final for hand in self._hands.values())
 
     @property
     def in_hand(self) -> list[Firing]:
-        """Every firing that is not done with, as it was last stored."""
-        return [hand.firing for hand in self._hands.values()]
+        """Every firing that is still open, as it was last stored."""
+        return [hand.firing for hand in self._hands.values() if not hand.firing.is_final]
 
     def begin(self) -> None:
         """Let firings start: the chats are there."""
         self._begun.set()
 
-    async def accept(self, requests: Sequence[Request]) -> list[Accepted]:
-        """Take requests into the inbox, and in hand what is open of them; `StoreError` if the disk refuses.
+    async def accept(self, requests: Sequence[Request]) -> list[Firing | BubCronError | None]:
+        """Take requests into the inbox, and in hand what is new of them; as `Inbox.accept`.
 
         It is carried out to its end even if the caller is cancelled: what the inbox has, the runner must have.
         """
         return await asyncio.shield(asyncio.ensure_future(self._accept(requests)))
 
-    async def _accept(self, requests: Sequence[Request]) -> list[Accepted]:
+    async def _accept(self, requests: Sequence[Request]) -> list[Firing | BubCronError | None]:
         room = self._max_waiting - len(self._hands) - self._accepting
         self._accepting += len(requests)
         try:
             accepted = await self._inbox.accept(requests, self.now(), room)
         finally:
             self._accepting -= len(requests)
-        for found in accepted:
-            if found.firing is not None and not found.firing.is_final:
-                self.take(found.firing)
+        new = [firing for firing in accepted if isinstance(firing, Firing)]
+        if new:  # a line for each would cost more than all the rest of it
+            logger.info("cron.accepted count={} first={} last={}", len(new), new[0].id, new[-1].id)
+        for firing in new:
+            self.take(firing)
         return accepted
 
     def take(self, firing: Firing) -> None:
-        """Drive a firing that is in the inbox and not done with, unless it is in hand already."""
-        if self._stopping or firing.id in self._hands:
-            return
-        hand = self._hands[firing.id] = Hand(firing)
-        self._queue.append(hand)
-        if len(self._queue) == 1:
-            asyncio.get_running_loop().call_soon(self._start_next)
+        """Drive a firing that is in the inbox, unless it is done with or in hand already."""
+        is_done = firing.is_final and firing.next_message is None
+        if not is_done and not self._stopping and firing.id not in self._hands:
+            hand = self._hands[firing.id] = Hand(firing)
+            self._queue.put_nowait(hand)
 
-    def _start_next(self) -> None:
-        """Start one firing, and then the next; while a crowd waits, a millisecond later.
+    async def _start_each(self) -> None:
+        """Start one firing after the other, each in a round of the event loop; while a crowd waits, a millisecond later.
 
-        One in each round of the event loop would keep it spinning while thousands wait, and the store's thread, and with it
-        every caller, would wait for the interpreter.
+        Without that the loop would spin while thousands wait, and the store's thread, and with it every caller, would wait
+        for the interpreter.
         """
-        if not self._queue:
-            return
-        hand = self._queue[0]
-        hand.task = asyncio.create_task(self._drive(hand), name=f"bub-cron {hand.firing.id}")
-        hand.task.add_done_callback(lambda _: self._let_go(hand))
-        self._queue.popleft()
-        if self._queue:
-            asyncio.get_running_loop().call_later(_CROWD_SECONDS if len(self._queue) > _FEW else 0, self._start_next)
+        while True:
+            hand = await self._queue.get()
+            hand.task = asyncio.create_task(self._drive(hand), name=f"bub-cron {hand.firing.id}")
+            hand.task.add_done_callback(lambda _, hand=hand: self._let_go(hand))  # type: ignore[misc]
+            await asyncio.sleep(_CROWD_SECONDS if self._queue.qsize() > _FEW else 0)
 
     def _let_go(self, hand: Hand) -> None:
         self._hands.pop(hand.firing.id, None)
@@ -172,7 +162,7 @@ class Runner:
     async def stop(self) -> None:
         """End what runs: turns go back to the inbox, a send in flight gets a few seconds. All is on disk afterwards."""
         self._stopping = True
-        self._queue.clear()
+        self._starting.cancel()
         hands = list(self._hands.values())
         tasks = {hand.task for hand in hands if hand.task is not None}
         for hand in hands:
@@ -190,16 +180,16 @@ class Runner:
 
     async def _drive(self, hand: Hand) -> None:
         try:
+            is_told = hand.firing.is_final
             await self._begin_or_end(hand)
             while not hand.firing.is_final:
-                try:
-                    await self._go_on(hand)
-                except GatewayStopsError as error:
-                    await self._wait_for_the_stop(hand, error)
-                hand.phase = WAITING
-            self._tell_outcome(hand)
-            await self._remember_it(hand.firing)
-            await self._sends.notices(hand)
+                await self._step(hand)
+            if not is_told:
+                self._tell_outcome(hand)
+                if self._remember is not None and hand.firing.state == DELIVERED:
+                    await self._remember(hand.firing)
+            while hand.firing.next_message is not None:
+                await self._step(hand)
         except asyncio.CancelledError:
             await self._stopped(hand)
             raise
@@ -210,8 +200,35 @@ class Runner:
             log_fault(f"cron.fault id={hand.firing.id}", error)
             await self._end_in_fault(hand, f"a fault of bub-cron: {described(error)}")
 
+    async def _step(self, hand: Hand) -> None:
+        """Take a firing one step further: an attempt, or a send."""
+        firing = hand.firing
+        try:
+            if firing.is_final or firing.text is not None:
+                await self._sends.next(hand)
+            else:
+                await self._attempt(hand)
+        except GatewayStopsError as error:
+            await self._wait_for_the_stop(hand, error)
+        hand.phase = WAITING
+
+    async def _attempt(self, hand: Hand) -> None:
+        firing, request = hand.firing, hand.firing.request
+        await wait_until(firing.not_before, self.now() + LATER_DELAY, self.now)
+        if refusal := self._delivery.refusal(request.to):
+            hand.firing = await self._inbox.move(firing, "refuse", self.now(), reason="no_channel", error=refusal)
+            return
+        if refusal := self._refusal(request):
+            hand.firing = await self._inbox.move(firing, "fail", self.now(), reason="not_allowed", error=refusal)
+            return
+        async with AsyncExitStack() as held:
+            if await self._hold_place(held, request.session, request.expires):
+                await self._attempts.run(hand, self._delivery.limit_words(request.to))
+                return
+        hand.firing = await self._late(firing)
+
     async def _stopped(self, hand: Hand) -> None:
-        """Settle what the stop has ended."""
+        """Settle what the stop has ended. Where the disk refuses, it is cancelled, and the next start settles it."""
         if hand.phase == WAITING and hand.firing.state != RUNNING:
             return
         try:
@@ -220,7 +237,6 @@ class Runner:
             if firing is not None:
                 await settle(self._inbox, firing, self.now(), hand.phase)
         except BubCronError as error:
-            # Not repeated, since the gateway is going: the next start settles what is on disk.
             logger.warning("cron.stop id={} not recorded: {}", hand.firing.id, error)
 
     async def _begin_or_end(self, hand: Hand) -> None:
@@ -234,29 +250,6 @@ class Runner:
         except TimeoutError:
             hand.firing = await self._late(firing)
 
-    async def _go_on(self, hand: Hand) -> None:
-        """Take a firing one step further: an attempt, or a send."""
-        firing = hand.firing
-        if firing.text is not None:
-            await self._sends.next_reply(hand)
-            return
-        if firing.not_before is not None and (seconds := firing.not_before - self.now()) > 0:
-            # No delay is longer; an instant that is further away was written by a clock that was ahead.
-            await self._sleep(min(seconds, LATER_DELAY))
-        if refusal := self._delivery.refusal(firing.request.to):
-            hand.firing = await self._inbox.end(firing, "refuse", self.now(), reason="no_channel", error=refusal)
-        elif refusal := self._refusal(firing.request):
-            hand.firing = await self._inbox.end(firing, "fail", self.now(), reason="not_allowed", error=refusal)
-        else:
-            await self._attempt(hand)
-
-    async def _attempt(self, hand: Hand) -> None:
-        try:
-            async with self._place(hand.firing):
-                await self._attempts.run(hand, self._delivery.limit_words(hand.firing.request.to))
-        except _TooLateError:
-            hand.firing = await self._late(hand.firing)
-
     async def _late(self, firing: Firing) -> Firing:
         """End a firing that can't start, or start again, within its grace."""
         now = self.now()
@@ -264,12 +257,12 @@ class Runner:
             return firing
         if firing.reply is not None or firing.sends:
             error = "the gateway's channels have not started"
-            return await self._inbox.end(firing, "refuse", now, reason="refused", error=error)
+            return await self._inbox.move(firing, "refuse", now, reason="refused", error=error)
         if not firing.attempts:
-            return await self._inbox.end(firing, "miss", now, reason="late", error=TOO_LATE)
+            return await self._inbox.move(firing, "miss", now, reason="late", error=TOO_LATE)
         if firing.has_side_effects and firing.error in (LOST_IN_CRASH, LOST_IN_STOP):
-            return await self._inbox.end(firing, "lose", now, reason="lost_turn")
-        return await self._inbox.end(firing, "fail", now, reason="attempts")
+            return await self._inbox.move(firing, "lose", now, reason="lost_turn")
+        return await self._inbox.move(firing, "fail", now, reason="attempts")
 
     async def _wait_for_the_stop(self, hand: Hand, error: GatewayStopsError) -> None:
         """Bub's router is unbound, which a stop begins with. If none follows, a turn's output went nowhere.
@@ -277,23 +270,25 @@ class Runner:
         A message has not been sent: it goes on while its time lasts.
         """
         logger.info("cron.held id={}: {}", hand.firing.id, error)
-        await self._sleep(_STOP_FOLLOWS_SECONDS)
+        await asyncio.sleep(_STOP_FOLLOWS_SECONDS)
         firing, now, why = hand.firing, self.now(), f"{error}, and the gateway did not stop"
+        if firing.is_final:
+            return
         if firing.text is None:
-            hand.firing = await self._inbox.end(firing, "lose", now, reason="moved", error=why)
+            hand.firing = await self._inbox.move(firing, "lose", now, reason="moved", error=why)
         elif now > firing.request.expires:
-            hand.firing = await self._inbox.end(firing, "refuse", now, reason="refused", error=why)
+            hand.firing = await self._inbox.move(firing, "refuse", now, reason="refused", error=why)
 
     async def _end_in_fault(self, hand: Hand, error: str) -> None:
-        firing = hand.firing
+        now = self.now()
         with suppress(StaleError):
-            sending = next((message for message in firing.replies if message.state == SENDING), None)
-            if sending is not None:
-                firing = await self._inbox.move_message(
-                    firing, sending, "lose", self.now(), reason="fault", error=error
-                )
-            if not firing.is_final:
-                hand.firing = await self._inbox.end(firing, "fail", self.now(), reason="fault", error=error)
+            for reply in hand.firing.replies:
+                if reply.state == SENDING:
+                    hand.firing = await self._inbox.move_message(
+                        hand.firing, reply, "lose", now, reason="fault", error=error
+                    )
+            if not hand.firing.is_final:
+                hand.firing = await self._inbox.move(hand.firing, "fail", now, reason="fault", error=error)
             self._tell_outcome(hand)
 
     def _tell_outcome(self, hand: Hand) -> None:
@@ -306,34 +301,20 @@ class Runner:
         if hand.final is not None and not hand.final.done():
             hand.final.set_result(firing)
 
-    async def _remember_it(self, firing: Firing) -> None:
-        if self._remember is None or firing.state != DELIVERED:
-            return
-        try:
-            async with asyncio.timeout(_REMEMBER_SECONDS):
-                await self._remember(firing)
-        except TimeoutError:
-            logger.warning("cron.tape id={} not written: it took over {:g} s", firing.id, _REMEMBER_SECONDS)
-
     # --- Sessions and places
 
-    @asynccontextmanager
-    async def _place(self, firing: Firing) -> AsyncIterator[None]:
-        """Hold the firing's session and one of the places for turns; `_TooLateError` if they don't come in time."""
-        name, expires = firing.request.session, firing.request.expires
-        session = self._sessions.setdefault(name, asyncio.Lock())
+    async def _hold_place(self, held: AsyncExitStack, session: str, expires: float) -> bool:
+        """Hold a session and one of the places for turns, until `held` ends; return False if they don't come in time."""
+        lock = self._sessions.setdefault(session, asyncio.Lock())
         came = asyncio.get_running_loop().time()
-        async with AsyncExitStack() as held:
-            try:
-                async with asyncio.timeout(max(0.0, expires - self.now())):
-                    await held.enter_async_context(session)
-                    await self._place_beside_nobody(name, came)
-                    held.callback(self._places.release)
-            except TimeoutError as error:
-                raise _TooLateError(TOO_LATE) from error
-            if self.now() > expires:
-                raise _TooLateError(TOO_LATE)
-            yield
+        try:
+            async with asyncio.timeout(max(0.0, expires - self.now())):
+                await held.enter_async_context(lock)
+                await self._place_beside_nobody(session, came)
+                held.callback(self._places.release)
+        except TimeoutError:
+            return False
+        return self.now() <= expires
 
     async def _place_beside_nobody(self, session: str, came: float) -> None:
         """Acquire a place at a moment at which no user's turn runs in the session; after ten minutes, at any.

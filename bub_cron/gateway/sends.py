@@ -10,20 +10,19 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from bub_cron.errors import described
-from bub_cron.gateway.delays import LATER_DELAY, send_delay
+from bub_cron.gateway.delays import LATER_DELAY, send_delay, wait_until
 from bub_cron.gateway.delivery import Delivery, SendRefusedError, SendUnseenError
 from bub_cron.gateway.faults import LogLimit
 from bub_cron.gateway.firing import Firing, Message
 from bub_cron.gateway.hand import SEND, STARTING, WAITING, Hand
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.turns import GatewayStopsError
-from bub_cron.states import WAITING as MESSAGE_WAITING
 from bub_cron.wire import TEXT, split_to
 
 _SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
@@ -33,67 +32,43 @@ TOO_LATE = "too late to start by the time it could"
 
 
 class Sends:
-    """Sends messages. `now` gives epoch seconds, `sleep` waits seconds."""
+    """Sends messages. `now` gives epoch seconds."""
 
-    def __init__(
-        self,
-        inbox: Inbox,
-        delivery: Delivery,
-        lines: LogLimit,
-        *,
-        now: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]],
-    ) -> None:
+    def __init__(self, inbox: Inbox, delivery: Delivery, lines: LogLimit, *, now: Callable[[], float]) -> None:
         self._inbox = inbox
         self._delivery = delivery
         self._lines = lines
         self._now = now
-        self._sleep = sleep
         self._lanes: dict[str, asyncio.Semaphore] = {}
 
-    async def next_reply(self, hand: Hand) -> None:
-        """Make one send of a firing whose text is kept: its next message's."""
-        firing, request = hand.firing, hand.firing.request
-        if refusal := self._delivery.refusal(request.to):
-            hand.firing = await self._inbox.end(firing, "refuse", self._now(), reason="no_channel", error=refusal)
+    async def next(self, hand: Hand) -> None:
+        """Make one send: of the next message of a firing that has its text, or has ended."""
+        if hand.firing.text is not None and not hand.firing.replies:
+            hand.firing = self._with_replies(hand.firing)
+        firing, message = hand.firing, hand.firing.next_message
+        if message is None:
+            raise RuntimeError(f"{firing.id} is {firing.state} and has no message to send")
+        if refusal := self._delivery.refusal(message.to):
+            hand.firing = await self._end(firing, message, "refuse", "no_channel", refusal)
             return
-        if not firing.replies:
-            firing = hand.firing = replace(firing, messages=(*self._planned(firing), *firing.messages))
-        message = next(reply for reply in firing.replies if reply.state == MESSAGE_WAITING)
-        await self._wait_until(message.not_before)
+        await wait_until(message.not_before, message.until + _PAST_GRACE + LATER_DELAY, self._now)
         # A text's grace ends when its first send begins; a reply has begun its turn in time.
-        limit = request.expires if request.kind == TEXT and not firing.sends else None
+        is_first = firing.request.kind == TEXT and message.decides and not firing.sends
         try:
-            async with self._lane(message.to, limit):
+            async with self._lane(message.to, firing.request.expires if is_first else None):
                 await self._send(hand, message.number)
         except TimeoutError:
-            hand.firing = await self._inbox.end(firing, "miss", self._now(), reason="late", error=TOO_LATE)
+            hand.firing = await self._inbox.move(firing, "miss", self._now(), reason="late", error=TOO_LATE)
 
-    async def notices(self, hand: Hand) -> None:
-        """Send what is to be told about a firing that has ended, each message until its own end."""
-        while message := next((m for m in hand.firing.messages if not m.decides and not m.is_final), None):
-            if refusal := self._delivery.refusal(message.to):
-                hand.firing = await self._inbox.move_message(
-                    hand.firing, message, "refuse", self._now(), reason="no_channel", error=refusal
-                )
-                continue
-            await self._wait_until(message.not_before)
-            async with self._lane(message.to, None):
-                await self._send(hand, message.number)
-
-    def _planned(self, firing: Firing) -> list[Message]:
-        """Return the messages that a firing's text makes; the whole text is not stored a second time."""
+    def _with_replies(self, firing: Firing) -> Firing:
+        """Return a firing with the messages that its text makes; the whole text is not stored a second time."""
         request, text = firing.request, firing.text or ""
         parts = self._delivery.parts(request.to, text)
-        return [
+        replies = [
             Message(number, "reply", request.to, request.expires, None if len(parts) == 1 else part)
             for number, part in enumerate(parts, 1)
         ]
-
-    async def _wait_until(self, instant: float | None) -> None:
-        # An instant that is too far away was written by a clock that was ahead.
-        while instant is not None and 0 < (seconds := instant - self._now()) <= _PAST_GRACE + LATER_DELAY:
-            await self._sleep(min(seconds, LATER_DELAY))
+        return replace(firing, messages=(*replies, *firing.messages))
 
     @asynccontextmanager
     async def _lane(self, to: str, limit: float | None) -> AsyncIterator[None]:
@@ -112,7 +87,9 @@ class Sends:
     async def _send(self, hand: Hand, number: int) -> None:
         """Make one send of a message, with its beginning and its end on disk."""
         hand.phase = STARTING
-        hand.firing = firing = await self._inbox.begin_send(hand.firing, _numbered(hand.firing, number), self._now())
+        firing = hand.firing = await self._inbox.move_message(
+            hand.firing, _numbered(hand.firing, number), "begin", self._now()
+        )
         message = _numbered(firing, number)
         content = firing.text if message.content is None else message.content
         hand.phase = SEND
@@ -121,9 +98,7 @@ class Sends:
         except asyncio.CancelledError:
             raise
         except GatewayStopsError:
-            hand.firing = await self._inbox.move_message(
-                firing, message, "give_back", self._now(), sends=message.sends - 1
-            )
+            hand.firing = await self._inbox.move_message(firing, message, "give_back", self._now())
             hand.phase = WAITING
             raise
         except SendRefusedError as error:
@@ -135,7 +110,6 @@ class Sends:
             hand.firing = await self._inbox.move_message(
                 firing, message, "deliver", self._now(), reason=None, error=None
             )
-        hand.phase = WAITING
 
     async def _refused(self, firing: Firing, message: Message, error: SendRefusedError) -> Firing:
         now, again, until = self._now(), self._now() + send_delay(message.sends), message.until

@@ -11,23 +11,29 @@ import asyncio
 from functools import partial
 
 
+class _Busy:
+    """The users' turns in one session: their tasks, the loop's time at which the first of them began, and their end."""
+
+    def __init__(self, since: float) -> None:
+        self.tasks: set[asyncio.Task[object]] = set()
+        self.since = since
+        self.over = asyncio.Event()
+
+
 class UserTurns:
     """The users' running turns; firings wait for them with `idle`."""
 
     def __init__(self) -> None:
-        self._running: dict[str, set[asyncio.Task[object]]] = {}
-        self._since: dict[str, float] = {}  # the loop's time at which a session became busy
-        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._sessions: dict[str, _Busy] = {}
 
     def begin(self, session: str) -> None:
         """Note that the current task runs a user's turn in this session."""
         task = asyncio.current_task()
         if task is None:
             return
-        running = self._running.setdefault(session, set())
-        self._since.setdefault(session, task.get_loop().time())
-        if task not in running:
-            running.add(task)
+        busy = self._sessions.setdefault(session, _Busy(task.get_loop().time()))
+        if task not in busy.tasks:
+            busy.tasks.add(task)
             task.add_done_callback(partial(self._end, session))
 
     def end(self, session: str) -> None:
@@ -37,32 +43,24 @@ class UserTurns:
             self._end(session, task)
 
     def _end(self, session: str, task: asyncio.Task[object]) -> None:
-        running = self._running.get(session)
-        if running is None:
+        busy = self._sessions.get(session)
+        if busy is None:
             return
-        running.discard(task)
-        if not running:
-            del self._running[session], self._since[session]
-            for waiter in self._waiting.pop(session, ()):
-                if not waiter.done():
-                    waiter.set_result(None)
+        busy.tasks.discard(task)
+        if not busy.tasks:
+            del self._sessions[session]
+            busy.over.set()
 
     def busy_since(self, session: str) -> float | None:
         """Return the loop's time since which users' turns have been running in the session, None if none runs now."""
-        return self._since.get(session)
+        busy = self._sessions.get(session)
+        return None if busy is None else busy.since
 
-    async def idle(self, session: str, most: float) -> bool:
-        """Wait until no user's turn runs in the session, at most `most` seconds; return whether it is idle."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + most
-        while session in self._running:
-            waiter: asyncio.Future[None] = loop.create_future()
-            self._waiting.setdefault(session, set()).add(waiter)
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await waiter
-            except TimeoutError:
-                return False
-            finally:
-                self._waiting.get(session, set()).discard(waiter)
-        return True
+    async def idle(self, session: str, most: float) -> None:
+        """Wait until no user's turn runs in the session, at most `most` seconds."""
+        try:
+            async with asyncio.timeout(most):
+                while busy := self._sessions.get(session):
+                    await busy.over.wait()
+        except TimeoutError:
+            return

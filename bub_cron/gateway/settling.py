@@ -30,10 +30,7 @@ async def recover(inbox: Inbox, now: float) -> list[Firing]:
 
 
 async def settle(inbox: Inbox, firing: Firing, now: float, phase: str | None = None) -> Firing:
-    """Settle one firing. `phase` is what a stop ended (see `hand.py`), None after a kill.
-
-    A stop tries each step once; `StoreError` if the disk refuses it, and then the next start settles the firing.
-    """
+    """Settle one firing. `phase` is what a stop ended (see `hand.py`), None after a kill."""
     stops = phase is not None
     for message in firing.messages:
         if message.state == SENDING:
@@ -41,26 +38,23 @@ async def settle(inbox: Inbox, firing: Firing, now: float, phase: str | None = N
     if firing.state != RUNNING:
         return firing
     if firing.text is not None:
-        return await inbox.move(firing, "resume", not_before=None, once=stops)
+        return await inbox.move(firing, "resume", now, not_before=None)
     if stops and (phase != TURN or not firing.has_side_effects):
-        return await inbox.move(firing, "give_back", attempts=firing.attempts - 1, once=stops)
+        return await inbox.move(firing, "give_back", now, attempts=firing.attempts - 1)
     error = LOST_IN_STOP if stops else LOST_IN_CRASH
     if firing.attempts < firing.request.attempts_allowed:
         again = now if stops else now + attempt_delay(firing.attempts)
-        return await inbox.move(firing, "retry", error=error, not_before=again, once=stops)
+        return await inbox.move(firing, "retry", now, error=error, not_before=again)
     event, reason = ("lose", "lost_turn") if firing.has_side_effects else ("fail", "attempts")
-    return await inbox.end(firing, event, now, reason=reason, error=error, once=stops)
+    return await inbox.move(firing, event, now, reason=reason, error=error)
 
 
 async def _settle_send(inbox: Inbox, firing: Firing, message: Message, now: float, phase: str | None) -> Firing:
     stops = phase is not None
-    error = (
-        "the gateway stopped while the message was on its way"
-        if stops
-        else "the gateway ended in the middle of the send"
-    )
     if stops and phase != SEND:
-        return await inbox.move_message(firing, message, "give_back", now, sends=message.sends - 1, once=stops)
-    if message.decides and firing.request.delivery == "at-least-once":
-        return await inbox.move_message(firing, message, "retry", now, reason="not_seen", error=error, once=stops)
-    return await inbox.move_message(firing, message, "lose", now, reason="not_seen", error=error, once=stops)
+        return await inbox.move_message(firing, message, "give_back", now)
+    error = "the gateway stopped while the message was on its way"
+    if not stops:
+        error = "the gateway ended in the middle of the send"
+    event = "retry" if message.decides and firing.request.delivery == "at-least-once" else "lose"
+    return await inbox.move_message(firing, message, event, now, reason="not_seen", error=error)

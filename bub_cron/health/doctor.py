@@ -12,7 +12,6 @@ import pwd
 import shlex
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from bub_cron import __version__, records
@@ -25,6 +24,8 @@ from bub_cron.errors import (
     ScheduleError,
     each_of,
 )
+from bub_cron.health.chat import chat_findings
+from bub_cron.health.finding import BROKEN, OK, WARNING, Finding
 from bub_cron.health.gateways import unit_trouble, why_absent
 from bub_cron.health.status import LATE_SECONDS, MOST, Status, because, faults_in_short, local, look, told
 from bub_cron.health.triggers import Trigger, find_triggers
@@ -34,22 +35,12 @@ from bub_cron.reminders import Reminder, load, suspicions
 from bub_cron.schedule import machine_zone
 from bub_cron.trigger.units import USER
 from bub_cron.wire import COMMAND, PROTOCOL, split_to
+from bub_cron.writable import user_name
 
-OK, WARNING, BROKEN = "ok", "warning", "broken"
 _ROOM = 64 * 1024  # bytes that a store needs room for
 _SCARCE = 20 * 1024 * 1024
 # What a file system that knows no files without a name says.
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
-
-
-@dataclass(slots=True)
-class Finding:
-    """One link and how it stands; `remedy` is a command, or what to do, for one that isn't ok."""
-
-    link: str
-    state: str
-    text: str
-    remedy: str = ""
 
 
 def examine(paths: Paths, now: int) -> Iterator[Finding]:
@@ -70,6 +61,7 @@ def examine(paths: Paths, now: int) -> Iterator[Finding]:
         yield _plugin(status.gateway)
         yield from _interpreters(triggers, paths, status.gateway)
         yield from _channels(status.reminders or [], status.gateway)
+    yield from chat_findings(paths, status.gateway, status.reminders)
     yield from _firings(paths, status)
 
 
@@ -117,7 +109,7 @@ def _stores(paths: Paths) -> Iterator[Finding]:
         yield Finding("stores", BROKEN, f"{paths.state}: {error.strerror}", _as_owner(os.path.dirname(paths.state)))
         return
     if found.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
-        yield Finding("stores", BROKEN, f"{paths.state} is {_user(found.st_uid)}'s", _as_owner(paths.state))
+        yield Finding("stores", BROKEN, f"{paths.state} is {user_name(found.st_uid)}'s", _as_owner(paths.state))
     elif stat.S_IMODE(found.st_mode) & 0o022:
         text = f"{paths.state} may be written by others (mode {stat.S_IMODE(found.st_mode):04o})"
         yield Finding("stores", BROKEN, text, f"chmod 700 {shlex.quote(paths.state)}")
@@ -272,7 +264,7 @@ def _socket(paths: Paths, status: Status) -> Iterator[Finding]:
             f"mv {path} {path}.old    # then restart the gateway",
         )
     elif found.st_uid != os.geteuid() and os.geteuid() != 0 and status.gateway is None:
-        text = f"{paths.socket} is {_user(found.st_uid)}'s, and this is {_user(os.geteuid())}"
+        text = f"{paths.socket} is {user_name(found.st_uid)}'s, and this is {user_name(os.geteuid())}"
         remedy = f"{_as_owner(paths.socket)}, or give the gateway BUB_CRON_ALLOW_UIDS={os.geteuid()}"
         yield Finding("socket", BROKEN, text, remedy)
     elif around.st_mode & 0o022 and not around.st_mode & stat.S_ISVTX:
@@ -398,13 +390,6 @@ def _names(names: list[str]) -> str:
     return f"{shown} and {len(names) - MOST:,} more" if len(names) > MOST else shown
 
 
-def _user(uid: int) -> str:
-    try:
-        return f"user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"user {uid}"
-
-
 def _as_owner(path: str) -> str:
     """Return what the one whose a path is, or root, can do that this user can't."""
     try:
@@ -412,7 +397,7 @@ def _as_owner(path: str) -> str:
     except OSError:  # in a directory that may not be looked into
         return "sudo bub-cron doctor"
     return (
-        f"sudo -u '#{uid}' bub-cron doctor    # as {_user(uid)}, whose it is"
+        f"sudo -u '#{uid}' bub-cron doctor    # as {user_name(uid)}, whose it is"
         if uid != os.geteuid()
         else f"ls -l {path}"
     )

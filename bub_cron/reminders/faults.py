@@ -1,6 +1,6 @@
 """The faults found so far, and how their messages show the user's text.
 
-Kept true here: a message is one printable line, and there are never more faults than somebody would read.
+Invariants: a message is one printable line, and there are never more faults than somebody would read.
 """
 
 from __future__ import annotations

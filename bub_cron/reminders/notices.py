@@ -9,19 +9,14 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from bub_cron import channel_facts, schedule, wire
 from bub_cron.errors import ScheduleError
 from bub_cron.reminders.faults import in_quotes, shown
 from bub_cron.reminders.reminder import Notice, Reminder
-from bub_cron.schedule import Schedule
+from bub_cron.schedule import Calendar, Schedule
 from bub_cron.schedule.zones import load_zone
-
-if TYPE_CHECKING:
-    from bub_cron.schedule.zones import load_zone
-from bub_cron.schedule import Calendar
 
 _DAY = 86400
 _MANY = 1000  # runs of a model a day
@@ -175,36 +170,16 @@ def _changes(zone: str, now: int) -> list[_Change]:
 
 def _clock_changes(reminder: Reminder, changes: list[_Change]) -> Iterator[str]:
     """Yield a sentence for the first time that the clock skips, and one for the first that it repeats."""
-    wall = _as_wall(reminder) if changes else None
-    if wall is None:
-        return
+    plan = schedule.unlimited(reminder.schedule)
     told: set[bool] = set()
     for instant, before, after in changes:
         is_skipped = after > before
         low, high = sorted((instant + before, instant + after))
-        time = next(schedule.fire_times(wall, low - 1, high - 1), None)
+        time = next(plan.shown(low, high), None)
         if time is not None and is_skipped not in told:
             told.add(is_skipped)
-            plan = schedule.unlimited(reminder.schedule)
             message = (_skipped if is_skipped else _repeated)(plan, time, instant, after)
             yield f"meets a change of clocks: in {reminder.timezone}, {message}"
-
-
-def _as_wall(reminder: Reminder) -> Schedule | None:
-    """Read a schedule as if in UTC, so that its fire times are wall-clock times; None if clock changes leave it alone.
-
-    One that follows the clock (schedule's rule 1) is meant to skip and repeat.
-    """
-    words = schedule.encode(schedule.unlimited(reminder.schedule)).split(" ")
-    if words[0] == "every" or words[:2] == ["cron", "follows"]:
-        return None
-    if words[0] == "at":
-        # Without the dates that have an offset of their own: no clock moves those.
-        local = [date for date in words[1].split(",") if not date.endswith("Z")]
-        words = ["at", ",".join(local)] if local else []
-    else:
-        del words[-1]
-    return schedule.decode(" ".join([*words, "UTC"])) if words else None
 
 
 def _skipped(plan: Schedule, time: int, instant: int, after: int) -> str:

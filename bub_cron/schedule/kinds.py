@@ -91,6 +91,13 @@ class Schedule:
         """
         return sum(1 for _ in self.between(after, until))
 
+    def shown(self, begin: int, end: int) -> Iterator[int]:
+        """Yield what the wall clock should show in [begin, end) when it fires, as seconds since its own 1970-01-01 00:00.
+
+        That is nothing for what counts elapsed time, or follows the clock: no change of clocks skips or repeats a time of it.
+        """
+        return iter(())
+
 
 def count_fire_times(schedule: Schedule, after: int, until: int) -> int:
     """Count the fire times in (after, until]; for most kinds without walking through them."""
@@ -226,6 +233,10 @@ class At(Schedule):
     def between(self, after: int, until: int) -> Iterator[int]:
         return iter([instant for instant in self.instants if after < instant <= until])
 
+    def shown(self, begin: int, end: int) -> Iterator[int]:
+        local = [local_seconds(value) for value in self.values if not value.endswith("Z") and not value.isdigit()]
+        return iter([time for time in sorted(local) if begin <= time < end])
+
 
 def _instant(value: str, zone: str) -> int:
     if value.isdigit() and (value == "0" or value[0] != "0"):
@@ -298,6 +309,9 @@ class Wall(Schedule):
                 new = max(new, start + 1)
             found += self._count_matches(max(start, new) + offset, min(stop, until + 1) + offset)
         return found
+
+    def shown(self, begin: int, end: int) -> Iterator[int]:
+        return iter(()) if self.follows else self._matches(begin, end)
 
     def _skips(self, begin: int, end: int) -> bool:
         return next(self._matches(begin, end), None) is not None

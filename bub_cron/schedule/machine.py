@@ -1,6 +1,6 @@
 """The machine's own zone.
 
-Kept true here: UTC is never assumed in silence, and what names no known zone is a fault, not passed over.
+Invariants: UTC is never assumed in silence, and what names no known zone is a fault, not passed over.
 """
 
 import os

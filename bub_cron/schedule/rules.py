@@ -111,6 +111,9 @@ class Rule(Wall):
     def count(self, after: int, until: int) -> int:
         return sum(1 for _ in self.between(after, until))
 
+    def shown(self, begin: int, end: int) -> Iterator[int]:
+        return super().shown(begin, min(end, self.ends + 1))  # as near as an instant comes to what a clock shows
+
     def _matches(self, begin: int, end: int) -> Iterator[int]:
         return iter(self.times.between(begin, min(end, self.last + 1)))
 

@@ -15,7 +15,6 @@ An idle tick loads this module and pays for what it imports.
 
 from sqlite3 import Row
 
-from bub_cron.errors import DamagedStoreError
 from bub_cron.store import FAR, Shape, Transaction, open_store
 
 TYPE_CHECKING = False
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bub_cron.errors import StoreError
+    from bub_cron.errors import DamagedStoreError, StoreError
 
 
 class _Shape(Shape):
@@ -33,7 +32,7 @@ class _Shape(Shape):
 
     def __init__(self) -> None:
         self.application_id = 0x62634C64  # "bcLd"
-        self.version = 3
+        self.version = 4
         self.journal = "DELETE"
 
     @property
@@ -89,8 +88,10 @@ class Ledger:
         """Return `with`'s subject for one write transaction."""
         return Transaction(self.db)
 
-    def damaged(self, what: str, row: "Sequence[object] | None") -> DamagedStoreError:
+    def damaged(self, what: str, row: "Sequence[object] | None") -> "DamagedStoreError":
         """Return the error for a row that no tick wrote."""
+        from bub_cron.errors import DamagedStoreError
+
         return DamagedStoreError(
             f"{self.path} is damaged: {what} holds what no tick wrote: {str(row and [*row])[:200]}"
         )

@@ -2,15 +2,37 @@
 
 Invariants:
 - The checks say what a whole row is: a damaged store's rows come over only if they pass.
+- SQLite's own table of these statements fits on one page, the file's first: no other damaged page can cost all rows.
 
 Instants are seconds since the epoch. Loaded only where a ledger is made, migrated or checked.
 """
 
 from bub_cron.states import FINAL, LEDGER_MOVES, all_states, sql_list
-from bub_cron.store import FAR, instant, made_anew, number, text
+from bub_cron.store import FAR, made_anew
 from bub_cron.wire import MAX_DURATION
 
+
 # The statements have no comments, for SQLite keeps their text.
+def number(column: str, most: int) -> str:
+    """Return the CHECK that lets an INTEGER column hold a whole number from 0 to `most`, or NULL, in few letters.
+
+    `%` cuts its operands to whole numbers, so that what is a fraction, a text or a blob isn't equal to what comes out.
+    """
+    return f"CHECK({column}={column}%{most + 1} AND {column}>=0)"
+
+
+def instant(column: str) -> str:
+    """Return the CHECK that lets an INTEGER column hold an instant, or NULL."""
+    return number(column, FAR)
+
+
+def text(column: str) -> str:
+    """Return the CHECK that lets a TEXT column hold nothing but text, or NULL.
+
+    A number becomes text there, so a blob is all that it could hold besides, and any text is less than any blob.
+    """
+    return f"CHECK({column}<x'')"
+
 
 # A time without ticks: the last tick before it, the first one after.
 _GAPS = f"""
@@ -19,12 +41,12 @@ began INTEGER PRIMARY KEY {instant("began")},
 ended INTEGER NOT NULL {instant("ended")}
 )"""
 # The tick's own row. `high`: the latest instant that a tick ran at by a clock that wasn't found to be ahead. `signature`: of
-# the files, the machine's zone and `zone_files` (paths, one a line, also those that calendars' days were read from) as they were last read. `file`: the reminders file that
-# was last taken over. `tz`: the TZ in force; `tz_seen`: that of the last tick. `trouble`: what the last tick had to say,
-# last printed at `said_at`.
+# the files, the machine's zone and `zone_files` (paths, one a line, also those that calendars' days were read from) as they
+# were last read. `file`: the reminders file that was last taken over. `tz`: the TZ in force; `tz_seen`: that of the last
+# tick. `trouble`: what the last tick had to say, last printed at `said_at`.
 _TICK = f"""
 CREATE TABLE tick (
-one INTEGER PRIMARY KEY CHECK (one = 1),
+one INTEGER PRIMARY KEY CHECK(one = 1),
 last_tick INTEGER {instant("last_tick")},
 high INTEGER {instant("high")},
 signature TEXT,
@@ -66,11 +88,11 @@ CREATE TABLE reminders (
 name TEXT PRIMARY KEY {text("name")},
 file TEXT NOT NULL {text("file")},
 schedule TEXT NOT NULL {text("schedule")},
-machine_zone INTEGER NOT NULL CHECK (machine_zone IN (0, 1)),
+machine_zone INTEGER NOT NULL CHECK(machine_zone IN (0,1)),
 content TEXT NOT NULL {text("content")},
-enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+enabled INTEGER NOT NULL CHECK(enabled IN (0,1)),
 grace INTEGER NOT NULL {number("grace", MAX_DURATION)},
-catch_up TEXT NOT NULL CHECK (catch_up IN ('latest', 'all')),
+catch_up TEXT NOT NULL CHECK(catch_up IN ('latest','all')),
 since INTEGER {instant("since")},
 next_at INTEGER {instant("next_at")},
 done_until INTEGER {instant("done_until")},
@@ -87,22 +109,22 @@ fire_time INTEGER NOT NULL {instant("fire_time")},
 count INTEGER NOT NULL DEFAULT 1,
 expires INTEGER NOT NULL {number("expires", FAR + MAX_DURATION)},
 content TEXT NOT NULL {text("content")},
-state TEXT NOT NULL CHECK (state IN {sql_list(all_states(LEDGER_MOVES))}),
+state TEXT NOT NULL CHECK(state IN {sql_list(all_states(LEDGER_MOVES))}),
 reason TEXT,
 error TEXT,
-outcome TEXT CHECK (outcome IN {sql_list(FINAL)}),
-edited INTEGER NOT NULL DEFAULT 0 CHECK (edited IN (0, 1)),
+outcome TEXT CHECK(outcome IN {sql_list(FINAL)}),
+edited INTEGER NOT NULL DEFAULT 0 CHECK(edited IN (0,1)),
 recorded_at INTEGER NOT NULL {instant("recorded_at")},
 submitted_at INTEGER {instant("submitted_at")},
 settled_at INTEGER {instant("settled_at")},
-CHECK (state <> 'due' OR id = reminder || '@' || strftime('%Y-%m-%dT%H:%M:%SZ', fire_time, 'unixepoch'))
+CHECK(state <> 'due' OR id = reminder || '@' || strftime('%Y-%m-%dT%H:%M:%SZ', fire_time, 'unixepoch'))
 )"""
 # What holds reminders back, by hand: the fire times of `reminder` ('' for all of them) in [since, until), which may be open.
 # A skip ends with the last fire time that was to be skipped. `who` asked for it.
 _PAUSES = f"""
 CREATE TABLE pauses (
 reminder TEXT NOT NULL {text("reminder")},
-kind TEXT NOT NULL CHECK (kind IN ('pause', 'skip')),
+kind TEXT NOT NULL CHECK(kind IN ('pause','skip')),
 since INTEGER NOT NULL {instant("since")},
 until INTEGER {instant("until")},
 why TEXT {text("why")},
@@ -161,6 +183,17 @@ MIGRATIONS = {
         _ZONES,
         _CALENDAR_DAYS,
         _PAUSES,
+        *_INDEXES,
+    ),
+    # Version 3 said the same in longer checks: its schema took more than a page.
+    3: (
+        *made_anew("tick", _TICK),
+        *made_anew("files", _FILES),
+        *made_anew("calendar_days", _CALENDAR_DAYS),
+        *made_anew("reminders", _REMINDERS),
+        *made_anew("firings", _FIRINGS),
+        *made_anew("gaps", _GAPS),
+        *made_anew("pauses", _PAUSES),
         *_INDEXES,
     ),
 }

@@ -11,8 +11,7 @@ A tick with nothing to do loads no more than SQLite: what else it needs is impor
 import os
 import sys
 
-from bub_cron import __version__, errors
-from bub_cron.errors import StoreError
+from bub_cron import __version__
 from bub_cron.paths import drop_ins
 from bub_cron.store import ERRORS, store_error
 from bub_cron.trigger.ledger import SHAPE, Ledger
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from sqlite3 import Row
     from typing import TextIO
 
+    from bub_cron.errors import StoreError
     from bub_cron.paths import Paths
     from bub_cron.trigger.telling import Trouble
 
@@ -38,11 +38,12 @@ def run(paths: "Paths", now: float, out: "TextIO | None" = None) -> int:
     out = out or sys.stderr
     try:
         return _run(paths, now, out)
-    except (*ERRORS, StoreError) as error:
-        broken = store_error(paths.ledger, error, SHAPE)
+    except Exception as error:
+        broken = _broken(paths, error)
+    from bub_cron.errors import DamagedStoreError
     from bub_cron.trigger.telling import say, tell_systemd
 
-    if isinstance(broken, errors.DamagedStoreError):
+    if isinstance(broken, DamagedStoreError):
         from bub_cron.trigger.ledger import mend
 
         try:
@@ -50,16 +51,25 @@ def run(paths: "Paths", now: float, out: "TextIO | None" = None) -> int:
             if told is not None:  # else another tick has mended it meanwhile
                 say(out, str(told))
             status = _run(paths, now, out)  # what is due is due all the same
-        except (*ERRORS, StoreError) as error:
-            broken = store_error(paths.ledger, error, SHAPE)
+        except Exception as error:
+            broken = _broken(paths, error)
         else:
             if told is None:
                 return status
             tell_systemd(str(told))
-            return errors.EX_IOERR
+            return broken.exit_status
     say(out, str(broken))
     tell_systemd(str(broken))
-    return errors.EX_IOERR
+    return broken.exit_status
+
+
+def _broken(paths: "Paths", error: Exception) -> "StoreError":
+    """Return what an error says of the ledger; raise it, if it is another one."""
+    from bub_cron.errors import StoreError
+
+    if not isinstance(error, (*ERRORS, StoreError)):
+        raise error
+    return store_error(paths.ledger, error, SHAPE)
 
 
 def _run(paths: "Paths", now: float, out: "TextIO") -> int:

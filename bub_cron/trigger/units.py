@@ -1,6 +1,6 @@
 """The text of the systemd units and of the crontab entry that run the tick. Pure: what is here touches no file.
 
-Kept true here:
+Invariants:
 - What systemd, or cron and its shell, read back from a unit or an entry is the path that went in, whatever it holds;
   a path that one of them can't hold is refused.
 - Each text that is ours carries a checksum of itself, so that what someone changed by hand is told from what an older

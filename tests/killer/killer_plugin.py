@@ -1,7 +1,8 @@
 """A plugin for the tests that sends its own process a signal, SIGKILL unless KILL_WITH says another, at the step KILL_AT.
 
 It wraps the functions of bub-cron from outside, so that nothing of this stands in what users run. It strikes once: the
-file named by KILL_MARK is made first, and while it is there nothing happens.
+file named by KILL_MARK is made first, and while it is there nothing happens. Lost attempts are made again soon: how soon
+is not what these tests show, and half a minute of it would be each time.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bub_cron.gateway import delays
 from bub_cron.gateway.delivery import Delivery
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.turns import Turns
+
+delays._ATTEMPT_DELAYS = (1.0, 1.0)
 
 BEFORE: dict[str, tuple[type, str]] = {
     "before the turn": (Turns, "run"),
@@ -27,7 +31,7 @@ AFTER: dict[str, tuple[type, str, str | None]] = {
     "after the attempt is counted": (Inbox, "move", "start"),
     "after the turn": (Turns, "run", None),
     "after the reply is kept": (Inbox, "move", "keep_reply"),
-    "after the send's beginning is kept": (Inbox, "begin_send", None),
+    "after the send's beginning is kept": (Inbox, "move_message", "begin"),
     "after the send": (Delivery, "send", None),
     "after the final outcome": (Inbox, "move_message", "deliver"),
 }
