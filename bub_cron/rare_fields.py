@@ -1,7 +1,6 @@
 """The checkers of the fields that few requests have: targets beside `to`, gates, limits, addresses.
 
-Invariants: as those of wire.py: each takes a value of any type, returns it normalised, or raises ValueError with a half
-sentence that reads on after "FIELD ". What one returns it also takes, and returns as it is.
+Invariants: as those of checkers.py.
 
 Apart from wire.py, which every tick loads.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from bub_cron.wire import NEVER, NONE, check_bool, check_timeout, check_to, line, string, wrong_type
+from bub_cron.checkers import NEVER, NONE, check_bool, check_timeout, check_to, line, string, wrong_type
 
 MAX_ALSO = 9
 MAX_TOOLS = 100

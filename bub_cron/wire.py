@@ -13,6 +13,17 @@ pay for a parser before its line is on the socket.
 
 from __future__ import annotations
 
+from bub_cron.checkers import (
+    NAME_CHARACTERS,
+    check_bool,
+    check_timeout,
+    check_to,
+    is_name,
+    line,
+    one_of,
+    string,
+    wrong_type,
+)
 from bub_cron.store import FAR
 
 TYPE_CHECKING = False
@@ -43,46 +54,9 @@ DEFAULT_MARK_LATE = 600  # seconds
 NO_REPLY = "<no_reply/>"
 FRESH = "fresh"
 """The session that is a new one for each firing."""
-NONE, NEVER = "none", "never"
 
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
-_ID_CHARACTERS = _NAME_CHARACTERS | frozenset(":@+/~")
+_ID_CHARACTERS = NAME_CHARACTERS | frozenset(":@+/~")
 _RESERVED_CONTEXT = frozenset({"channel", "chat_id", "model"})
-_UNITS = (("w", 604800), ("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-_ONE_DAY = 86400
-MAX_DURATION = 366 * _ONE_DAY
-
-
-def parse_duration(text: str) -> int:
-    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `1d`, `2w` or `1h30m`; ValueError says what is wrong."""
-    wrong = f"{text[:40]!r} is not a duration; write it like 90s, 15m, 2h, 1d or 1h30m"
-    units = dict(_UNITS)
-    order = [unit for unit, _ in _UNITS]
-    total, digits, seen = 0, "", -1
-    for character in text:
-        if character in "0123456789":
-            digits += character
-        elif character in units and 0 < len(digits) <= 9 and order.index(character) > seen:
-            total += int(digits) * units[character]
-            digits, seen = "", order.index(character)
-        else:
-            raise ValueError(wrong)
-    if digits or seen < 0:
-        raise ValueError(wrong)
-    if not 0 < total <= MAX_DURATION:
-        raise ValueError(f"{text!r} is out of range; a duration lies between 1s and 366d")
-    return total
-
-
-def split_to(to: str) -> tuple[str, str]:
-    """Return (channel, chat id) of a target; everything after the first colon is the chat id."""
-    channel, _, chat_id = to.partition(":")
-    return channel, chat_id
-
-
-def is_name(text: str) -> bool:
-    """Tell whether `text` can name a reminder: letters, digits, `-`, `_`, `.`; 1 to 64 of them."""
-    return 0 < len(text) <= 64 and _NAME_CHARACTERS.issuperset(text)
 
 
 def firing_id(reminder: str, fire_time: str) -> str:
@@ -119,48 +93,6 @@ def parse_instant(text: str) -> float:
 # --- that reads on after "FIELD ".
 
 
-def _kind(value: object) -> str:
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
-    return "nothing" if value is None else names.get(type(value), type(value).__name__)
-
-
-def wrong_type(right: str, value: object) -> ValueError:
-    return ValueError(f"must be {right}, not {_kind(value)}")
-
-
-def string(value: object, limit: int) -> str:
-    if not isinstance(value, str):
-        raise wrong_type("text", value)
-    if not value:
-        raise ValueError("is empty")
-    if len(value) > limit:
-        raise ValueError(f"is longer than {limit:,} characters")
-    if "\0" in value:
-        raise ValueError("holds a NUL character")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("holds half of a surrogate pair, which is no character") from error
-    return value
-
-
-def line(value: object, limit: int = 512) -> str:
-    text = string(value, limit)
-    if not text.isprintable():
-        raise ValueError("holds a control or other unprintable character")
-    if text != text.strip():
-        raise ValueError("begins or ends with a space")
-    return text
-
-
-def check_to(value: object) -> str:
-    text = line(value)
-    channel, chat_id = split_to(text)
-    if not chat_id or chat_id != chat_id.strip() or not is_name(channel):
-        raise ValueError("must be channel:chat_id, such as telegram:123456789")
-    return text
-
-
 def check_message(value: object) -> str:
     text = string(value, MAX_LINE)
     if not text.strip():
@@ -174,33 +106,6 @@ def check_attempts(value: object) -> int:
     if not 1 <= value <= 100:
         raise ValueError("must lie between 1 and 100")
     return value
-
-
-def check_timeout(value: object) -> float:
-    if isinstance(value, str):
-        return parse_duration(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong_type("seconds or a duration like 10m", value)
-    if not 0 < value <= MAX_DURATION:
-        raise ValueError("must lie between 0 and 366 days, in seconds")
-    return value
-
-
-def check_bool(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise wrong_type("true or false", value)
-    return value
-
-
-def one_of(*choices: str) -> Callable[[object], str]:
-    """Make a checker that takes only the given words."""
-
-    def check(value: object) -> str:
-        if value not in choices or not isinstance(value, str):
-            raise ValueError(f"must be {' or '.join(choices)}")
-        return value
-
-    return check
 
 
 def check_context(value: object) -> dict[str, str]:

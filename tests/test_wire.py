@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bub_cron import wire
+from bub_cron import checkers, wire
 from bub_cron.errors import EX_PROTOCOL, RequestError
 from bub_cron.wire import MAX_LINE, Ping, Request, StatusQuery, parse_request
 
@@ -268,7 +268,7 @@ def test_a_request_needs_a_target_and_a_message() -> None:
     [("telegram:1", ("telegram", "1")), ("feishu:oc:1:2", ("feishu", "oc:1:2")), ("a:b c", ("a", "b c"))],
 )
 def test_what_follows_the_first_colon_is_the_chat_id(to: str, parts: tuple[str, str]) -> None:
-    assert wire.split_to(wire.check_to(to)) == parts
+    assert checkers.split_to(checkers.check_to(to)) == parts
 
 
 @pytest.mark.parametrize("body", ["x" * MAX_LINE, "\x1b[31m red \x07", " indented", "多行\n文"])
@@ -342,7 +342,7 @@ def test_content_differs_by_kind_and_not_by_order() -> None:
      ("0h5m", 300), ("366d", 366 * 86400), ("000000010s", 10)],
 )  # fmt: skip
 def test_a_duration_is_read(text: str, seconds: int) -> None:
-    assert wire.parse_duration(text) == seconds
+    assert checkers.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -350,13 +350,13 @@ def test_a_duration_is_read(text: str, seconds: int) -> None:
 )  # fmt: skip
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration; write it like 90s, 15m, 2h, 1d or 1h30m"):
-        wire.parse_duration(text)
+        checkers.parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["0s", "0d0h", "367d", "366d1s", "999999999d"])
 def test_a_duration_has_bounds(text: str) -> None:
     with pytest.raises(ValueError, match="is out of range; a duration lies between 1s and 366d"):
-        wire.parse_duration(text)
+        checkers.parse_duration(text)
 
 
 @given(st.integers(min_value=-62_135_596_800, max_value=253_402_300_799))
@@ -380,7 +380,7 @@ def test_an_offset_is_minded() -> None:
     ("a/b", False), ("a@b", False), ("²", False),
 ])  # fmt: skip
 def test_names_are_letters_digits_and_three_signs(name: str, good: bool) -> None:
-    assert wire.is_name(name) is good
+    assert checkers.is_name(name) is good
 
 
 def test_a_firings_id_is_its_reminder_and_fire_time_and_fits_the_wire() -> None:

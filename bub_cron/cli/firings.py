@@ -15,6 +15,7 @@ import click
 from rich.text import Text
 
 from bub_cron import terminal
+from bub_cron.checkers import parse_duration
 from bub_cron.cli.base import commands, json_option, named, optional_name_argument, with_paths
 from bub_cron.cli.look import instant_of, local_fire_time, next_of
 from bub_cron.errors import BubCronError, UnknownReminderError
@@ -26,7 +27,7 @@ from bub_cron.reminders import load
 from bub_cron.schedule import left_out
 from bub_cron.states import ACCEPTED, DUE, OUTCOMES, RAN, RETRYING, RUNNING, SILENT
 from bub_cron.trigger import tick as trigger
-from bub_cron.wire import iso, parse_duration
+from bub_cron.wire import iso
 
 LOG_COUNT = 20
 _LEFT_OUT = 100  # days that calendars left out, at most

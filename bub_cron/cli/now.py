@@ -13,13 +13,14 @@ from typing import Any
 import click
 
 from bub_cron import terminal
+from bub_cron.checkers import parse_duration
 from bub_cron.cli.base import commands, name_argument, named, with_paths
 from bub_cron.errors import GatewayAbsentError, GatewayLeftError, UnknownReminderError
 from bub_cron.paths import Paths
 from bub_cron.reminders import load
 from bub_cron.states import ACCEPTED, BAD, FINAL, GOOD, REASONS, REJECTED, RETRYING, RUNNING, SKIPPED
 from bub_cron.trigger.client import Connection
-from bub_cron.wire import BUSY, FIELDS, MAX_LINE, check_fields, encode, parse_duration, parse_instant
+from bub_cron.wire import BUSY, FIELDS, MAX_LINE, check_fields, encode, parse_instant
 
 _ENDS = FINAL | {BUSY}
 _BY_ITS_GATE = ("gate", "unchanged")

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import click
 
-from bub_cron.wire import parse_duration
+from bub_cron.checkers import parse_duration
 
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 _WRITE = "write it like 2026-12-01T07:30:00Z, 2026-12-01, 2h or tomorrow"

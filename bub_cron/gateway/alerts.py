@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 
+from bub_cron.checkers import NONE
 from bub_cron.errors import one_line
 from bub_cron.states import BAD, FAILED, MISSED, REASONS, REJECTED, UNDELIVERED, UNKNOWN
-from bub_cron.wire import NONE, Request
+from bub_cron.wire import Request
 
 _HAPPENED = {
     FAILED: "failed",

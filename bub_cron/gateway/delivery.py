@@ -20,6 +20,7 @@ from bub import BubFramework
 from bub.channels import Channel, Interface
 from loguru import logger
 
+from bub_cron.checkers import split_to
 from bub_cron.errors import BubCronError, described
 from bub_cron.gateway import proof
 from bub_cron.gateway.channels import GENERAL, facts_of
@@ -27,7 +28,6 @@ from bub_cron.gateway.channels.facts import Facts
 from bub_cron.gateway.parts import parts
 from bub_cron.gateway.turns import CHANNEL, GatewayStopsError
 from bub_cron.gateway.watch import Ears, Watch
-from bub_cron.wire import split_to
 
 SEND_SECONDS = 60.0
 

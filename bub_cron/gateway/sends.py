@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from bub_cron.checkers import split_to
 from bub_cron.errors import described
 from bub_cron.gateway.delays import LATER_DELAY, send_delay, wait_until
 from bub_cron.gateway.delivery import Delivery, SendRefusedError, SendUnseenError
@@ -23,7 +24,7 @@ from bub_cron.gateway.firing import Firing, Message
 from bub_cron.gateway.hand import SEND, STARTING, WAITING, Hand
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.turns import GatewayStopsError
-from bub_cron.wire import TEXT, split_to
+from bub_cron.wire import TEXT
 
 _SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
 _SENDS_AT_LEAST = 3

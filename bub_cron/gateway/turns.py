@@ -23,9 +23,10 @@ from bub.envelope import Envelope, content_of, field_of
 from bub.streaming import StreamEvent
 from bub.turn import TurnResult
 
+from bub_cron.checkers import split_to
 from bub_cron.errors import BubCronError, described, one_line, whole_characters
 from bub_cron.gateway.firing import Firing
-from bub_cron.wire import COMMAND, NO_REPLY, Request, split_to
+from bub_cron.wire import COMMAND, NO_REPLY, Request
 
 CHANNEL = "cron"
 TURN_KEY = "_bub_cron_turn"  # Bub shows the model no context key that begins with "_"

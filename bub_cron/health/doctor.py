@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bub_cron import __version__, records
+from bub_cron.checkers import split_to
 from bub_cron.errors import (
     BubCronError,
     DamagedStoreError,
@@ -34,7 +35,7 @@ from bub_cron.programs import decoded, first_line, output, run_by
 from bub_cron.reminders import Reminder, load, suspicions
 from bub_cron.schedule import machine_zone
 from bub_cron.trigger.units import USER
-from bub_cron.wire import COMMAND, PROTOCOL, split_to
+from bub_cron.wire import COMMAND, PROTOCOL
 from bub_cron.writable import user_name
 
 _ROOM = 64 * 1024  # bytes that a store needs room for

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from bub_cron import schedule, wire
+from bub_cron import checkers, schedule
 from bub_cron.errors import ScheduleError
 from bub_cron.reminders.faults import nearest, shown
 from bub_cron.reminders.keys import Entries, Keys
@@ -35,7 +35,7 @@ class Calendars:
     def take(self, node: Node) -> None:
         """Read all calendars of the file and report what is wrong with them."""
         for name, body in self._keys.pairs(node):
-            if not wire.is_name(name.text):
+            if not checkers.is_name(name.text):
                 self._keys.faults.add(
                     name, f"{shown(name.text)} must be a name: letters, digits, - _ . only, at most 64"
                 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bub_cron import wire
+from bub_cron import checkers, wire
 from bub_cron.rare_fields import GATE_KEYS
 from bub_cron.reminders.calendars import Calendars
 from bub_cron.reminders.faults import Faults, nearest, shown
@@ -153,7 +153,7 @@ def _name(node: Node) -> str:
     try:
         return text(wire.REQUEST_FIELDS["reminder"], node)
     except ValueError as error:
-        if node.kind == SCALAR and node.text and not wire.is_name(node.text):
+        if node.kind == SCALAR and node.text and not checkers.is_name(node.text):
             raise ValueError(f"{error}; a name is no title, the chat gets the message alone") from error
         raise
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from zoneinfo import ZoneInfo
 
-from bub_cron import channel_facts, schedule, wire
+from bub_cron import channel_facts, checkers, schedule, wire
 from bub_cron.errors import ScheduleError
 from bub_cron.reminders.faults import in_quotes, shown
 from bub_cron.reminders.reminder import Notice, Reminder
@@ -145,7 +145,7 @@ def _past(reminder: Reminder, now: int) -> Iterator[str]:
 
 def _context(reminder: Reminder) -> Iterator[str]:
     """Name what the chat's channel ignores; for a turn only what reads like a place, since the model sees the rest."""
-    channel, _ = wire.split_to(reminder.to)
+    channel, _ = checkers.split_to(reminder.to)
     for key in channel_facts.ignored_context(channel, reminder.context):
         if channel_facts.is_place(key):
             instead = channel_facts.PLACES.get(channel, f"{channel} has no threads or topics that can be reached")

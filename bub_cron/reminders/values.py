@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from bub_cron import schedule, wire
+from bub_cron import checkers, schedule, wire
 from bub_cron.reminders.faults import in_quotes, shown
 from bub_cron.reminders.source import LIST, SCALAR, Node
 from bub_cron.schedule import Schedule
@@ -49,7 +49,7 @@ def _duration(node: Node, units: str = "{0}m for minutes, {0}s for seconds") -> 
     value = scalar("a duration such as 30m", node)
     if value.isdecimal() and value.isascii():
         raise ValueError(f"needs a unit: {units.format(value[:9])}")
-    return wire.parse_duration(value)
+    return checkers.parse_duration(value)
 
 
 def _attempts(node: Node) -> int:
@@ -105,7 +105,7 @@ def _tokens(node: Node) -> object:
 
 
 def _mark_late(node: Node) -> object:
-    return wire.NEVER if node.text == wire.NEVER else _duration(node)
+    return checkers.NEVER if node.text == checkers.NEVER else _duration(node)
 
 
 def gate_value(key: str) -> Callable[[Node], object]:
@@ -161,7 +161,7 @@ READERS: Mapping[str, Callable[[Node], object]] = {
     "enabled": _boolean,
     "pause_until": partial(_dated, "a date such as 2026-12-31, or a date and time"),
     "grace": _duration,
-    "catch_up": partial(text, wire.one_of("latest", "all")),
+    "catch_up": partial(text, checkers.one_of("latest", "all")),
     "overlap": _shared("overlap"),
     "delivery": _shared("delivery"),
     "attempts": _attempts,

@@ -7,9 +7,9 @@ Invariants:
 Instants are seconds since the epoch. Loaded only where a ledger is made, migrated or checked.
 """
 
+from bub_cron.checkers import MAX_DURATION
 from bub_cron.states import FINAL, LEDGER_MOVES, all_states, sql_list
 from bub_cron.store import FAR, made_anew
-from bub_cron.wire import MAX_DURATION
 
 
 # The statements have no comments, for SQLite keeps their text.

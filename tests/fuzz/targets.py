@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import islice, pairwise
 
-from bub_cron import wire
+from bub_cron import checkers, wire
 from bub_cron.errors import FileFaultsError, RequestError, ScheduleError
 from bub_cron.reminders import parse
 from bub_cron.schedule import (
@@ -42,7 +42,7 @@ def requests(data: bytes) -> None:
     if not isinstance(request, wire.Request):
         return
     assert 0 <= request.expires <= _FAR
-    assert 0 < request.timeout <= wire.MAX_DURATION
+    assert 0 < request.timeout <= checkers.MAX_DURATION
     assert 1 <= request.attempts_allowed <= 100
     assert request.body.strip()
     for key, value in request.context.items():
@@ -94,7 +94,7 @@ def schedules(data: bytes) -> None:
     read: dict[bytes, Callable[[], Schedule]] = {
         b"c": lambda: parse_cron(text, zone, "name"),
         b"a": lambda: parse_at(text.split("\n"), zone),
-        b"e": lambda: parse_every(wire.parse_duration(text)),
+        b"e": lambda: parse_every(checkers.parse_duration(text)),
         b"d": lambda: decode(text),
     }
     try:

@@ -21,7 +21,7 @@ from itertools import islice, pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bub_cron import records, schedule, wire
+from bub_cron import checkers, records, schedule, wire
 from bub_cron.errors import BubCronError, FileFaultsError, FileMissingError, StoreError
 from bub_cron.gateway.chat.callers import Caller, RefusedError
 from bub_cron.paths import Paths, chat_file
@@ -380,7 +380,7 @@ def _file_values(given: Mapping[str, Any], zone: str, now: int) -> dict[str, Any
 def _after(value: str, zone: str, now: int) -> str:
     """Return the local time a duration from now, on the next whole minute; with its offset where the clock shows it twice."""
     try:
-        instant = -(-(now + wire.parse_duration(value)) // 60) * 60
+        instant = -(-(now + checkers.parse_duration(value)) // 60) * 60
     except ValueError as error:
         raise RefusedError(f"after {error}") from error
     local = datetime.fromtimestamp(instant, ZoneInfo(zone))
