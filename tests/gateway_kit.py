@@ -42,6 +42,7 @@ class House:
         self.home = Path(tempfile.mkdtemp(prefix="bub-cron-"))
         self.model = StandInModel(answer).start()
         self.out = self.home / "chat.jsonl"
+        self.inbox = self.home / "chat.sock"
         self.release = self.home / "release"
         self.socket = self.home / "cron" / "cron.sock"
         self.reminders = self.home / "reminders.yaml"
@@ -55,6 +56,7 @@ class House:
             "BUB_HOME": str(self.home),
             "PYTHONPATH": os.pathsep.join(plugin),
             "TESTCHAT_OUT": str(self.out),
+            "TESTCHAT_INBOX": str(self.inbox),
             "TESTCHAT_RELEASE": str(self.release),
         }
 
