@@ -100,6 +100,12 @@ class FileExistsAlreadyError(BubCronError):
     exit_status = EX_CANTCREAT
 
 
+class ChatFileError(BubCronError):
+    """The file of the reminders made in chat can't be written; it stands as it did."""
+
+    exit_status = EX_CANTCREAT
+
+
 class StoreError(BubCronError):
     """A store that can't be opened, read or written: damaged, of a newer version, on a full or read-only disk."""
 

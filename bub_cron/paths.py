@@ -77,6 +77,11 @@ def drop_ins(file: str) -> list[str]:
     return [os.path.join(directory, name) for name in sorted(names) if name.endswith(".yaml") and name[0] != "."]
 
 
+def chat_file(file: str) -> str:
+    """Return the path of the drop-in that holds the reminders made in chat, the one file that the program itself writes."""
+    return os.path.join(drop_in_directory(file), "chat.yaml")
+
+
 def _absolute(path: str) -> str:
     try:
         return os.path.abspath(os.path.expanduser(path))

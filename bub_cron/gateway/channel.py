@@ -33,6 +33,8 @@ from loguru import logger
 from bub_cron import __version__
 from bub_cron.errors import described
 from bub_cron.gateway.address import BoundSocket, Ownership, TakenError
+from bub_cron.gateway.chat.book import Book
+from bub_cron.gateway.chat.callers import Desk
 from bub_cron.gateway.commands import CommandRule
 from bub_cron.gateway.delivery import Channels, Delivery
 from bub_cron.gateway.inbox import Inbox
@@ -64,12 +66,14 @@ class CronChannel(Lifecycle):
         turns: Turns,
         users: UserTurns,
         readiness: Readiness,
+        desk: Desk,
     ) -> None:
         self._framework = framework
         self._message_handler = message_handler
         self._turns = turns
         self._users = users
         self._readiness = readiness
+        self._desk = desk
         self._service: asyncio.Task[None] | None = None
         self._undo_signal: Callable[[], None] = lambda: None
 
@@ -143,6 +147,10 @@ class CronChannel(Lifecycle):
         stack.push_async_callback(runner.stop)
         for firing in await recover(inbox, runner.now()):
             runner.take(firing)
+        stack.callback(self._desk.close)
+        self._desk.book = Book(
+            paths, settings.chat, no_way=delivery.refusal, refusal=rule.refusal, accept=runner.accept, now=runner.now
+        )
         about = _about(iso(runner.now()), settings)  # once: it reads files, and a caller may ask as often as it likes
         listener = Listener(
             inbox,

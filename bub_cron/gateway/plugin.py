@@ -15,8 +15,11 @@ from bub.channels.contracts import MessageHandler
 from bub.envelope import Envelope
 
 from bub_cron.gateway.channel import CronChannel
+from bub_cron.gateway.chat.callers import Desk
+from bub_cron.gateway.chat.tools import offer
 from bub_cron.gateway.readiness import Readiness
 from bub_cron.gateway.sessions import UserTurns
+from bub_cron.gateway.settings import chat_setting
 from bub_cron.gateway.turns import Turns
 
 
@@ -28,10 +31,12 @@ class CronPlugin:
         self._turns = Turns(framework)
         self._users = UserTurns()
         self._readiness = Readiness()
+        self._desk = Desk()
+        offer(chat_setting())
 
     @hookimpl
     def provide_channels(self, message_handler: MessageHandler) -> list[Channel]:
-        return [CronChannel(self._framework, message_handler, self._turns, self._users, self._readiness)]
+        return [CronChannel(self._framework, message_handler, self._turns, self._users, self._readiness, self._desk)]
 
     @hookimpl(tryfirst=True)
     def resolve_session(self, message: Envelope) -> str | None:
@@ -47,11 +52,11 @@ class CronPlugin:
         return AdmitDecision("drop", "bub-cron: the channels have started")
 
     @hookimpl
-    def load_state(self, message: Envelope, session_id: str) -> dict[str, Any] | None:
+    def load_state(self, message: Envelope, session_id: str) -> dict[str, Any]:
         if not self._turns.owns(message):
             self._readiness.see_turn()
             self._users.begin(session_id)
-        return self._turns.state(message)
+        return {**self._desk.state(message, self._turns.target(message)), **(self._turns.state(message) or {})}
 
     @hookimpl
     def save_state(self, session_id: str, state: dict[str, Any], message: Envelope, model_output: str) -> None:

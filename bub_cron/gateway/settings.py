@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bub.configure import Settings, config
+from typing import Literal
+
+from bub.configure import Settings, config, ensure_config
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
@@ -29,6 +31,10 @@ class CronSettings(Settings):
         default=False,
         description="Whether `command` firings are taken. They run Bub commands or shell commands in the gateway.",
     )
+    chat: Literal["prompt", "text", "off"] = Field(
+        default="prompt",
+        description="What the agent may make in chat: any reminder, only a `text`, or none (`off`: it has no tools for it).",
+    )
     allow_uids: str = Field(
         default="",
         description="User ids, comma-separated, that may talk to the socket besides the gateway's own and root.",
@@ -54,3 +60,11 @@ class CronSettings(Settings):
     def uids(self) -> frozenset[int]:
         """`allow_uids` as numbers."""
         return frozenset(int(part) for part in self.allow_uids.split(",") if part.strip())
+
+
+def chat_setting() -> str:
+    """Return `BUB_CRON_CHAT`; "off" where the settings can't be read, which the channel tells when it starts."""
+    try:
+        return ensure_config(CronSettings).chat
+    except ValueError:
+        return "off"

@@ -165,6 +165,13 @@ class Turns:
         """Tell whether a message is one of ours, from a turn that runs or has run."""
         return _key_of(message) is not None
 
+    def target(self, message: Envelope) -> str | None:
+        """Return the `to` of the firing whose turn a message started, "" once it is over; None for a message of others."""
+        if not self.owns(message):
+            return None
+        turn = self._running.get(_key_of(message) or "")
+        return turn.firing.request.to if turn is not None and turn.firing is not None else ""
+
     def state(self, message: Envelope) -> dict[str, Any] | None:
         """Return what our turn adds to the turn's state, None for a turn that isn't ours."""
         turn = self._running.get(_key_of(message) or "")
@@ -241,7 +248,10 @@ def instructions(firing: Firing, about_chat: str | None = None) -> str | None:
         return None
     what = f"the reminder {request.reminder}" if request.reminder else "a scheduled reminder"
     when = f", due at {request.fire_time}" if request.fire_time else ""
-    lines = [f"This turn was started by {what}{when}, not by a message that somebody has just written."]
+    lines = [
+        f"This turn was started by {what}{when}, not by a message that somebody has just written.",
+        "It is the reminder itself: do not set it up again. Reminders can't be added or changed in this turn.",
+    ]
     if request.reply_mode == "agent":
         lines.append("Your plain reply is NOT delivered: send what needs to be said by the channel's skill yourself.")
     else:

@@ -30,17 +30,20 @@ def load_file(path: str, machine_zone: Callable[[], str] = schedule.machine_zone
     FileFaultsError.
     """
     for _ in range(_READS):
-        source, before = _read(path)
+        source, before = read_source(path)
         reminders, faults = _parse_or_faults(source, path, machine_zone)
-        if _seen(path) == before:
+        if seen(path) == before:
             if faults is not None:
                 raise faults
             return reminders
     raise FileUnreadableError(f"{path} is being written: it changed each time that it was read")
 
 
-def _read(path: str) -> tuple[bytes, tuple[int, ...]]:
-    """Return a file's bytes, and what was seen of it before they were read."""
+def read_source(path: str) -> tuple[bytes, tuple[int, ...]]:
+    """Return a file's bytes, and what was `seen` of it before they were read.
+
+    Raises FileMissingError or FileUnreadableError.
+    """
     try:
         # Without O_NONBLOCK, opening a FIFO that nobody writes to would wait for ever.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
@@ -85,7 +88,8 @@ def _parse_or_faults(
         return [], error
 
 
-def _seen(path: str) -> tuple[int, ...] | None:
+def seen(path: str) -> tuple[int, ...] | None:
+    """Return what tells one version of a file from the next; None if it can't be looked at."""
     try:
         return _identity(os.stat(path))
     except OSError:
