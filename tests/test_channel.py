@@ -127,6 +127,34 @@ def test_a_gateway_listens_and_delivers_and_leaves_no_socket_behind(path: Path) 
         run(main())
 
 
+def test_a_ping_tells_whether_and_where_reminders_can_be_made_in_chat(path: Path) -> None:
+    async def main() -> None:
+        gateway = Gateway(path)
+        async with gateway.up():
+            (pong,) = await gateway.call({"ping": True})
+            assert (pong["chat"], pong["chat_file"]) == ("prompt", f"{path}/reminders.d/chat.yaml")
+            assert "chat_error" not in pong
+            (path / "reminders.d").write_text("")
+            (pong,) = await gateway.call({"ping": True})
+            assert pong["chat_error"] == f"{path}/reminders.d is not a directory"
+
+    with bub_home(path):
+        run(main())
+
+
+def test_with_chat_off_nothing_is_said_of_where_it_would_be_written(path: Path) -> None:
+    async def main() -> None:
+        (path / "reminders.d").write_text("")
+        gateway = Gateway(path)
+        async with gateway.up():
+            (pong,) = await gateway.call({"ping": True})
+            assert pong["chat"] == "off"
+            assert "chat_error" not in pong
+
+    with bub_home(path, {"BUB_CRON_CHAT": "off"}):
+        run(main())
+
+
 def test_nothing_starts_before_all_channels_have_started(path: Path) -> None:
     async def main() -> None:
         slow = FakeChat()

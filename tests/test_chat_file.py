@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -72,7 +73,7 @@ def test_what_was_written_by_hand_stays_with_the_comments_above_it(path: Path) -
         edit(str(path), lambda file: file.remove("cake"))
     after = read(path)
     assert list(after) == list(before)
-    places = {"line": 0, "column": 0, "places": {}, "cut": ""}
+    places: dict[str, Any] = {"line": 0, "column": 0, "places": {}, "cut": ""}
     assert [one._replace(**places) for one in after.values()] == [one._replace(**places) for one in before.values()]
     text = path.read_text()
     assert "  # Mine, and it stays.\n  # It has two lines.\n  pills:\n" in text
@@ -135,7 +136,7 @@ def test_a_fault_that_stands_there_is_told_and_left_alone(path: Path) -> None:
 
 def test_what_is_saved_by_hand_meanwhile_is_read_again(path: Path) -> None:
     put(path, "cake")
-    calls = []
+    calls: list[int] = []
 
     def change(file: ChatFile) -> None:
         if not calls:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bub_cron.paths import find_paths, make_private_directory
+from bub_cron.paths import chat_file, drop_ins, find_paths, make_private_directory
 
 HOME = os.path.expanduser("~")
 
@@ -95,3 +95,11 @@ def test_a_file_in_the_way_is_an_error_and_stays(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="a"):
         make_private_directory(str(tmp_path / "a" / "b"))
     assert (tmp_path / "a").read_text() == "mine"
+
+
+def test_the_gateways_file_is_a_drop_in(tmp_path: Path) -> None:
+    file = str(tmp_path / "reminders.yaml")
+    path = Path(chat_file(file))
+    path.parent.mkdir()
+    path.write_text("")
+    assert drop_ins(file) == [str(path)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from bub.channels import ChannelMessage
 from bub.channels.admission import TurnSnapshot
 from fake_bub import bub_home, elapsed, framework_in, house, run, settle
@@ -17,6 +18,7 @@ from bub_cron.gateway.channel import CronChannel
 from bub_cron.gateway.plugin import CronPlugin
 from bub_cron.gateway.readiness import PATIENCE_SECONDS, Readiness
 from bub_cron.gateway.settings import CronSettings
+from bub_cron.gateway.turns import TURN_KEY
 
 SNAPSHOT = TurnSnapshot(session_id="s", is_running=False, running_count=0, pending_count=0)
 STRANGE: list[Any] = [
@@ -33,7 +35,7 @@ def plugin_in(path: Path) -> CronPlugin:
 def test_no_hook_raises_whatever_the_message_is(tmp_path: Path, message: Any) -> None:
     async def main() -> None:
         plugin = plugin_in(tmp_path)
-        assert plugin.load_state(message=message, session_id="s") is None
+        assert TURN_KEY not in plugin.load_state(message=message, session_id="s")
         plugin.save_state(session_id="s", state={}, message=message, model_output="")
         assert plugin.system_prompt(prompt="x", state={"_bub_cron_turn": "no turn"}) is None
         plugin.on_error(stage="turn", error=RuntimeError("x"), message=message)
@@ -167,3 +169,12 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
 def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUB_CRON_MAX_CONCURRENT", "9")
     assert CronSettings(max_concurrent=2).max_concurrent == 9
+
+
+def test_what_may_be_made_in_chat_is_chosen_by_the_environment_or_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CronSettings().chat == "prompt"
+    assert CronSettings.model_validate({"chat": yaml.safe_load("off")}).chat == "off"
+    with pytest.raises(ValidationError):
+        CronSettings.model_validate({"chat": "all"})
+    monkeypatch.setenv("BUB_CRON_CHAT", "text")
+    assert CronSettings().chat == "text"

@@ -43,11 +43,12 @@ from bub_cron.gateway.memory import Memory
 from bub_cron.gateway.readiness import Readiness
 from bub_cron.gateway.runner import Runner
 from bub_cron.gateway.sessions import UserTurns
-from bub_cron.gateway.settings import CronSettings
+from bub_cron.gateway.settings import OFF, CronSettings
 from bub_cron.gateway.settling import recover
 from bub_cron.gateway.turns import CHANNEL, Turns
-from bub_cron.paths import VARIABLES, find_paths
+from bub_cron.paths import VARIABLES, chat_file, find_paths
 from bub_cron.wire import PROTOCOL, iso
+from bub_cron.writable import why_not_writable
 
 _CHORE_SECONDS = 30.0
 _CHORES_A_DAY = int(86400 / _CHORE_SECONDS)
@@ -151,13 +152,14 @@ class CronChannel(Lifecycle):
         self._desk.book = Book(
             paths, settings.chat, no_way=delivery.refusal, refusal=rule.refusal, accept=runner.accept, now=runner.now
         )
-        about = _about(iso(runner.now()), settings)  # once: it reads files, and a caller may ask as often as it likes
+        # Once: it reads files, and a caller may ask as often as it likes.
+        about = _about(iso(runner.now()), settings, chat_file(paths.file))
         listener = Listener(
             inbox,
             runner,
             uids=settings.uids,
             rule=rule,
-            about=lambda: {**about, "channels": delivery.targets(), **self._readiness.answer()},
+            about=lambda: {**about, **_chat_error(about), "channels": delivery.targets(), **self._readiness.answer()},
         )
         stack.push_async_callback(listener.close)
         # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
@@ -189,7 +191,7 @@ async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: Cr
         await asyncio.sleep(_CHORE_SECONDS)
 
 
-def _about(since: str, settings: CronSettings) -> dict[str, Any]:
+def _about(since: str, settings: CronSettings, chat_file: str) -> dict[str, Any]:
     return {
         "version": __version__,
         "bub": version("bub"),
@@ -199,7 +201,15 @@ def _about(since: str, settings: CronSettings) -> dict[str, Any]:
         "since": since,
         "channels": [],
         "commands": settings.allow_commands,
+        "chat": settings.chat,
+        "chat_file": chat_file,
     }
+
+
+def _chat_error(about: dict[str, Any]) -> dict[str, str]:
+    """Say why no reminder can be made in chat; each time anew, since who asks may just have put it right."""
+    why = "" if about["chat"] == OFF else why_not_writable(about["chat_file"])
+    return {"chat_error": why} if why else {}
 
 
 def _has_chats(manager: Channels) -> bool:

@@ -8,6 +8,8 @@ from bub.configure import Settings, config, ensure_config
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+PROMPT, TEXT, OFF = "prompt", "text", "off"  # the values of `chat`
+
 
 @config(name="cron")
 class CronSettings(Settings):
@@ -39,6 +41,11 @@ class CronSettings(Settings):
         default="",
         description="User ids, comma-separated, that may talk to the socket besides the gateway's own and root.",
     )
+
+    @field_validator("chat", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return OFF if value is False else value  # what YAML makes of `chat: off` in config.yml
 
     @field_validator("allow_uids", mode="before")
     @classmethod

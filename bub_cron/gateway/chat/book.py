@@ -100,7 +100,7 @@ class Book:
                 )
             self._require_allowed(reminder, now)
             self._drop_spent(file, now)
-            in_chat = sum(one.to == caller.to for one in file.judged().values())
+            in_chat = sum(one.to == caller.to and not _is_over(one, now) for one in file.judged().values())
             if in_chat > MOST_IN_CHAT:
                 raise RefusedError(f"this chat has {MOST_IN_CHAT} reminders, which is the most; remove some first")
             return self._told(f"Added {new_name}.", reminder, now)
@@ -439,6 +439,10 @@ def _same(new: Reminder, there: Iterable[Reminder], is_after: bool) -> Reminder 
 def _is_near(one: Reminder, new: Reminder) -> bool:
     moments = [schedule.next_fire_time(each.schedule, 0) for each in (one, new)]
     return None not in moments and abs(moments[0] - moments[1]) <= 60  # type: ignore[operator]
+
+
+def _is_over(reminder: Reminder, instant: int) -> bool:
+    return schedule.next_fire_time(reminder.schedule, instant) is None
 
 
 def _free_name(message: str, taken: Collection[str]) -> str:

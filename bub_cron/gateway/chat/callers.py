@@ -62,8 +62,12 @@ class Desk:
 
     def state(self, message: Envelope, to: str | None) -> dict[str, Any]:
         """Return what a turn's state needs for the tools; `to` is the target of the reminder that started it, if one did."""
-        chat = f"{field_of(message, 'channel', '')}:{field_of(message, 'chat_id', '')}"
-        return {KEY: Caller(self, chat if to is None else to, message, by_reminder=to is not None)}
+        if to is not None:
+            return {KEY: Caller(self, to, message, by_reminder=True)}
+        channel, chat_id = field_of(message, "channel"), field_of(message, "chat_id")
+        if not isinstance(channel, str) or not isinstance(chat_id, str):
+            return {}
+        return {KEY: Caller(self, f"{channel}:{chat_id}", message, by_reminder=False)}
 
 
 def caller_of(state: Mapping[str, Any]) -> Caller:
