@@ -90,7 +90,8 @@ class Book:
             new_name = free if is_taken or not name else name
             file.put(new_name, values, f"{MADE}by {caller.who} in {caller.to} on {_clock(now, zone)}")
             reminder = _judged(file, new_name)
-            if same := _same(reminder, there.values(), "after" in given):
+            to_come = [one for one in there.values() if not _is_over(one, now)]
+            if same := _same(reminder, to_come, "after" in given):
                 file.remove(new_name)
                 return self._told(f"It is there already, as {same.name}; nothing was added.", same, now)
             if is_taken:
