@@ -5,11 +5,14 @@ It lets the real agent loop run without an API key. What it answers is up to the
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+_numbers = itertools.count(1)
 
 type Messages = list[dict[str, Any]]
 type Answer = Callable[[Messages], str | dict[str, Any]]
@@ -20,7 +23,7 @@ def tool_calls(*calls: tuple[str, dict[str, Any]], text: str | None = None) -> d
     called = [
         {
             "index": index,
-            "id": f"call-{index}",
+            "id": f"call-{next(_numbers)}",
             "type": "function",
             "function": {"name": name, "arguments": json.dumps(arguments)},
         }
