@@ -4,7 +4,7 @@ What `testchat` does with a message is up to its chat id: `hang...` never return
 by RELEASE is there. What happens is written down, a JSON object a line, on disk.
 
 What users write comes in at the socket named by INBOX, a JSON object a line: `channel` (default `testchat`), `chat_id`,
-`text`, and optionally `sender`, `session_id`, `thread_id`. With a `sender`, the message is made as Bub's Telegram channel
+`text`, and optionally `sender`, `session_id`, `context`. With a `sender`, the message is made as Bub's Telegram channel
 makes it: its content is JSON with who wrote it, and the turn's plain reply goes nowhere. Without one it is plain, and the
 reply comes back to the chat. When its turn is over, `turn_over` with the text is written down.
 """
@@ -69,11 +69,10 @@ def message_from(entry: dict[str, Any]) -> ChannelMessage:
         channel=channel,
         chat_id=chat_id,
         content=text,
+        context=entry.get("context", {}),
         is_active=True,
         lifespan=note_the_end(text),
     )
-    if "thread_id" in entry:
-        message.context["thread_id"] = entry["thread_id"]
     if text.startswith(","):
         message.kind = "command"
     elif "sender" in entry:
