@@ -66,6 +66,9 @@ AWAY = "no connections"
 HOOKS = ("load-exit", "prompt-panic", "model-group", "save-exit", "move", "tape", "admit", "start")
 """Misdeeds of the hostile plugin (hostile_plugin.py)."""
 SENDS = ("", "exit", "panic", "group", "raise", "refuse", "cancel", "hang", "swallow", "block", "warn", "warn-thread")
+# Nobody sees through a channel that returns without a word and without having sent, nor through one that took the message and
+# says that it found no connection.
+LIES = {"": "takes-", "block": "takes-", "refuse": ""}
 """What its channel does, by the chat id."""
 ENDS = (None, signal.SIGKILL, signal.SIGTERM)
 
@@ -106,7 +109,10 @@ def _plan(chance: random.Random, number: int) -> Plan:
     else:
         how = chance.choice(SENDS)
         misdeed = f"send: {how or 'takes'}"
-        to = f"hostile:{chance.choice(('takes-', '')) if how else 'takes-'}{how}"
+        takes = chance.choice(("takes-", ""))
+        if how in LIES:
+            takes = LIES[how]
+        to = f"hostile:{takes}{how}"
     asks = where == "hook" or chance.random() < 0.4
     text = text_of(f"n{number}", asks=asks, parts=chance.choice((1, 1, 2, 3)))
     request: dict[str, Any] = {
