@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class House:
         self.home = Path(tempfile.mkdtemp(prefix="bub-cron-"))
         self.model = StandInModel(answer).start()
         self.out = self.home / "chat.jsonl"
+        self.inbox = self.home / "chat.sock"
         self.release = self.home / "release"
         self.socket = self.home / "cron" / "cron.sock"
         self.reminders = self.home / "reminders.yaml"
@@ -55,12 +56,20 @@ class House:
             "BUB_HOME": str(self.home),
             "PYTHONPATH": os.pathsep.join(plugin),
             "TESTCHAT_OUT": str(self.out),
+            "TESTCHAT_INBOX": str(self.inbox),
             "TESTCHAT_RELEASE": str(self.release),
         }
 
-    def gateway(self, also: dict[str, str] | None = None, *, wait: bool = True, **environment: str) -> Gateway:
-        """Start a gateway with more in its environment; with `wait`, return once it listens and is ready."""
-        gateway = Gateway(self, {**(also or {}), **environment})
+    def gateway(
+        self,
+        also: dict[str, str] | None = None,
+        *,
+        wait: bool = True,
+        by: Sequence[str] = (),
+        **environment: str,
+    ) -> Gateway:
+        """Start a gateway with more in its environment, by the program `by`; with `wait`, return once it is ready."""
+        gateway = Gateway(self, {**(also or {}), **environment}, by=by)
         self._gateways.append(gateway)
         if wait:
             gateway.wait_until_ready()
@@ -127,12 +136,18 @@ class House:
 class Gateway:
     """One `bub gateway` process."""
 
-    def __init__(self, house: House, environment: dict[str, str], command: tuple[str, ...] = ("gateway",)) -> None:
+    def __init__(
+        self,
+        house: House,
+        environment: dict[str, str],
+        command: tuple[str, ...] = ("gateway",),
+        by: Sequence[str] = (),
+    ) -> None:
         self._house = house
         self.log = house.home / f"gateway-{time.monotonic_ns()}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [SCRIPTS / "bub", *command],
+                [*by, SCRIPTS / "bub", *command],
                 env={**house.environment, **environment}, cwd=house.home, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 

@@ -237,7 +237,7 @@ def test_without_a_chat_or_a_gateway_nothing_is_done(desktop: Desktop) -> None:
         ),
         ({"prompt": "hi", "cron": "0,2 9 * * mon"}, "a prompt runs a model each time"),
         ({"prompt": "!rm", "cron": "0 9 * * *"}, "no such prompts here"),
-        ({"prompt": ",rm", "cron": "0 9 * * *"}, "prompt begins with a comma"),
+        ({"prompt": ",rm", "cron": "0 9 * * *"}, "prompt begins with a comma, so Bub would run it as a command"),
     ],
 )
 def test_what_is_refused_says_what_would_be_right(desktop: Desktop, given: dict[str, Any], answer: str) -> None:
@@ -251,6 +251,12 @@ def test_what_models_fill_in_for_nothing_is_nothing(desktop: Desktop) -> None:
     assert "2 times, at 2026-12-01 08:00 and" in desktop.call("add", text="list", at=at)
     assert "2 times, at 2026-12-01 08:00 and" in desktop.call("add", text="commas", at=", ".join(at))
     assert "2 times in all" in desktop.call("add", text="n", cron="0 9 * * *", start="2026-12-01 00:00", times="2")
+
+
+def test_what_check_would_warn_of_is_noted(desktop: Desktop) -> None:
+    assert "\nNote: water has no start, so it counts from 1970" in desktop.call("add", text="Water.", every="1d", name="water")
+    assert "Note:" not in desktop.call("add", text="Tea.", every="1d", start="2026-12-01 08:00")
+    assert desktop.call("add", prompt=",rm", cron="0 9 * * *").endswith("run it as a command")
 
 
 def test_fifty_reminders_are_the_most_and_those_that_are_over_do_not_count(desktop: Desktop) -> None:

@@ -1314,6 +1314,19 @@ async def test_a_fault_of_ours_still_ends_in_a_outcome(home: House) -> None:
     assert (firing.state, firing.error) == ("failed", "a fault of bub-cron: LookupError: a bug")
 
 
+@in_virtual_time
+async def test_a_text_that_ended_in_a_fault_of_ours_is_told_by_the_next_gateway_and_not_sent(tmp_path: Path) -> None:
+    def broken(to: str) -> str | None:
+        raise LookupError("a bug")
+
+    async with house(tmp_path) as home:
+        home.delivery.refusal = broken  # type: ignore[method-assign]
+        assert (await home.run(text="x", reminder="r")).state == "failed"
+    async with house(tmp_path, recover=True) as home:
+        await asyncio.sleep(1)
+        assert home.chat.texts == ["The reminder r failed: a fault of bub-cron: LookupError: a bug."]
+
+
 @in_house()
 async def test_a_fault_of_ours_in_the_middle_of_a_send_is_told_as_it_ended(home: House) -> None:
     move = home.inbox.move_message

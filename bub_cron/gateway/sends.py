@@ -44,7 +44,7 @@ class Sends:
 
     async def next(self, hand: Hand) -> None:
         """Make one send: of the next message of a firing that has its text, or has ended."""
-        if hand.firing.text is not None and not hand.firing.replies:
+        if not hand.firing.is_final and not hand.firing.replies:
             hand.firing = self._with_replies(hand.firing)
         firing, message = hand.firing, hand.firing.next_message
         if message is None:

@@ -1,4 +1,4 @@
-"""The main job at work: a reminders file, a tick, a live gateway, and the messages in the chat.
+"""The main job at work: a reminders file, a tick, a live gateway, the messages in the chat, and a reminder made there.
 
 Everything is real but the model (a stand-in, unless BUB_MODEL is set) and the chat (it prints). All files are in a
 temporary directory that is removed at the end; the user's ~/.bub is neither read nor written.
@@ -7,6 +7,7 @@ temporary directory that is removed at the end; the user's ~/.bub is neither rea
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,27 +15,36 @@ import time
 import tomllib
 from pathlib import Path
 
-from stand_in_model import Messages, StandInModel
+from stand_in_model import Messages, StandInModel, tool_calls
 
 HERE = Path(__file__).parent
 REMINDERS = """\
 defaults:
   to: printing:alice
+  timezone: UTC
 reminders:
   standup:
-    cron: "* * * * *"
+    cron: "{minute} {hour} * * *"    # each day at {hour:02}:{minute:02}, which is now
     prompt: Summarise what changed in the repository since yesterday.
   pills:
-    cron: "* * * * *"
+    cron: "{minute} {hour} * * *"
     text: Time for your pills.
   lost:
-    cron: "* * * * *"
+    cron: "{minute} {hour} * * *"
     to: nosuchchat:bob
     text: This can't arrive, and is not lost in silence.
 """
+ASKED = "Remind me in half a minute to take the cake out."
 
 
-def stand_in(messages: Messages) -> str:
+def stand_in(messages: Messages) -> str | dict[str, object]:
+    """Answer as a model would: use the tool that Bub offers it, and tell what it gave."""
+    last = messages[-1]
+    if last["role"] == "tool":
+        told = [line for line in last["content"].splitlines() if line.startswith("Next:")]
+        return f"I will. {' '.join(told)}"
+    if ASKED in last["content"]:
+        return tool_calls(("reminder_add", {"text": "Take the cake out.", "after": "30s"}))
     return "Two commits since yesterday. (I am a stand-in for a model.)"
 
 
@@ -54,6 +64,23 @@ def expose_plugin(project: Path, site: Path) -> list[str]:
 def run(title: str, command: list[str], environment: dict[str, str]) -> None:
     print(f"\n$ {title}", flush=True)
     subprocess.run(command, env=environment, check=False)
+
+
+def tick_at(moment: float, environment: dict[str, str]) -> None:
+    """Run a tick with another time on its clock, so that the demo needn't wait."""
+    code = "from bub_cron import paths; from bub_cron.trigger import tick; import sys\n"
+    code += "sys.exit(tick.run(paths.find_paths(), float(sys.argv[1])))"
+    subprocess.run([sys.executable, "-c", code, str(moment)], env=environment, check=True)
+
+
+def write_in_chat(path: str, text: str) -> None:
+    """Write in alice's chat, and wait for the answer."""
+    with socket.socket(socket.AF_UNIX) as chat:
+        chat.settimeout(120)
+        chat.connect(path)
+        chat.sendall(text.encode())
+        chat.shutdown(socket.SHUT_WR)
+        chat.recv(1)
 
 
 def wait_for(path: Path, gateway: subprocess.Popen[bytes], log: Path) -> None:
@@ -77,23 +104,22 @@ def main() -> None:
             "HOME": directory,
             "BUB_HOME": directory,
             "PYTHONPATH": os.pathsep.join(expose_plugin(HERE / "printing_chat", home / "site")),
+            "PRINTING_CHAT": str(home / "alice.sock"),
         }
         if real_model:
             print(f"The model is {os.environ['BUB_MODEL']}; the chat prints what it is sent.")
         else:
             print("The model is a stand-in; the chat prints what it is sent. For a real model:")
             print("  BUB_MODEL=openrouter:openrouter/free BUB_API_KEY=... make demo")
+        # Entries count from the previous tick on, so the first tick would have nothing to do. Instead, the file and the
+        # previous tick are of the minute before this one, at which all of its reminders are due.
+        this_minute = int(time.time()) // 60 * 60
+        text = REMINDERS.format(hour=this_minute // 3600 % 24, minute=this_minute // 60 % 60)
         reminders = home / "reminders.yaml"
-        reminders.write_text(REMINDERS)
-        print(f"\n$ cat reminders.yaml\n{REMINDERS}", end="")
-
-        # Entries count from the previous tick on, so the first tick has nothing to do and the demo would have to wait
-        # for the next minute. Instead, the file is a minute old and the previous tick ran a minute ago.
-        a_minute_ago = time.time() - 60
-        os.utime(reminders, (a_minute_ago, a_minute_ago))
-        previous = "from bub_cron import paths; from bub_cron.trigger import tick; import sys\n"
-        previous += "sys.exit(tick.run(paths.find_paths(), float(sys.argv[1])))"
-        subprocess.run([sys.executable, "-c", previous, str(a_minute_ago)], env=environment, check=True)
+        reminders.write_text(text)
+        print(f"\n$ cat reminders.yaml\n{text}", end="")
+        os.utime(reminders, (this_minute - 40, this_minute - 40))
+        tick_at(this_minute - 30, environment)
 
         print("\n$ bub gateway &", flush=True)
         log = home / "gateway.log"
@@ -104,6 +130,13 @@ def main() -> None:
             run("bub-cron tick        # cron or a systemd timer runs this each minute", [bub_cron, "tick"], environment)
             wait_until_settled(bub_cron, environment)  # the tick has returned; the gateway goes on by itself
             run("bub-cron fire pills  # the same by hand", [bub_cron, "fire", "pills"], environment)
+            print("\nalice writes to her agent, which has tools for reminders:", flush=True)
+            write_in_chat(environment["PRINTING_CHAT"], ASKED)
+            run("cat reminders.d/chat.yaml", ["cat", str(home / "reminders.d" / "chat.yaml")], environment)
+            tick_at(time.time() + 20, environment)  # or the log would tell of a time without ticks
+            print("\n$ bub-cron tick        # a minute later (here its clock is put forward)", flush=True)
+            tick_at(time.time() + 90, environment)
+            wait_until_settled(bub_cron, environment)
             run("bub-cron log", [bub_cron, "log"], environment)
         finally:
             gateway.terminate()

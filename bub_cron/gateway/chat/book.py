@@ -26,7 +26,7 @@ from bub_cron.errors import BubCronError, FileFaultsError, FileMissingError, Sto
 from bub_cron.gateway.chat.callers import Caller, RefusedError
 from bub_cron.paths import Paths, chat_file
 from bub_cron.pauses import Pauses, in_force
-from bub_cron.reminders import Reminder, ReminderFile, read_files
+from bub_cron.reminders import Reminder, ReminderFile, read_files, suspicions
 from bub_cron.reminders.chat_file import MADE, ChatFile, default_zone, edit
 
 MOST_IN_CHAT = 50
@@ -36,6 +36,7 @@ _KEEP_SPENT_SECONDS = 7 * 86400
 _FAR = 253402214400  # 9999-12-31, where calendars end
 _LOOK_AHEAD = 300  # fire times that are looked at for how often a prompt would run
 _MOST_LOGGED = 10
+_COMMAND_HINT = "; write it under command instead"  # which no chat may set
 _NONE = "none"  # clears a key
 
 SCHEDULES = ("after", "at", "every", "cron", "rrule")
@@ -89,7 +90,8 @@ class Book:
             new_name = free if is_taken or not name else name
             file.put(new_name, values, f"{MADE}by {caller.who} in {caller.to} on {_clock(now, zone)}")
             reminder = _judged(file, new_name)
-            if same := _same(reminder, there.values(), "after" in given):
+            to_come = [one for one in there.values() if not _is_over(one, now)]
+            if same := _same(reminder, to_come, "after" in given):
                 file.remove(new_name)
                 return self._told(f"It is there already, as {same.name}; nothing was added.", same, now)
             if is_taken:
@@ -319,6 +321,7 @@ class Book:
             if reminder.kind == wire.PROMPT
             else "Sent word for word, no model runs: " + _quoted(reminder),
         ]
+        lines += [f"Note: {doubt.message}." for doubt in suspicions([reminder], now)]
         if not reminder.enabled:
             lines.append("It is disabled: it fires once it is enabled again.")
         if reminder.pause_until is not None and reminder.pause_until > now:
@@ -410,7 +413,7 @@ def _judged(file: ChatFile, name: str) -> Reminder:
     try:
         return file.judged()[name]
     except FileFaultsError as error:
-        raise RefusedError("; ".join(fault.message for fault in error.faults)) from error
+        raise RefusedError("; ".join(fault.message.replace(_COMMAND_HINT, "") for fault in error.faults)) from error
 
 
 def _faults(error: FileFaultsError) -> str:
