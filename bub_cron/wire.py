@@ -342,6 +342,8 @@ def check_fields(fields: Mapping[str, Any], checkers: Mapping[str, Callable[[obj
             raise ValueError(f"{key} {error}") from error
     if "to" not in checked:
         raise ValueError("to is missing: channel:chat_id, such as telegram:123456789")
+    if "budget" in checked and "reminder" in checkers and "reminder" not in checked:
+        raise ValueError("budget goes with reminder, by which it is counted")
     given = [kind for kind in MESSAGES if kind in checked]
     if len(given) != 1:
         what = "more than one of" if given else "none of"

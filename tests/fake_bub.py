@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from any_llm.types.completion import ChatCompletion
 from bub import BubFramework, hookimpl
+from bub.builtin.model_runner import ModelRunner
 from bub.channels import Channel, ChannelManager, ChannelMessage, Interface, Lifecycle
 from bub.errors import ErrorKind
 from bub.store import InMemoryTapeStore
@@ -465,6 +467,51 @@ class FakeModel:
     @property
     def starts(self) -> list[tuple[float, str]]:
         return [(seconds, session) for seconds, what, session in self.log if what == "start"]
+
+
+class FakeProvider:
+    """A model's provider under Bub's own agent loop: its calls give what `script` says, then `always`."""
+
+    def __init__(self) -> None:
+        self.script: list[ChatCompletion | Exception] = []
+        self.always: ChatCompletion | Exception = completion("the reply", tokens=10)
+        self.calls: list[list[dict[str, Any]]] = []  # the messages of each
+
+    async def __call__(self, *, messages: list[dict[str, Any]], **_: Any) -> ChatCompletion:
+        self.calls.append(messages)
+        answer = self.script.pop(0) if self.script else self.always
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @property
+    def tool_results(self) -> list[str]:
+        """What the tools said to the model, in the messages of the last call."""
+        return [str(message["content"]) for message in self.calls[-1] if message["role"] == "tool"]
+
+
+def completion(text: str = "", tokens: int | None = None, **tools: dict[str, Any]) -> ChatCompletion:
+    """What a provider answers: a text, or calls of tools with their arguments."""
+    calls = [
+        {"id": name, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for name, arguments in tools.items()
+    ]
+    message = {"role": "assistant", "content": text or None, "tool_calls": calls or None}
+    usage = {"prompt_tokens": 0, "completion_tokens": tokens, "total_tokens": tokens} if tokens is not None else None
+    return ChatCompletion.model_validate({
+        "id": "1", "object": "chat.completion", "created": 0, "model": "m", "usage": usage,
+        "choices": [{"index": 0, "finish_reason": "tool_calls" if calls else "stop", "message": message}],
+    })  # fmt: skip
+
+
+@contextmanager
+def real_loop(home: House) -> Iterator[FakeProvider]:
+    """Let Bub's own agent run the turns, over a provider that is ours."""
+    home.framework.plugin_manager.unregister(home.model)
+    provider = FakeProvider()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModelRunner, "completion_response", provider)
+        yield provider
 
 
 class FakeParts:

@@ -74,7 +74,7 @@ def test_it_is_brought_up_to_date_with_all_that_it_holds(tmp_path: Path, name: s
             check_whole(store, str(path), shape, closely=True)
         assert_schema_is_on_the_first_page(path)
         after = contents(path)
-        if name.startswith("inbox"):
+        if name < "inbox-3" and name.startswith("inbox"):
             assert_same_inbox(before, after)
             continue
         for table, rows in before.items():

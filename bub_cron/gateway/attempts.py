@@ -14,9 +14,11 @@ from bub_cron.gateway.faults import LogLimit
 from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.hand import STARTING, TURN, Hand
 from bub_cron.gateway.inbox import Inbox
+from bub_cron.gateway.limits import is_limited, period_start
 from bub_cron.gateway.no_reply import is_no_reply, without_no_reply
 from bub_cron.gateway.turns import Turn, Turns, add_tokens
-from bub_cron.wire import COMMAND, NO_REPLY
+from bub_cron.rare_fields import split_budget
+from bub_cron.wire import COMMAND, NO_REPLY, PROMPT
 
 _NO_OUTPUT = "(no output)"  # what Bub returns for a command that printed nothing
 
@@ -35,13 +37,32 @@ class Attempts:
 
         Raises `GatewayStopsError` if it fell into a stop; then nothing has become of it yet.
         """
-        firing, now, hand.phase = hand.firing, self._now(), STARTING
+        firing, now = hand.firing, self._now()
+        if (ended := await self._may_not_start(firing, now)) is not None:
+            hand.firing = ended
+            return
+        hand.phase = STARTING
         firing = hand.firing = await self._inbox.move(
             firing, "start", now, attempts=firing.attempts + 1, not_before=None, started_at=firing.started_at or now
         )
         hand.phase = TURN
         self._lines.log("INFO", "cron.start id={} to={} attempt={}", firing.id, firing.request.to, firing.attempts)
         hand.firing = await self._ended(firing, await self._turns.run(firing, about_chat))
+
+    async def _may_not_start(self, firing: Firing, now: float) -> Firing | None:
+        """End a firing whose tokens are used up, or can't be counted; return None for one that may start."""
+        request = firing.request
+        if request.kind == PROMPT and is_limited(request) and (other := self._turns.other_model()):
+            error = f"its tokens can't be counted: the plugin {other} runs the model here"
+            return await self._inbox.move(firing, "fail", now, reason="limit", error=error)
+        if request.budget is None or request.reminder is None:
+            return None
+        tokens, period = split_budget(request.budget)
+        spent = await self._inbox.spent(request.reminder, period_start(period, now, request.timezone))
+        if spent < tokens:
+            return None
+        error = f"{spent:,} tokens were taken this {period}, and its budget is {request.budget}"
+        return await self._inbox.move(firing, "skip", now, reason="budget", error=error)
 
     async def _ended(self, firing: Firing, turn: Turn) -> Firing:
         """Judge what a turn came to, and move its firing."""
@@ -52,6 +73,8 @@ class Attempts:
 
         if turn.moved:
             return await move("lose", reason="moved", error=turn.error)
+        if turn.limit:
+            return await move("fail", reason="limit", error=turn.limit)
         if turn.error is not None:
             again = now + attempt_delay(firing.attempts)
             if firing.attempts >= request.attempts_allowed or again > request.expires:

@@ -161,7 +161,13 @@ class CronChannel(Lifecycle):
             inbox,
             runner,
             rule,
-            lambda: {**about, **_chat_error(about), "channels": delivery.targets(), **self._readiness.answer()},
+            lambda: {
+                **about,
+                **_chat_error(about),
+                "channels": delivery.targets(),
+                **_unknown_tools(self._turns),
+                **self._readiness.answer(),
+            },
         )
         listener = Listener(service, settings.uids)
         stack.push_async_callback(listener.close)
@@ -208,6 +214,10 @@ def _chat_error(about: dict[str, Any]) -> dict[str, str]:
     """Say why no reminder can be made in chat; each time anew, since who asks may just have put it right."""
     why = "" if about["chat"] == OFF else why_not_writable(about["chat_file"])
     return {"chat_error": why} if why else {}
+
+
+def _unknown_tools(turns: Turns) -> dict[str, dict[str, list[str]]]:
+    return {"unknown_tools": turns.unknown_tools} if turns.unknown_tools else {}
 
 
 def _has_chats(manager: Channels) -> bool:

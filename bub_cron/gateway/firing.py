@@ -57,6 +57,7 @@ class Firing:
     error: str | None = None
     attempts: int = 0
     tokens: int | None = None
+    gate: str | None = field(default=None, repr=False)
     reply: str | None = field(default=None, repr=False)
     not_before: float | None = None
     started_at: float | None = None

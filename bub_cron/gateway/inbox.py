@@ -24,7 +24,8 @@ from loguru import logger
 from bub_cron import salvage
 from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, StoreFaultError, described, one_line
 from bub_cron.gateway.firing import FIRING_COLUMNS, MESSAGE_COLUMNS, Firing, Message, firing_of, message_of
-from bub_cron.gateway.inbox_schema import SHAPE
+from bub_cron.gateway.inbox_schema import OPEN_BESIDE, SHAPE, TOLD
+from bub_cron.gateway.limits import period_start
 from bub_cron.gateway.store_thread import StoreThread
 from bub_cron.states import (
     DELIVERED,
@@ -48,6 +49,8 @@ from bub_cron.wire import DEFAULT_LIFE, Request, parse_instant
 
 _MOST_IDS = 500  # in one statement
 _DAY = 86400.0
+_KEEP_SPENT = 400 * _DAY
+_MOST_TOKENS = 1 << 53
 _ENDINGS = {DELIVERED: "deliver", UNDELIVERED: "refuse", UNKNOWN: "lose"}
 
 
@@ -114,6 +117,12 @@ class Inbox(StoreThread):
         Messages that are not in the store yet are put there.
         """
         return await self._insist(lambda connection: _move_message(connection, firing, message, event, now, **changes))
+
+    async def spent(self, reminder: str, since: float) -> int:
+        """Return the tokens that a reminder's attempts have taken on the days that began at `since` or later."""
+        query = "SELECT coalesce(sum(tokens), 0) AS tokens FROM spent WHERE reminder = ? AND day >= ?"
+        row = await self._insist(lambda connection: connection.execute(query, (reminder, since)).fetchone())
+        return int(row["tokens"])
 
     async def _insist[Result](self, step: Callable[[sqlite3.Connection], Result]) -> Result:
         seconds = 1.0
@@ -318,14 +327,25 @@ def _move(connection: sqlite3.Connection, firing: Firing, event: str, now: float
     while not _update(connection, "firings", move, "id = ?", (firing.id,), changes):
         if not _keep(connection, [firing]):
             raise StaleError(f"{firing.id} is in none of the states {', '.join(move.sources)} any more")
-    firing = replace(firing, state=move.state or "", **changes)
     reminder = firing.request.reminder
+    if reminder is not None and (more := (changes.get("tokens") or 0) - (firing.tokens or 0)) > 0:
+        _spend(connection, reminder, period_start("day", now, firing.request.timezone), more)
+    firing = replace(firing, state=move.state or "", **changes)
     if event == "fail" and reminder is not None and _is_news(connection, reminder):
         content = f"The reminder {reminder} failed: {firing.error}."
         notice = Message(len(firing.messages) + 1, "notice", firing.request.to, now + DEFAULT_LIFE, content)
         firing = replace(firing, messages=(*firing.messages, notice))
         _insert_messages(connection, firing)
     return firing
+
+
+def _spend(connection: sqlite3.Connection, reminder: str, day: float, tokens: int) -> None:
+    """Add what an attempt took to what its reminder has taken that day."""
+    add = (
+        "INSERT INTO spent (reminder, day, tokens) VALUES (?, ?, ?) ON CONFLICT (reminder, day)"
+        " DO UPDATE SET tokens = min(tokens + excluded.tokens, ?)"
+    )
+    connection.execute(add, (reminder, day, tokens, _MOST_TOKENS))
 
 
 def _is_news(connection: sqlite3.Connection, reminder: str) -> bool:
@@ -336,7 +356,7 @@ def _is_news(connection: sqlite3.Connection, reminder: str) -> bool:
     )
     worked = connection.execute(good, (reminder,)).fetchone() or (0.0, 0)
     told = (
-        "SELECT 1 FROM messages m JOIN firings f ON f.id = m.firing WHERE m.kind = 'notice'"
+        f"SELECT 1 FROM messages m JOIN firings f ON f.id = m.firing WHERE m.{TOLD}"  # noqa: S608
         " AND m.state <> 'undelivered' AND f.reminder = ? AND (f.finished_at, f.seq) > (?, ?)"
     )
     return connection.execute(told, (reminder, *worked)).fetchone() is None
@@ -399,8 +419,8 @@ def _unfinished(connection: sqlite3.Connection, now: float) -> list[Firing]:
         why = "its record in the inbox was damaged: what it was to do can't be read any more"
         changes = {"reason": "unreadable", "error": why, "finished_at": now}
         _update(connection, "firings", FIRING_MOVES["fail"], "id = ?", (row["id"],), changes)
-    notices = f"SELECT firing FROM messages WHERE kind = 'notice' AND state IN {sql_list(MESSAGE_OPEN)}"  # noqa: S608
-    ids = [row["firing"] for row in connection.execute(notices)]
+    beside = f"SELECT DISTINCT firing FROM messages WHERE {OPEN_BESIDE}"  # noqa: S608
+    ids = [row["firing"] for row in connection.execute(beside)]
     return [*found, *_get_all(connection, ids).values()]
 
 
@@ -408,6 +428,7 @@ def _prune_old(connection: sqlite3.Connection, now: float, keep_days: float) -> 
     newest = connection.execute("SELECT max(accepted_at) FROM firings").fetchone()[0] or now
     before = min(now, newest + _DAY) - keep_days * _DAY
     _drop(connection, "finished_at < ? AND accepted_at < ?", (before, before))
+    connection.execute("DELETE FROM spent WHERE day < ?", (min(now, newest + _DAY) - _KEEP_SPENT,))
 
 
 def _prune_to(connection: sqlite3.Connection, keep_bytes: float) -> None:

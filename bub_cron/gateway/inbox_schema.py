@@ -6,10 +6,16 @@ so a gateway that is killed at any moment goes on from the rows alone.
 
 from __future__ import annotations
 
-from bub_cron.states import FIRING_MOVES, MESSAGE_KINDS, MESSAGE_MOVES, OPEN, all_states, sql_list
-from bub_cron.store import FAR, Shape, instant, number, text
+from bub_cron.states import FIRING_MOVES, MESSAGE_KINDS, MESSAGE_MOVES, MESSAGE_OPEN, OPEN, all_states, sql_list
+from bub_cron.store import FAR, Shape, instant, made_anew, number, text
 
-_FIRINGS = f"""
+
+def _compact(statement: str) -> str:
+    """Return a statement without its comments and indentation: the whole schema is to fit on the store's first page."""
+    return "\n".join(line for line in (line.partition("--")[0].strip() for line in statement.splitlines()) if line)
+
+
+_FIRINGS = _compact(f"""
 CREATE TABLE firings (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of acceptance
     id          TEXT NOT NULL UNIQUE {text("id")},
@@ -23,14 +29,15 @@ CREATE TABLE firings (
     error       TEXT,
     attempts    INTEGER NOT NULL DEFAULT 0 {number("attempts", 1_000_000)},
     tokens      INTEGER,            -- of all attempts, where the model's provider tells
-    reply       TEXT,               -- of its turn; a `text` has none
+    gate        TEXT,               -- its gate's output; NULL until the gate let it run
+    reply       TEXT,               -- of its turn; a `text` without a gate has none
     not_before  REAL {instant("not_before", "real")},
     accepted_at REAL NOT NULL {instant("accepted_at", "real")},
     started_at  REAL {instant("started_at", "real")},
     finished_at REAL {instant("finished_at", "real")}
 )
-"""
-_MESSAGES = f"""
+""")
+_MESSAGES = _compact(f"""
 CREATE TABLE messages (
     firing      TEXT NOT NULL {text("firing")},
     number      INTEGER NOT NULL {number("number", 1_000_000)},
@@ -46,7 +53,25 @@ CREATE TABLE messages (
     finished_at REAL {instant("finished_at", "real")},
     UNIQUE (firing, number)
 )
-"""
+""")
+_GATES = _compact("""
+CREATE TABLE gates (
+    reminder    TEXT NOT NULL UNIQUE,
+    digest      TEXT NOT NULL       -- of the gate's output at the reminder's last good firing
+)
+""")
+_SPENT = _compact(f"""
+CREATE TABLE spent (
+    reminder    TEXT NOT NULL,
+    day         REAL NOT NULL {instant("day", "real")}, -- its start, on the reminder's clock
+    tokens      INTEGER NOT NULL,
+    UNIQUE (reminder, day)
+)
+""")
+TOLD = "kind IN ('alert', 'notice')"
+"""Which messages tell somebody that a reminder doesn't work."""
+OPEN_BESIDE = f"kind IN ('alert', 'notice', 'ping') AND state IN {sql_list(MESSAGE_OPEN)}"
+"""Which messages are still to be sent after their firing has ended."""
 _INDEXES = (
     f"CREATE INDEX firings_open ON firings (seq) WHERE state IN {sql_list(OPEN)}",
     # Of those, the few that have started: what a new firing of the same reminder may overlap.
@@ -54,7 +79,8 @@ _INDEXES = (
     "CREATE INDEX firings_reminder ON firings (reminder, moment)",
     "CREATE INDEX firings_moment ON firings (moment)",
     # One for each time that a reminder began to fail.
-    "CREATE INDEX messages_notices ON messages (firing) WHERE kind = 'notice'",
+    f"CREATE INDEX messages_told ON messages (firing) WHERE {TOLD}",
+    f"CREATE INDEX messages_open ON messages (firing) WHERE {OPEN_BESIDE}",
 )
 _FROM_2 = (
     "CREATE TEMP TABLE former AS SELECT * FROM firings",
@@ -95,13 +121,23 @@ _FROM_2 = (
     """,
     "DROP TABLE former",
     "DROP TABLE former_told",
+)
+_OF_3 = (
+    "seq, id, reminder, fire_time, moment, request, expires, state, reason, error, attempts, tokens, reply, not_before,"
+    " accepted_at, started_at, finished_at"
+)
+_FROM_3 = (
+    "DROP INDEX IF EXISTS messages_notices",
+    *made_anew("firings", _FIRINGS, _OF_3, _OF_3),
+    _GATES,
+    _SPENT,
     *_INDEXES,
 )
 SHAPE = Shape(
     application_id=0x62634958,  # "bcIX"
-    version=3,
-    schema=(_FIRINGS, _MESSAGES, *_INDEXES),
+    version=4,
+    schema=(_FIRINGS, _MESSAGES, _GATES, _SPENT, *_INDEXES),
     journal="WAL",
     # Version 1 is version 2 without checks: its rows are read the same way.
-    migrations={1: (), 2: _FROM_2},
+    migrations={1: (), 2: _FROM_2, 3: _FROM_3},
 )

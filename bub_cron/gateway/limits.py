@@ -18,10 +18,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bub.hooks.interception import LlmCallDecision, ToolCall, ToolCallDecision
 
-from bub_cron.wire import Request
+from bub_cron.wire import PROMPT, Request
 
 _SUBAGENT = "subagent"
 _MOST_TOKENS = 1 << 53
+
+
+def is_limited(request: Request) -> bool:
+    """Tell whether a request's tokens must be counted."""
+    return request.max_tokens is not None or request.budget is not None
 
 
 class Meter:
@@ -33,7 +38,8 @@ class Meter:
         self.over = ""
         self._tools = None if request.tools is None else frozenset(map(_spelled, request.tools))
         self._most = request.max_tokens
-        self._counts = request.max_tokens is not None or request.budget is not None
+        self._counts = is_limited(request)
+        self._runs_model = request.kind == PROMPT  # a command may
         self._spent = spent
         self._prefix = command_prefix
 
@@ -43,8 +49,10 @@ class Meter:
             self.over = f"over its limit of {self._most:,} tokens"
         return LlmCallDecision.finish(self.over) if self.over else None
 
-    def after_model(self, usage: object) -> None:
-        """Count a model's call that has ended."""
+    def after_model(self, usage: object, error: Exception | None = None) -> None:
+        """Count a model's call that has ended. One that failed need not tell what it took: its attempt fails, too."""
+        if error is not None and usage is None:
+            return
         more = usage.get("total_tokens") if isinstance(usage, Mapping) else None
         if isinstance(more, int) and 0 <= more < _MOST_TOKENS - (self.tokens or 0):
             self.tokens = (self.tokens or 0) + more
@@ -64,7 +72,7 @@ class Meter:
 
     def judge_end(self) -> str:
         """Return why a turn that has ended counts as one over its limits, "" if it doesn't."""
-        if not self.over and self._counts and self.tokens is None:
+        if not self.over and self._counts and self._runs_model and self.tokens is None:
             return "its tokens can't be counted: another plugin runs the model here"
         if not self.over and self._most is not None and self._spent + (self.tokens or 0) > self._most:
             return f"over its limit of {self._most:,} tokens"

@@ -14,6 +14,8 @@ from bub.channels import Channel
 from bub.channels.admission import AdmitDecision, TurnSnapshot
 from bub.channels.contracts import MessageHandler
 from bub.envelope import Envelope
+from bub.hooks.interception import LlmCallDecision, LlmCallRequest, LlmCallResult, ToolCall, ToolCallDecision
+from bub.turn import TurnState
 
 from bub_cron.gateway.channel import CronChannel
 from bub_cron.gateway.chat.callers import Desk
@@ -77,6 +79,22 @@ class CronPlugin:
     @hookimpl
     def system_prompt(self, prompt: str | list[dict[str, Any]], state: dict[str, Any]) -> str | None:
         return self._turns.instructions(state)
+
+    @hookimpl
+    def before_llm_call(self, request: LlmCallRequest, state: TurnState) -> LlmCallDecision | None:
+        meter = self._turns.meter(state)
+        return None if meter is None else meter.before_model()
+
+    @hookimpl
+    def after_llm_call(self, request: LlmCallRequest, result: LlmCallResult, state: TurnState) -> None:
+        if (meter := self._turns.meter(state)) is not None:
+            meter.after_model(result.usage, result.error)
+
+    @hookimpl(trylast=True)
+    def before_tool_call(self, call: ToolCall, state: TurnState) -> ToolCallDecision | None:
+        """Refuse a tool that the reminder may not use; after plugins that change a call's arguments."""
+        meter = self._turns.meter(state)
+        return None if meter is None else meter.before_tool(call)
 
     @hookimpl
     def on_error(self, stage: str, error: Exception, message: Envelope | None) -> None:

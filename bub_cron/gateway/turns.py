@@ -19,13 +19,17 @@ from typing import Any
 
 from bub import BubFramework
 from bub.channels import ChannelMessage
+from bub.configure import get_value
 from bub.envelope import Envelope, content_of, field_of
 from bub.streaming import StreamEvent
+from bub.tools import REGISTRY
 from bub.turn import TurnResult
+from loguru import logger
 
 from bub_cron.checkers import split_to
 from bub_cron.errors import BubCronError, described, one_line, whole_characters
 from bub_cron.gateway.firing import Firing
+from bub_cron.gateway.limits import Meter, unknown_tools
 from bub_cron.wire import COMMAND, NO_REPLY, Request
 
 CHANNEL = "cron"
@@ -34,6 +38,8 @@ _SECONDS_TO_END_AFTER_CANCEL = 5.0
 MOST_REPLY = 65_536  # characters of a reply that are kept: many times what any chat shows in one message
 _CUT_MARK = f"\n\n[cut here: the reply was longer than {MOST_REPLY:,} characters]"
 _MOST_TOKENS = 1 << 53
+_MOST_TOLD = 100  # reminders with names of tools that are not known
+_BUILTIN = "builtin"  # the name of Bub's own plugin
 
 
 class GatewayStopsError(BubCronError):
@@ -55,6 +61,9 @@ class Turn:
     """Another plugin moved its output to another channel: what became of it can't be known."""
     tokens: int | None = None
     """What it took, where the provider tells."""
+    meter: Meter | None = None
+    limit: str = ""
+    """Which limit it is over, "" if none."""
 
     def fail(self, error: str) -> None:
         self.error = self.error or one_line(error)
@@ -67,18 +76,25 @@ class Turns:
         self._framework = framework
         self._running: dict[str, Turn] = {}
         self._numbers = count(1)
+        self.unknown_tools: dict[str, list[str]] = {}
+        """The names in `tools` that this gateway doesn't have, by reminder; those of the last firings."""
 
     async def run(self, firing: Firing, about_chat: str | None = None) -> Turn:
         """Run one attempt and return what it came to; the model is told `about_chat` what it should know about the chat.
 
         Raises `GatewayStopsError` if Bub's router was unbound while it ran.
         """
-        key = str(next(self._numbers))
-        turn = self._running[key] = Turn(firing, about_chat)
+        key, request = str(next(self._numbers)), firing.request
+        meter = Meter(request, firing.tokens or 0, str(get_value("command_prefix", ",")))
+        turn = self._running[key] = Turn(firing, about_chat, meter=meter)
+        self._look_for_tools(request)
         try:
-            result = await self._finish_in_time(turn, firing.request.timeout, bub_message(firing.request, key))
+            result = await self._finish_in_time(turn, request.timeout, bub_message(request, key))
             if result is not None and turn.error is None:
-                await self._judge(turn, firing.request, result)
+                await self._judge(turn, request, result)
+            if meter.tokens is not None:  # a subagent's are not in the stream
+                turn.tokens = meter.tokens
+            turn.limit = meter.over or ("" if turn.error else meter.judge_end())
             return turn
         finally:
             del self._running[key]
@@ -121,7 +137,30 @@ class Turns:
             turn.error = described(error)
             return None
 
+    def other_model(self) -> str | None:
+        """Return the name of a plugin that runs the model in the place of Bub's own loop, None if there is none."""
+        for name in ("run_model", "run_model_stream"):
+            for found in getattr(self._framework.plugin_manager.hook, name).get_hookimpls():
+                if found.plugin_name != _BUILTIN and not (found.wrapper or found.hookwrapper):
+                    return str(found.plugin_name)
+        return None
+
+    def _look_for_tools(self, request: Request) -> None:
+        """Note which of a request's `tools` this gateway doesn't have; the log hears of them once."""
+        name, unknown = request.reminder or request.id, unknown_tools(request, REGISTRY)
+        if not unknown:
+            self.unknown_tools.pop(name, None)
+        elif self.unknown_tools.get(name) != unknown and len(self.unknown_tools) < _MOST_TOLD:
+            self.unknown_tools[name] = unknown
+            logger.warning("cron.tools reminder={}: this gateway has no tool {}", name, ", ".join(unknown))
+
     # --- What Bub's hooks bring
+
+    @staticmethod
+    def meter(state: Mapping[str, Any]) -> Meter | None:
+        """Return the limits of our turn that a state belongs to, a subagent's too; None for a turn of others."""
+        turn = state.get(TURN_KEY)
+        return turn.meter if isinstance(turn, Turn) else None
 
     def owns(self, message: Envelope) -> bool:
         """Tell whether a message is one of ours, from a turn that runs or has run."""
@@ -214,6 +253,8 @@ def instructions(firing: Firing, about_chat: str | None = None) -> str | None:
         f"This turn was started by {what}{when}, not by a message that somebody has just written.",
         "It is the reminder itself: do not set it up again. Reminders can't be added or changed in this turn.",
     ]
+    if request.tools is not None:
+        lines.append(f"Of the tools you may use {', '.join(request.tools) or 'none'}; any other is refused.")
     if request.reply_mode == "agent":
         lines.append("Your plain reply is NOT delivered: send what needs to be said by the channel's skill yourself.")
     else:
