@@ -28,6 +28,7 @@ from bub.errors import ErrorKind
 from bub.store import InMemoryTapeStore
 from bub.streaming import AsyncStreamEvents, StreamEvent
 
+from bub_cron.gateway import gates
 from bub_cron.gateway.delivery import Delivery
 from bub_cron.gateway.firing import Firing, Message
 from bub_cron.gateway.inbox import Inbox
@@ -532,6 +533,12 @@ class FakeParts:
 # --- All of it
 
 
+async def run_gate(gate: Mapping[str, Any], reminder: str | None, fire_time: str | None) -> gates.GateOutput:
+    """Run a gate as it is run; the clock stands still while it runs."""
+    with _at_work():
+        return await gates.run(gate, reminder, fire_time)
+
+
 class House:
     """One gateway side with its parts."""
 
@@ -556,6 +563,7 @@ class House:
             self.users,
             max_concurrent=max_concurrent,
             max_waiting=max_waiting,
+            run_gate=run_gate,
             now=now,
         )
 

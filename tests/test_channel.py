@@ -179,6 +179,31 @@ async def test_a_ping_tells_whether_and_where_reminders_can_be_made_in_chat(path
         assert pong["chat_error"] == f"{path}/reminders.d is not a directory"
 
 
+@at_home
+async def test_a_ping_tells_which_tools_are_not_known_and_whether_gates_are_allowed(path: Path) -> None:
+    gateway = Gateway(path)
+    async with gateway.up():
+        (pong,) = await gateway.call({"ping": True})
+        assert (pong["gates"], "unknown_tools" in pong) == (False, False)
+        asked = {"to": "chat:1", "prompt": "x", "reminder": "r", "tools": ["nosuch"], "attempts": 1}
+        await gateway.call(asked)
+        (pong,) = await gateway.call({"ping": True})
+        assert pong["unknown_tools"] == {"r": ["nosuch"]}
+        rejected, *_ = await gateway.call({"to": "chat:1", "text": "x", "gate": "true"})
+        assert (rejected["status"], "BUB_CRON_ALLOW_GATES=true" in rejected["error"]) == ("rejected", True)
+
+
+def test_gates_are_taken_where_they_are_allowed(path: Path) -> None:
+    async def main() -> None:
+        gateway = Gateway(path)
+        async with gateway.up():
+            (answer,) = await gateway.call({"to": "chat:1", "text": "x", "gate": "exit 1", "wait": False})
+            assert answer["status"] == "accepted"
+
+    with bub_home(path, {"BUB_CRON_ALLOW_GATES": "true"}):
+        run(main())
+
+
 def test_with_chat_off_nothing_is_said_of_where_it_would_be_written(path: Path) -> None:
     async def main() -> None:
         (path / "reminders.d").write_text("")

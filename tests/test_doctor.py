@@ -493,6 +493,17 @@ def test_who_sends_by_himself_or_is_disabled_needs_no_channel(place: Place, prog
     assert not_ok(examined(place)) == []
 
 
+def test_gates_that_are_not_allowed(place: Place, programs: Programs) -> None:
+    place.write(FILE + "  a: {every: 1h, prompt: x, gate: 'true'}\n", NOON)
+    assert "BUB_CRON_ALLOW_GATES=true" in the_one(examined(place), "channels").remedy
+    assert not_ok(examined(place, gates=True)) == []
+
+
+def test_tools_that_the_gateway_does_not_have(place: Place, programs: Programs) -> None:
+    found = not_ok(examined(place, unknown_tools={"mail": ["nosuch"]}))
+    assert [finding.text for finding in found] == ["the gateway has no tool nosuch, which mail may use"]
+
+
 def test_commands_that_are_not_allowed(place: Place, programs: Programs) -> None:
     place.write(FILE + "  a: {every: 1h, command: ',help'}\n", NOON)
     assert "BUB_CRON_ALLOW_COMMANDS=true" in the_one(examined(place), "channels").remedy

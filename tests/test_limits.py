@@ -145,7 +145,7 @@ def test_when_a_period_began(
 
 # --- In turns of Bub's own agent loop
 
-TOOL = {"fs_read": {"path": "/nowhere"}}
+TOOL: dict[str, Any] = {"fs_read": {"path": "/nowhere"}}
 
 
 @contextmanager

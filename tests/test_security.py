@@ -673,7 +673,7 @@ def test_no_statement_is_put_together_from_values() -> None:
     assert {name for name in held if not name.startswith(made_of_ours)} <= {
         "_VIEW", "change", "marks", "where", "condition", "query", "name", "shape.journal", "shape.application_id",
         "shape.version", "pragma", "into", "values", "columns", "table", "names", "key", "column", "rowid", "later", "oldest",
-        "backwards", "conflict", "each", "ids", "nothing", "only", "source", "store", "DUE", "FAR",
+        "backwards", "conflict", "each", "ids", "nothing", "only", "source", "store", "DUE", "FAR", "OPEN_BESIDE", "TOLD",
     }  # fmt: skip
 
 

@@ -1,35 +1,43 @@
-"""One attempt: from the start of a firing's turn to a kept reply, a later attempt, or the firing's end.
+"""One attempt: from the start of a firing's gate and turn to a kept reply, a later attempt, or the firing's end.
 
 Invariants: the start of an attempt is on disk before the turn begins, and the reply before anything is sent; every way in
-which a turn can end is a case of `_ended`, but for a stop of the gateway (`settling.py`).
+which a gate or a turn can end is a case here, but for a stop of the gateway (`settling.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from bub_cron.errors import described
+from bub_cron.gateway import gates
 from bub_cron.gateway.delays import attempt_delay
 from bub_cron.gateway.faults import LogLimit
 from bub_cron.gateway.firing import Firing
-from bub_cron.gateway.hand import STARTING, TURN, Hand
+from bub_cron.gateway.hand import GATE, STARTING, TURN, Hand
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.limits import is_limited, period_start
 from bub_cron.gateway.no_reply import is_no_reply, without_no_reply
 from bub_cron.gateway.turns import Turn, Turns, add_tokens
 from bub_cron.rare_fields import split_budget
-from bub_cron.wire import COMMAND, NO_REPLY, PROMPT
+from bub_cron.wire import COMMAND, NO_REPLY, PROMPT, TEXT
 
 _NO_OUTPUT = "(no output)"  # what Bub returns for a command that printed nothing
+
+
+type RunGate = Callable[[Mapping[str, Any], str | None, str | None], Awaitable[gates.GateOutput]]
 
 
 class Attempts:
     """Runs attempts. `now` gives epoch seconds."""
 
-    def __init__(self, inbox: Inbox, turns: Turns, lines: LogLimit, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self, inbox: Inbox, turns: Turns, lines: LogLimit, *, run_gate: RunGate = gates.run, now: Callable[[], float]
+    ) -> None:
         self._inbox = inbox
         self._turns = turns
         self._lines = lines
+        self._run_gate = run_gate
         self._now = now
 
     async def run(self, hand: Hand, about_chat: str | None) -> None:
@@ -45,9 +53,35 @@ class Attempts:
         firing = hand.firing = await self._inbox.move(
             firing, "start", now, attempts=firing.attempts + 1, not_before=None, started_at=firing.started_at or now
         )
-        hand.phase = TURN
         self._lines.log("INFO", "cron.start id={} to={} attempt={}", firing.id, firing.request.to, firing.attempts)
+        if firing.awaits_gate:
+            hand.phase = GATE
+            firing = hand.firing = await self._through_gate(firing)
+            if firing.awaits_gate:
+                return
+        if firing.request.kind == TEXT:
+            text = gates.text_with(firing.request.body, firing.gate or "")
+            hand.firing = await self._inbox.move(firing, "keep_reply", self._now(), reply=text, error=None)
+            return
+        hand.phase = TURN
         hand.firing = await self._ended(firing, await self._turns.run(firing, about_chat))
+
+    async def _through_gate(self, firing: Firing) -> Firing:
+        """Run a firing's gate; return the firing as it is then: running with the gate's output kept, or as the gate ended it."""
+        request = firing.request
+        gate = request.gate or {}
+        try:
+            said = await self._run_gate(gate, request.reminder, request.fire_time)
+        except (gates.GateFailedError, OSError) as error:
+            return await self._ended(firing, Turn(firing, error=described(error)))
+        why = None if said.runs else "gate"
+        if said.runs and gate["changed"] and request.reminder is not None:
+            last = await self._inbox.gate_digest(request.reminder)
+            why = "unchanged" if last == gates.digest(said.text) else None
+        if why is not None:  # nothing was attempted
+            attempts = firing.attempts - 1
+            return await self._inbox.move(firing, "skip", self._now(), reason=why, error=None, attempts=attempts)
+        return await self._inbox.move(firing, "keep_gate", self._now(), gate=said.text)
 
     async def _may_not_start(self, firing: Firing, now: float) -> Firing | None:
         """End a firing whose tokens are used up, or can't be counted; return None for one that may start."""

@@ -137,7 +137,11 @@ class CronChannel(Lifecycle):
         stack.push_async_callback(inbox.close)
         delivery = Delivery(self._framework, manager)
         stack.callback(delivery.close)
-        rule = CommandRule(str(get_value("command_prefix", ",")), allowed=settings.allow_commands)
+        rule = CommandRule(
+            str(get_value("command_prefix", ",")),
+            allowed=settings.allow_commands,
+            gates_allowed=settings.allow_gates,
+        )
         runner = Runner(
             inbox,
             self._turns,
@@ -205,6 +209,7 @@ def _about(since: str, settings: CronSettings, chat_file: str) -> dict[str, Any]
         "python": sys.executable,
         "since": since,
         "commands": settings.allow_commands,
+        "gates": settings.allow_gates,
         "chat": settings.chat,
         "chat_file": chat_file,
     }

@@ -1,7 +1,7 @@
 """What Bub would run as a command, and whether this gateway lets it.
 
 Kept true here: nothing that Bub would run as a command passes as a prompt, whatever the gateway's prefix; and a command
-passes only where the gateway's owner allowed commands. It is asked when a request comes and again when its turn begins,
+passes only where the gateway's owner allowed commands, as a gate only where gates are. It is asked when a request comes and again when its turn begins,
 since a restart in between may have changed either.
 """
 
@@ -12,14 +12,19 @@ from bub_cron.wire import COMMAND, PROMPT, Request
 
 
 class CommandRule:
-    """The gateway's command prefix, and whether its owner allowed commands (`BUB_CRON_ALLOW_COMMANDS`)."""
+    """The gateway's command prefix, and whether its owner allowed commands (`BUB_CRON_ALLOW_COMMANDS`) and gates
+    (`BUB_CRON_ALLOW_GATES`).
+    """
 
-    def __init__(self, prefix: str, *, allowed: bool) -> None:
+    def __init__(self, prefix: str, *, allowed: bool, gates_allowed: bool = False) -> None:
         self._prefix = prefix
         self._allowed = allowed
+        self._gates_allowed = gates_allowed
 
     def refusal(self, request: Request) -> str | None:
         """Return why a request may not run here, None if it may."""
+        if request.gate is not None and not self._gates_allowed:
+            return "gates are not allowed in this gateway (its owner may set BUB_CRON_ALLOW_GATES=true)"
         if request.kind == COMMAND and not self._allowed:
             return "commands are not allowed in this gateway (its owner may set BUB_CRON_ALLOW_COMMANDS=true)"
         if request.kind == COMMAND and not self._is_command(request.body):

@@ -75,7 +75,7 @@ class Firing:
     @property
     def text(self) -> str | None:
         """What is to be sent: a `text` as it is, else the reply once it is kept."""
-        return self.request.body if self.request.kind == TEXT else self.reply
+        return self.reply if self.needs_attempt else self.request.body
 
     @property
     def replies(self) -> list[Message]:
@@ -92,9 +92,19 @@ class Firing:
         return sum(message.sends for message in self.replies)
 
     @property
+    def needs_attempt(self) -> bool:
+        """Whether something runs before anything can be sent: a turn, or the gate of a `text`."""
+        return self.request.kind != TEXT or self.request.gate is not None
+
+    @property
+    def awaits_gate(self) -> bool:
+        """Whether its gate has not let it run yet."""
+        return self.request.gate is not None and self.gate is None
+
+    @property
     def has_side_effects(self) -> bool:
         """Whether the turn does its work while it runs, so that losing it in the middle leaves open what happened."""
-        return self.request.kind == COMMAND or self.request.reply_mode == "agent"
+        return (self.request.kind == COMMAND or self.request.reply_mode == "agent") and not self.awaits_gate
 
     @property
     def seconds(self) -> float | None:
@@ -105,7 +115,7 @@ class Firing:
     def answer(self) -> dict[str, Any]:
         """Return what the socket says of this firing: id, status, and the fields that apply."""
         said: dict[str, Any] = {
-            "reply": self.reply if self.is_final and self.request.kind != TEXT else None,
+            "reply": self.reply if self.is_final else None,
             "error": self.error,
             "reason": self.reason,
             "attempts": self.attempts or None,

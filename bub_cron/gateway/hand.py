@@ -8,6 +8,7 @@ from bub_cron.gateway.firing import Firing
 
 WAITING = "waiting"  # for its time, its session, a place
 STARTING = "starting"  # the beginning of a turn or of a send is being written
+GATE = "gate"
 TURN = "turn"
 SEND = "send"
 

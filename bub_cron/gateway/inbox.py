@@ -24,6 +24,7 @@ from loguru import logger
 from bub_cron import salvage
 from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, StoreFaultError, described, one_line
 from bub_cron.gateway.firing import FIRING_COLUMNS, MESSAGE_COLUMNS, Firing, Message, firing_of, message_of
+from bub_cron.gateway.gates import digest
 from bub_cron.gateway.inbox_schema import OPEN_BESIDE, SHAPE, TOLD
 from bub_cron.gateway.limits import period_start
 from bub_cron.gateway.store_thread import StoreThread
@@ -51,6 +52,7 @@ _MOST_IDS = 500  # in one statement
 _DAY = 86400.0
 _KEEP_SPENT = 400 * _DAY
 _MOST_TOKENS = 1 << 53
+_MOST_GATES = 10_000  # reminders whose gate's last output is remembered
 _ENDINGS = {DELIVERED: "deliver", UNDELIVERED: "refuse", UNKNOWN: "lose"}
 
 
@@ -117,6 +119,12 @@ class Inbox(StoreThread):
         Messages that are not in the store yet are put there.
         """
         return await self._insist(lambda connection: _move_message(connection, firing, message, event, now, **changes))
+
+    async def gate_digest(self, reminder: str) -> str | None:
+        """Return the digest of the gate's output at a reminder's last good firing, None if there was none."""
+        query = "SELECT digest FROM gates WHERE reminder = ?"
+        row = await self._insist(lambda connection: connection.execute(query, (reminder,)).fetchone())
+        return None if row is None else str(row["digest"])
 
     async def spent(self, reminder: str, since: float) -> int:
         """Return the tokens that a reminder's attempts have taken on the days that began at `since` or later."""
@@ -331,12 +339,19 @@ def _move(connection: sqlite3.Connection, firing: Firing, event: str, now: float
     if reminder is not None and (more := (changes.get("tokens") or 0) - (firing.tokens or 0)) > 0:
         _spend(connection, reminder, period_start("day", now, firing.request.timezone), more)
     firing = replace(firing, state=move.state or "", **changes)
+    if reminder is not None and firing.gate is not None and firing.state in GOOD:
+        _keep_digest(connection, reminder, digest(firing.gate))
     if event == "fail" and reminder is not None and _is_news(connection, reminder):
         content = f"The reminder {reminder} failed: {firing.error}."
         notice = Message(len(firing.messages) + 1, "notice", firing.request.to, now + DEFAULT_LIFE, content)
         firing = replace(firing, messages=(*firing.messages, notice))
         _insert_messages(connection, firing)
     return firing
+
+
+def _keep_digest(connection: sqlite3.Connection, reminder: str, digest: str) -> None:
+    # Replaced, not updated: the newest rows are those that were used last.
+    connection.execute("INSERT OR REPLACE INTO gates (reminder, digest) VALUES (?, ?)", (reminder, digest))
 
 
 def _spend(connection: sqlite3.Connection, reminder: str, day: float, tokens: int) -> None:
@@ -428,6 +443,8 @@ def _prune_old(connection: sqlite3.Connection, now: float, keep_days: float) -> 
     newest = connection.execute("SELECT max(accepted_at) FROM firings").fetchone()[0] or now
     before = min(now, newest + _DAY) - keep_days * _DAY
     _drop(connection, "finished_at < ? AND accepted_at < ?", (before, before))
+    unused = "SELECT rowid FROM gates ORDER BY rowid DESC LIMIT -1 OFFSET ?"
+    connection.execute(f"DELETE FROM gates WHERE rowid IN ({unused})", (_MOST_GATES,))  # noqa: S608
     connection.execute("DELETE FROM spent WHERE day < ?", (min(now, newest + _DAY) - _KEEP_SPENT,))
 
 

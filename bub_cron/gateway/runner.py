@@ -3,7 +3,7 @@
 Invariants:
 - Among firings, one turn at a time per session, in the order of acceptance; a firing also waits for a user's turn in its
   session, at most ten minutes. At most `max_concurrent` turns run at once, and whoever waits for a session holds none of
-  these places. A `text` waits for no turn.
+  these places. A `text` waits for no turn; with a gate, for a place.
 - Nothing starts before `begin()`, which is called once the chats have started.
 - Every wait has a limit, and a firing that can't start within its grace ends `missed`.
 - One asyncio task drives one firing. When it ends for any reason but a stop, the firing has its final outcome.
@@ -22,7 +22,8 @@ from weakref import WeakValueDictionary
 from loguru import logger
 
 from bub_cron.errors import BubCronError, described
-from bub_cron.gateway.attempts import Attempts
+from bub_cron.gateway import gates
+from bub_cron.gateway.attempts import Attempts, RunGate
 from bub_cron.gateway.delays import LATER_DELAY, wait_until
 from bub_cron.gateway.delivery import Delivery
 from bub_cron.gateway.faults import LogLimit, log_fault
@@ -34,7 +35,7 @@ from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settling import LOST_IN_CRASH, LOST_IN_STOP, settle
 from bub_cron.gateway.turns import GatewayStopsError, Turns
 from bub_cron.states import DELIVERED, RUNNING, SENDING
-from bub_cron.wire import DEFAULT_LIFE, Request
+from bub_cron.wire import DEFAULT_LIFE, TEXT, Request
 
 _FEW = 16
 _CROWD_SECONDS = 0.001  # between two starts, while more than a few firings are to be started
@@ -60,12 +61,13 @@ class Runner:
         max_waiting: int,
         remember: Callable[[Firing], Awaitable[None]] | None = None,
         refusal: Callable[[Request], str | None] = lambda _: None,
+        run_gate: RunGate = gates.run,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.now = now
         self._inbox = inbox
         self._lines = LogLimit(_LINES_A_MINUTE)
-        self._attempts = Attempts(inbox, turns, self._lines, now=now)
+        self._attempts = Attempts(inbox, turns, self._lines, run_gate=run_gate, now=now)
         self._sends = Sends(inbox, delivery, self._lines, now=now)
         self._delivery = delivery
         self._users = users
@@ -222,7 +224,8 @@ class Runner:
             hand.firing = await self._inbox.move(firing, "fail", self.now(), reason="not_allowed", error=refusal)
             return
         async with AsyncExitStack() as held:
-            if await self._hold_place(held, request.session, request.expires):
+            session = None if request.kind == TEXT else request.session
+            if await self._hold_place(held, session, request.expires):
                 await self._attempts.run(hand, self._delivery.limit_words(request.to))
                 return
         hand.firing = await self._late(firing)
@@ -303,14 +306,20 @@ class Runner:
 
     # --- Sessions and places
 
-    async def _hold_place(self, held: AsyncExitStack, session: str, expires: float) -> bool:
-        """Hold a session and one of the places for turns, until `held` ends; return False if they don't come in time."""
-        lock = self._sessions.setdefault(session, asyncio.Lock())
+    async def _hold_place(self, held: AsyncExitStack, session: str | None, expires: float) -> bool:
+        """Hold a session (if there is one) and one of the places for turns, until `held` ends.
+
+        Returns False if they don't come in time.
+        """
+        lock = None if session is None else self._sessions.setdefault(session, asyncio.Lock())
         came = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(max(0.0, expires - self.now())):
-                await held.enter_async_context(lock)
-                await self._place_beside_nobody(session, came)
+                if session is None or lock is None:
+                    await self._places.acquire()
+                else:
+                    await held.enter_async_context(lock)
+                    await self._place_beside_nobody(session, came)
                 held.callback(self._places.release)
         except TimeoutError:
             return False

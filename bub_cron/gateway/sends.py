@@ -24,7 +24,6 @@ from bub_cron.gateway.firing import Firing, Message
 from bub_cron.gateway.hand import SEND, STARTING, WAITING, Hand
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.turns import GatewayStopsError
-from bub_cron.wire import TEXT
 
 _SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
 _SENDS_AT_LEAST = 3
@@ -54,7 +53,7 @@ class Sends:
             return
         await wait_until(message.not_before, message.until + _PAST_GRACE + LATER_DELAY, self._now)
         # A text's grace ends when its first send begins; a reply has begun its turn in time.
-        is_first = firing.request.kind == TEXT and message.decides and not firing.sends
+        is_first = not firing.needs_attempt and message.decides and not firing.sends
         try:
             async with self._lane(message.to, firing.request.expires if is_first else None):
                 await self._send(hand, message.number)

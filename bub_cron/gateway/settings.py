@@ -33,6 +33,10 @@ class CronSettings(Settings):
         default=False,
         description="Whether `command` firings are taken. They run Bub commands or shell commands in the gateway.",
     )
+    allow_gates: bool = Field(
+        default=False,
+        description="Whether firings with a `gate` are taken. Gates are commands that run as the gateway's user.",
+    )
     chat: Literal["prompt", "text", "off"] = Field(
         default="prompt",
         description="What the agent may make in chat: any reminder, only a `text`, or none (`off`: it has no tools for it).",

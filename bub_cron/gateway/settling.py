@@ -5,6 +5,7 @@
 | a send that has begun                    | unknown; `at-least-once`: again   | the same                             |
 | a send whose beginning is written alone  | (looks like one that has begun)   | waiting, and doesn't count           |
 | a kept reply, no send under way          | retrying, at once                 | the same                             |
+| a gate                                   | as a turn without side effects    | accepted, and counts no attempt      |
 | a turn with side effects, attempts left  | retrying, after the usual delay   | retrying, at once                    |
 | a turn with side effects, none left      | unknown                           | the same                             |
 | another turn                             | retrying after a delay, or failed | accepted, and counts no attempt      |

@@ -29,8 +29,9 @@ from loguru import logger
 from bub_cron.checkers import split_to
 from bub_cron.errors import BubCronError, described, one_line, whole_characters
 from bub_cron.gateway.firing import Firing
+from bub_cron.gateway.gates import prompt_with
 from bub_cron.gateway.limits import Meter, unknown_tools
-from bub_cron.wire import COMMAND, NO_REPLY, Request
+from bub_cron.wire import COMMAND, NO_REPLY, PROMPT, Request
 
 CHANNEL = "cron"
 TURN_KEY = "_bub_cron_turn"  # Bub shows the model no context key that begins with "_"
@@ -89,7 +90,7 @@ class Turns:
         turn = self._running[key] = Turn(firing, about_chat, meter=meter)
         self._look_for_tools(request)
         try:
-            result = await self._finish_in_time(turn, request.timeout, bub_message(request, key))
+            result = await self._finish_in_time(turn, request.timeout, bub_message(request, key, _content(firing)))
             if result is not None and turn.error is None:
                 await self._judge(turn, request, result)
             if meter.tokens is not None:  # a subagent's are not in the stream
@@ -218,8 +219,18 @@ class Turns:
         yield StreamEvent("text", {"delta": text if text.strip() else before})
 
 
-def bub_message(request: Request, key: str) -> ChannelMessage:
-    """Return the message with which a firing goes through Bub; `key` is how its turn is known again."""
+def _content(firing: Firing) -> str:
+    """Return what a firing's turn is asked. A gate's output can't become part of a command."""
+    body = firing.request.body
+    has_output = firing.request.kind == PROMPT and firing.gate is not None and firing.gate.strip()
+    return prompt_with(body, firing.gate or "") if has_output else body
+
+
+def bub_message(request: Request, key: str, content: str | None = None) -> ChannelMessage:
+    """Return the message with which a firing goes through Bub; `key` is how its turn is known again.
+
+    `content` is its body unless given.
+    """
     channel, chat_id = split_to(request.to)
     # These first: Bub's prompt begins with the context, and would run it if it began with the command prefix.
     context: dict[str, Any] = {"channel": "", "chat_id": "", **request.context}
@@ -230,7 +241,7 @@ def bub_message(request: Request, key: str) -> ChannelMessage:
         session_id=request.session,
         channel=CHANNEL,
         chat_id=chat_id,
-        content=request.body,
+        content=request.body if content is None else content,
         context=context,
         output_channel=CHANNEL,
     )

@@ -344,7 +344,14 @@ def _channels(reminders: list[Reminder], pong: dict[str, Any]) -> Iterator[Findi
     if commands and not pong.get("commands"):
         text = f"the gateway allows no commands, and {_names(commands)} should run one"
         yield Finding("channels", BROKEN, text, "give the gateway BUB_CRON_ALLOW_COMMANDS=true, and restart it")
-    elif not absent:
+    gates = [reminder.name for reminder in reminders if reminder.enabled and reminder.gate is not None]
+    if gates and not pong.get("gates"):
+        text = f"the gateway allows no gates, and {_names(gates)} should run one"
+        yield Finding("channels", BROKEN, text, "give the gateway BUB_CRON_ALLOW_GATES=true, and restart it")
+    for name, tools in pong.get("unknown_tools", {}).items():
+        text = f"the gateway has no tool {', '.join(tools)}, which {name} may use"
+        yield Finding("channels", WARNING, text, f"look at the tools of {name}, or install their plugin")
+    if not absent and (pong.get("commands") or not commands) and (pong.get("gates") or not gates):
         yield Finding("channels", OK, ", ".join(wanted) or "no reminder names one")
 
 
