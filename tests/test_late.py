@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bub_cron.gateway.late import lateness, mark, minutes
+from bub_cron.gateway.late import lateness, mark, minutes, told
 from bub_cron.wire import Request, parse_instant
 
 DUE = "2026-12-01T20:00:00Z"
@@ -34,6 +34,25 @@ def test_the_mark(fields: dict[str, Any], seconds: float, said: str, monkeypatch
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     assert mark(request(**fields), parse_instant(DUE) + seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds", "said"),
+    [
+        ({}, 0, "due at 2026-12-01T20:00:00Z (2026-12-01 21:00 in CET)"),
+        ({"mark_late": "never"}, 2520, "due at 2026-12-01T20:00:00Z (2026-12-01 21:00 in CET), 42 minutes late"),
+        ({"timezone": "Asia/Tokyo"}, 60, "due at 2026-12-01T20:00:00Z (2026-12-02 05:00 in Asia/Tokyo), 1 minute late"),
+        ({"timezone": "Mars/Base"}, -5, "due at 2026-12-01T20:00:00Z (2026-12-01 21:00 in CET)"),
+        ({"fire_time": "noon"}, 0, "due at noon"),
+        ({"fire_time": None}, 0, ""),
+    ],
+)
+def test_what_a_turn_is_told(
+    fields: dict[str, Any], seconds: float, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    assert told(request(**fields), parse_instant(DUE) + seconds) == said
 
 
 def test_lengths_of_time_in_words() -> None:

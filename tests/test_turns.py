@@ -234,7 +234,7 @@ def prompt_of(home: House) -> str:
 async def test_the_model_is_told_that_its_reply_is_delivered_and_not_to_send_it(home: House) -> None:
     await turn(home, reminder="standup", fire_time="2027-01-15T08:00:00Z")
     ours = prompt_of(home).partition("<reminder_instruct>")[2]
-    assert "the reminder standup, due at 2027-01-15T08:00:00Z" in ours
+    assert "the reminder standup, due at 2027-01-15T08:00:00Z (2027-01-15 " in ours
     assert "delivered to the chat for you" in ours
     assert "Do NOT also send it" in ours
     assert "<no_reply/>" not in ours

@@ -25,15 +25,34 @@ def mark(request: Request, started_at: float) -> str:
     return f"(due at {due(request)}, {minutes(late)} late)"
 
 
+def told(request: Request, started_at: float) -> str:
+    """Return when a firing was due and how late it started, in the words of its turn's instructions; "" if that isn't known."""
+    if not request.fire_time:
+        return ""
+    try:
+        instant, zone = _local(request)
+    except ValueError:
+        return f"due at {request.fire_time}"  # a label
+    late = lateness(request, started_at) or 0.0
+    here = f"{instant:%Y-%m-%d %H:%M} in {zone}"
+    return f"due at {request.fire_time} ({here}){f', {minutes(late)} late' if late >= 60 else ''}"
+
+
 def due(request: Request) -> str:
     """Return the fire time as a clock shows it to the reader: in the reminder's zone, else the machine's."""
+    instant, zone = _local(request)
+    return f"{instant:%H:%M}" if zone == request.timezone or request.timezone is None else f"{instant:%H:%M} {zone}"
+
+
+def _local(request: Request) -> tuple[datetime, str]:
+    """Return the fire time on the clock that the reader has, and the name of that clock's zone; ValueError for a label."""
     instant = datetime.fromtimestamp(parse_instant(request.fire_time or "")).astimezone()
     if request.timezone is not None:
         try:
-            instant = instant.astimezone(ZoneInfo(request.timezone))
+            return instant.astimezone(ZoneInfo(request.timezone)), request.timezone
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            return f"{instant:%H:%M %Z}"  # a zone that this machine doesn't know
-    return f"{instant:%H:%M}"
+            pass  # a zone that this machine doesn't know
+    return instant, f"{instant:%Z}"
 
 
 def minutes(seconds: float) -> str:

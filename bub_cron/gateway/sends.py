@@ -23,6 +23,7 @@ from bub_cron.gateway.faults import LogLimit
 from bub_cron.gateway.firing import Firing, Message
 from bub_cron.gateway.hand import SEND, STARTING, WAITING, Hand
 from bub_cron.gateway.inbox import Inbox
+from bub_cron.gateway.late import mark
 from bub_cron.gateway.turns import GatewayStopsError
 
 _SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
@@ -56,6 +57,8 @@ class Sends:
         is_first = not firing.needs_attempt and message.decides and not firing.sends
         try:
             async with self._lane(message.to, firing.request.expires if is_first else None):
+                if is_first and firing.started_at is None:  # how late it starts is known now
+                    hand.firing = self._with_replies(firing)
                 await self._send(hand, message.number)
         except TimeoutError:
             hand.firing = await self._inbox.move(firing, "miss", self._now(), reason="late", error=TOO_LATE)
@@ -63,12 +66,14 @@ class Sends:
     def _with_replies(self, firing: Firing) -> Firing:
         """Return a firing with the messages that its text makes; the whole text is not stored a second time."""
         request, text = firing.request, firing.text or ""
+        if late := mark(request, firing.started_at or self._now()):
+            text = f"{late}\n{text}"
         parts = self._delivery.parts(request.to, text)
         replies = [
-            Message(number, "reply", request.to, request.expires, None if len(parts) == 1 else part)
+            Message(number, "reply", request.to, request.expires, None if parts == [firing.text] else part)
             for number, part in enumerate(parts, 1)
         ]
-        return replace(firing, messages=(*replies, *firing.messages))
+        return replace(firing, messages=(*replies, *(one for one in firing.messages if not one.decides)))
 
     @asynccontextmanager
     async def _lane(self, to: str, limit: float | None) -> AsyncIterator[None]:

@@ -30,6 +30,7 @@ from bub_cron.checkers import split_to
 from bub_cron.errors import BubCronError, described, one_line, whole_characters
 from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.gates import prompt_with
+from bub_cron.gateway.late import told
 from bub_cron.gateway.limits import Meter, unknown_tools
 from bub_cron.wire import COMMAND, NO_REPLY, PROMPT, Request
 
@@ -259,7 +260,8 @@ def instructions(firing: Firing, about_chat: str | None = None) -> str | None:
     if request.kind == COMMAND:
         return None
     what = f"the reminder {request.reminder}" if request.reminder else "a scheduled reminder"
-    when = f", due at {request.fire_time}" if request.fire_time else ""
+    due = told(request, firing.started_at or firing.accepted_at)
+    when = f", {due}" if due else ""
     lines = [
         f"This turn was started by {what}{when}, not by a message that somebody has just written.",
         "It is the reminder itself: do not set it up again. Reminders can't be added or changed in this turn.",
