@@ -10,6 +10,7 @@ import re
 
 from bub_cron.checkers import NONE
 from bub_cron.errors import one_line
+from bub_cron.rare_fields import split_budget
 from bub_cron.states import BAD, FAILED, MISSED, REASONS, REJECTED, UNDELIVERED, UNKNOWN
 from bub_cron.wire import Request
 
@@ -49,6 +50,17 @@ def sentence(request: Request, outcome: str, reason: str | None, error: str | No
     return (
         f"The reminder {request.reminder}{due} {_HAPPENED[outcome]}{because}. To look: bub-cron log --id {request.id}"
     )
+
+
+def notice(request: Request, error: str | None) -> str:
+    """Return what a reminder's own chat is told when it fails and no `alert` is set."""
+    return f"The reminder {request.reminder} failed: {without_secrets(error or '').rstrip('.')}."
+
+
+def used_up(request: Request, error: str | None) -> str:
+    """Return what is told once in a period whose budget is used up."""
+    _, period = split_budget(request.budget or "")
+    return f"The reminder {request.reminder} is skipped until the next {period}: {error}."
 
 
 def works_again(request: Request) -> str:

@@ -22,13 +22,17 @@ from typing import Any
 from loguru import logger
 
 from bub_cron import salvage
+from bub_cron.checkers import NONE
 from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, StoreFaultError, described, one_line
+from bub_cron.gateway import alerts
 from bub_cron.gateway.firing import FIRING_COLUMNS, MESSAGE_COLUMNS, Firing, Message, firing_of, message_of
 from bub_cron.gateway.gates import digest
 from bub_cron.gateway.inbox_schema import OPEN_BESIDE, SHAPE, TOLD
 from bub_cron.gateway.limits import period_start
 from bub_cron.gateway.store_thread import StoreThread
+from bub_cron.rare_fields import split_budget
 from bub_cron.states import (
+    BAD,
     DELIVERED,
     FINAL,
     FIRING_MOVES,
@@ -108,7 +112,7 @@ class Inbox(StoreThread):
     async def move(self, firing: Firing, event: str, now: float, **changes: Any) -> Firing:
         """Move a firing by an event of `FIRING_MOVES`, with these columns changed; return it as it is then.
 
-        One that ends `failed` may have a notice among its messages then. Raises `StaleError` if it is in none of the
+        One that has ended may have an alert or a notice among its messages then. Raises `StaleError` if it is in none of the
         event's from-states.
         """
         return await self._insist(lambda connection: _move(connection, firing, event, now, **changes))
@@ -287,6 +291,9 @@ def _accept(
             fresh[request.id] = _new_firing(request, started, now)
             done.append(fresh[request.id])
     _insert(connection, fresh.values())
+    for number, firing in enumerate(done):
+        if isinstance(firing, Firing) and firing.is_final:
+            done[number] = _with_alert(connection, firing, now)
     return done
 
 
@@ -341,12 +348,7 @@ def _move(connection: sqlite3.Connection, firing: Firing, event: str, now: float
     firing = replace(firing, state=move.state or "", **changes)
     if reminder is not None and firing.gate is not None and firing.state in GOOD:
         _keep_digest(connection, reminder, digest(firing.gate))
-    if event == "fail" and reminder is not None and _is_news(connection, reminder):
-        content = f"The reminder {reminder} failed: {firing.error}."
-        notice = Message(len(firing.messages) + 1, "notice", firing.request.to, now + DEFAULT_LIFE, content)
-        firing = replace(firing, messages=(*firing.messages, notice))
-        _insert_messages(connection, firing)
-    return firing
+    return _with_alert(connection, firing, now) if firing.is_final else firing
 
 
 def _keep_digest(connection: sqlite3.Connection, reminder: str, digest: str) -> None:
@@ -363,18 +365,63 @@ def _spend(connection: sqlite3.Connection, reminder: str, day: float, tokens: in
     connection.execute(add, (reminder, day, tokens, _MOST_TOKENS))
 
 
-def _is_news(connection: sqlite3.Connection, reminder: str) -> bool:
-    """Tell whether nobody has been told, or is being told, that this reminder fails, since it worked last."""
-    good = (
-        f"SELECT finished_at, seq FROM firings WHERE reminder = ? AND state IN {sql_list(GOOD)}"  # noqa: S608
-        " ORDER BY finished_at DESC, seq DESC LIMIT 1"
+def _with_alert(connection: sqlite3.Connection, firing: Firing, now: float) -> Firing:
+    """Return a firing that has ended with what somebody is to be told of it, which is stored: see alerts.py."""
+    found = _alert(connection, firing, now)
+    if found is None:
+        return firing
+    kind, to, content = found
+    messages = _messages(connection, firing.id)
+    alert = Message(len(messages) + 1, kind, to, now + DEFAULT_LIFE, content)
+    firing = replace(firing, messages=(*messages, alert))
+    _insert_messages(connection, firing)
+    return firing
+
+
+def _alert(connection: sqlite3.Connection, firing: Firing, now: float) -> tuple[str, str, str] | None:
+    """Return (kind of message, who, what) that is to be told of a firing that has ended, None if nothing is news."""
+    request, outcome = firing.request, firing.state
+    if request.reminder is None:
+        return None
+    if outcome in GOOD:
+        told = _told(connection, firing, f"m.kind = 'alert' AND f.state IN {sql_list(BAD)}")
+        return None if told is None else ("alert", told["to"], alerts.works_again(request))
+    if firing.reason == "budget" and request.budget is not None:
+        _, period = split_budget(request.budget)
+        since = period_start(period, now, request.timezone)
+        if request.alert in (None, NONE) or _told(
+            connection, firing, "f.reason = 'budget' AND f.finished_at >= ?", since
+        ):
+            return None
+        return "alert", request.alert or "", alerts.used_up(request, firing.error)
+    target = alerts.target(request, outcome)
+    if target is None or _told(connection, firing, "f.state = ?", outcome) is not None:
+        return None
+    kind, to = target
+    if kind == "notice":
+        return kind, to, alerts.notice(request, firing.error)
+    return kind, to, alerts.sentence(request, outcome, firing.reason, firing.error)
+
+
+def _told(connection: sqlite3.Connection, firing: Firing, condition: str, *values: object) -> sqlite3.Row | None:
+    """Return the newest alert or notice about a firing's reminder, of those that fit `condition`.
+
+    Not one that could not be delivered; and None if another firing of the reminder has worked since.
+    """
+    query = (
+        f'SELECT m."to", f.finished_at, f.seq FROM messages m JOIN firings f ON f.id = m.firing WHERE m.{TOLD}'  # noqa: S608
+        f" AND m.state <> 'undelivered' AND f.reminder = ? AND f.id <> ? AND {condition}"
+        " ORDER BY f.finished_at DESC, f.seq DESC LIMIT 1"
     )
-    worked = connection.execute(good, (reminder,)).fetchone() or (0.0, 0)
-    told = (
-        f"SELECT 1 FROM messages m JOIN firings f ON f.id = m.firing WHERE m.{TOLD}"  # noqa: S608
-        " AND m.state <> 'undelivered' AND f.reminder = ? AND (f.finished_at, f.seq) > (?, ?)"
+    ids = (firing.request.reminder, firing.id)
+    told: sqlite3.Row | None = connection.execute(query, (*ids, *values)).fetchone()
+    if told is None:
+        return None
+    worked = (
+        f"SELECT 1 FROM firings WHERE reminder = ? AND id <> ? AND state IN {sql_list(GOOD)}"  # noqa: S608
+        " AND (finished_at, seq) > (?, ?) ORDER BY moment DESC LIMIT 1"
     )
-    return connection.execute(told, (reminder, *worked)).fetchone() is None
+    return told if connection.execute(worked, (*ids, told["finished_at"], told["seq"])).fetchone() is None else None
 
 
 def _move_message(

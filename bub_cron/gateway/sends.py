@@ -99,7 +99,9 @@ class Sends:
         content = firing.text if message.content is None else message.content
         hand.phase = SEND
         try:
-            await self._delivery.send(message.to, content or "", firing.request.context)
+            # The context (a topic, say) is that of `to`, and means nothing in another chat.
+            context = firing.request.context if message.to == firing.request.to else {}
+            await self._delivery.send(message.to, content or "", context)
         except asyncio.CancelledError:
             raise
         except GatewayStopsError:
