@@ -149,3 +149,20 @@ async def test_a_tape_store_that_hangs_holds_up_nobody(home: House, monkeypatch:
     assert elapsed() == 0
     await asyncio.sleep(11)
     assert home.runner._hands == {}
+
+
+@in_house
+async def test_what_several_chats_were_sent_stands_on_the_tape_of_each_that_got_it(home: House) -> None:
+    home.model.always = says("the digest")
+    home.other.script = [RuntimeError("?")]
+    firing = await word(home, prompt="x", session="fresh", also=["other:2", "other:3"])
+    assert firing.state == "unknown"
+    assert [await tape(home, session) for session in ("chat:1", "other:3")] == [[said("the digest")]] * 2
+    assert len(store_of(home).list_tapes()) == 2
+
+
+@in_house
+async def test_a_turn_in_the_session_of_one_of_several_chats_is_noted_on_those_of_the_others(home: House) -> None:
+    await word(home, prompt="x", session="other:2", also="other:2")
+    assert await tape(home) == [said("the reply")]
+    assert len(store_of(home).list_tapes()) == 1

@@ -9,7 +9,7 @@ import sqlite3
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from bub_cron.states import FINAL, MESSAGE_OPEN, RETRYING, WAITING
+from bub_cron.states import DELIVERED, FINAL, MESSAGE_OPEN, RETRYING, WAITING
 from bub_cron.wire import COMMAND, TEXT, Request, iso, stored_request
 
 
@@ -84,8 +84,23 @@ class Firing:
 
     @property
     def next_message(self) -> Message | None:
-        """The message to send next: of its replies; once it has ended, of what else is to be told. None if there is none."""
-        return next((one for one in self.messages if one.state == WAITING and one.decides != self.is_final), None)
+        """The message to send next: of its replies; once it has ended, of what else is to be told. None if there is none.
+
+        To each target in order; of several targets, the one whose turn comes first, so that none waits for another's retry.
+        """
+        first: dict[tuple[str, str], Message] = {}
+        for one in self.messages:
+            if one.state == WAITING and one.decides != self.is_final:
+                first.setdefault((one.kind, one.to), one)
+        return min(first.values(), key=lambda one: (one.not_before or 0.0, one.number), default=None)
+
+    @property
+    def reached(self) -> list[str]:
+        """The targets whose whole reply was delivered."""
+        states: dict[str, set[str]] = {}
+        for reply in self.replies:
+            states.setdefault(reply.to, set()).add(reply.state)
+        return [to for to, found in states.items() if found == {DELIVERED}]
 
     @property
     def sends(self) -> int:

@@ -40,6 +40,7 @@ from bub_cron.states import (
     MESSAGE_MOVES,
     MESSAGE_OPEN,
     OPEN,
+    RUNNING,
     SENDING,
     UNDELIVERED,
     UNKNOWN,
@@ -462,9 +463,11 @@ def _follow(connection: sqlite3.Connection, firing: Firing, event: str, now: flo
         return _move(connection, firing, "begin_send", now, not_before=None, started_at=firing.started_at or now)
     if any(reply.state == SENDING for reply in replies):
         return firing
-    if event == "retry":
-        waiting = next(reply for reply in replies if reply.state == WAITING)
-        return _move(connection, firing, "retry", now, error=waiting.error)
+    waiting = firing.next_message
+    is_left_to_wait = firing.state == RUNNING and waiting is not None and waiting.not_before is not None
+    if event == "retry" or (event != "give_back" and is_left_to_wait):
+        error = next((reply.error for reply in replies if reply.state == WAITING and reply.error), None)
+        return _move(connection, firing, "retry", now, error=error)
     return _move(connection, firing, "give_back", now) if event == "give_back" else firing
 
 

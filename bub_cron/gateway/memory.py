@@ -32,15 +32,16 @@ class Memory:
         self._framework = framework
 
     async def note(self, firing: Firing) -> None:
-        """Write a delivered firing's message onto its chat's tape, unless its own turn has put it there."""
+        """Write a firing's message onto the tape of each chat that got it, unless its own turn has put it there."""
         request = firing.request
-        if firing.text is None or (request.kind != TEXT and request.session == request.to):
-            return
-        try:
-            async with asyncio.timeout(_SECONDS):
-                await self._append(request.to, firing.text, firing)
-        except Exception as error:
-            logger.warning("cron.tape id={} not written: {}", firing.id, described(error))
+        for to in firing.reached:
+            if firing.text is None or (request.kind != TEXT and request.session == to):
+                continue
+            try:
+                async with asyncio.timeout(_SECONDS):
+                    await self._append(to, firing.text, firing)
+            except Exception as error:
+                logger.warning("cron.tape id={} not written: {}", firing.id, described(error))
 
     async def _append(self, session: str, content: str, firing: Firing) -> None:
         found = self._framework.get_tape_store()

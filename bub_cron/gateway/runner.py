@@ -34,7 +34,7 @@ from bub_cron.gateway.sends import TOO_LATE, Sends
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settling import LOST_IN_CRASH, LOST_IN_STOP, settle
 from bub_cron.gateway.turns import GatewayStopsError, Turns
-from bub_cron.states import DELIVERED, RUNNING, SENDING
+from bub_cron.states import RUNNING, SENDING
 from bub_cron.wire import DEFAULT_LIFE, TEXT, Request
 
 _FEW = 16
@@ -46,7 +46,7 @@ _LINES_A_MINUTE = 120  # about what becomes of firings
 
 
 class Runner:
-    """Drives firings. `remember` is told what was delivered; `refusal` gives why a firing may not run here (any more);
+    """Drives firings. `remember` is told of firings that reached a chat; `refusal` gives why a firing may not run here (any more);
     `now` gives epoch seconds.
     """
 
@@ -188,7 +188,7 @@ class Runner:
                 await self._step(hand)
             if not is_told:
                 self._tell_outcome(hand)
-                if self._remember is not None and hand.firing.state == DELIVERED:
+                if self._remember is not None and hand.firing.reached:
                     await self._remember(hand.firing)
             while hand.firing.next_message is not None:
                 await self._step(hand)
@@ -217,7 +217,8 @@ class Runner:
     async def _attempt(self, hand: Hand) -> None:
         firing, request = hand.firing, hand.firing.request
         await wait_until(firing.not_before, self.now() + LATER_DELAY, self.now)
-        if refusal := self._delivery.refusal(request.to):
+        refusals = [self._delivery.refusal(to) for to in (request.to, *request.also)]
+        if refusal := all(refusals) and refusals[0]:
             hand.firing = await self._inbox.move(firing, "refuse", self.now(), reason="no_channel", error=refusal)
             return
         if refusal := self._refusal(request):

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from bub_cron.checkers import split_to
@@ -68,10 +69,11 @@ class Sends:
         request, text = firing.request, firing.text or ""
         if late := mark(request, firing.started_at or self._now()):
             text = f"{late}\n{text}"
-        parts = self._delivery.parts(request.to, text)
+        numbers = count(1)
         replies = [
-            Message(number, "reply", request.to, request.expires, None if parts == [firing.text] else part)
-            for number, part in enumerate(parts, 1)
+            Message(next(numbers), kind, to, request.expires, None if part == firing.text else part)
+            for kind, to in (("reply", request.to), *(("copy", to) for to in request.also))
+            for part in self._delivery.parts(to, text)
         ]
         return replace(firing, messages=(*replies, *(one for one in firing.messages if not one.decides)))
 
