@@ -27,8 +27,9 @@ from bub.channels import Channel, ChannelManager, ChannelMessage, Interface, Lif
 from bub.errors import ErrorKind
 from bub.store import InMemoryTapeStore
 from bub.streaming import AsyncStreamEvents, StreamEvent
+from loguru import logger
 
-from bub_cron.gateway import gates
+from bub_cron.gateway import gates, pings
 from bub_cron.gateway.delivery import Delivery
 from bub_cron.gateway.firing import Firing, Message
 from bub_cron.gateway.inbox import Inbox
@@ -530,6 +531,17 @@ class FakeParts:
         return InMemoryTapeStore()
 
 
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """What is logged within, warnings and worse."""
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
+
+
 # --- All of it
 
 
@@ -537,6 +549,12 @@ async def run_gate(gate: Mapping[str, Any], reminder: str | None, fire_time: str
     """Run a gate as it is run; the clock stands still while it runs."""
     with _at_work():
         return await gates.run(gate, reminder, fire_time)
+
+
+async def post(url: str, body: str) -> None:
+    """Make a ping as it is made; the clock stands still meanwhile."""
+    with _at_work():
+        await pings.post(url, body)
 
 
 class House:
@@ -564,6 +582,7 @@ class House:
             max_concurrent=max_concurrent,
             max_waiting=max_waiting,
             run_gate=run_gate,
+            post=post,
             now=now,
         )
 

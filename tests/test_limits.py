@@ -14,8 +14,7 @@ from any_llm.types.completion import ChatCompletion
 from bub.channels import ChannelMessage
 from bub.hooks.interception import ToolCall
 from bub.tools import ToolExecutor
-from fake_bub import NOON, House, completion, house, in_house, in_virtual_time, open_inbox, real_loop
-from loguru import logger
+from fake_bub import NOON, House, completion, house, in_house, in_virtual_time, logged, open_inbox, real_loop
 
 from bub_cron.gateway.limits import Meter, period_start, unknown_tools
 from bub_cron.wire import Request
@@ -146,16 +145,6 @@ def test_when_a_period_began(
 # --- In turns of Bub's own agent loop
 
 TOOL: dict[str, Any] = {"fs_read": {"path": "/nowhere"}}
-
-
-@contextmanager
-def logged() -> Iterator[list[str]]:
-    lines: list[str] = []
-    sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
-    try:
-        yield lines
-    finally:
-        logger.remove(sink)
 
 
 @contextmanager

@@ -12,6 +12,9 @@ from typing import Any
 from bub_cron.states import DELIVERED, FINAL, MESSAGE_OPEN, RETRYING, WAITING
 from bub_cron.wire import COMMAND, TEXT, Request, iso, stored_request
 
+PING = "ping"
+"""The kind of a message to a monitor, and its `to`: the address is a secret, and stands in the request alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

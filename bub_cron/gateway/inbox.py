@@ -25,7 +25,7 @@ from bub_cron import salvage
 from bub_cron.checkers import NONE
 from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, StoreFaultError, described, one_line
 from bub_cron.gateway import alerts
-from bub_cron.gateway.firing import FIRING_COLUMNS, MESSAGE_COLUMNS, Firing, Message, firing_of, message_of
+from bub_cron.gateway.firing import FIRING_COLUMNS, MESSAGE_COLUMNS, PING, Firing, Message, firing_of, message_of
 from bub_cron.gateway.gates import digest
 from bub_cron.gateway.inbox_schema import OPEN_BESIDE, SHAPE, TOLD
 from bub_cron.gateway.limits import period_start
@@ -294,7 +294,7 @@ def _accept(
     _insert(connection, fresh.values())
     for number, firing in enumerate(done):
         if isinstance(firing, Firing) and firing.is_final:
-            done[number] = _with_alert(connection, firing, now)
+            done[number] = _with_tellings(connection, firing, now)
     return done
 
 
@@ -349,7 +349,7 @@ def _move(connection: sqlite3.Connection, firing: Firing, event: str, now: float
     firing = replace(firing, state=move.state or "", **changes)
     if reminder is not None and firing.gate is not None and firing.state in GOOD:
         _keep_digest(connection, reminder, digest(firing.gate))
-    return _with_alert(connection, firing, now) if firing.is_final else firing
+    return _with_tellings(connection, firing, now) if firing.is_final else firing
 
 
 def _keep_digest(connection: sqlite3.Connection, reminder: str, digest: str) -> None:
@@ -366,15 +366,18 @@ def _spend(connection: sqlite3.Connection, reminder: str, day: float, tokens: in
     connection.execute(add, (reminder, day, tokens, _MOST_TOKENS))
 
 
-def _with_alert(connection: sqlite3.Connection, firing: Firing, now: float) -> Firing:
-    """Return a firing that has ended with what somebody is to be told of it, which is stored: see alerts.py."""
+def _with_tellings(connection: sqlite3.Connection, firing: Firing, now: float) -> Firing:
+    """Return a firing that has ended with what somebody is to be told of it, which is stored: an alert, a ping."""
     found = _alert(connection, firing, now)
-    if found is None:
+    if found is None and firing.request.ping is None:
         return firing
-    kind, to, content = found
-    messages = _messages(connection, firing.id)
-    alert = Message(len(messages) + 1, kind, to, now + DEFAULT_LIFE, content)
-    firing = replace(firing, messages=(*messages, alert))
+    messages, until = _messages(connection, firing.id), now + DEFAULT_LIFE
+    if found is not None:
+        kind, to, content = found
+        messages = (*messages, Message(len(messages) + 1, kind, to, until, content))
+    if firing.request.ping is not None:
+        messages = (*messages, Message(len(messages) + 1, PING, PING, until, firing.state))
+    firing = replace(firing, messages=messages)
     _insert_messages(connection, firing)
     return firing
 

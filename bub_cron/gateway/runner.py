@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 from loguru import logger
 
 from bub_cron.errors import BubCronError, described
-from bub_cron.gateway import gates
+from bub_cron.gateway import gates, pings
 from bub_cron.gateway.attempts import Attempts, RunGate
 from bub_cron.gateway.delays import LATER_DELAY, wait_until
 from bub_cron.gateway.delivery import Delivery
@@ -30,7 +30,7 @@ from bub_cron.gateway.faults import LogLimit, log_fault
 from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.hand import SEND, WAITING, Hand
 from bub_cron.gateway.inbox import Inbox, StaleError
-from bub_cron.gateway.sends import TOO_LATE, Sends
+from bub_cron.gateway.sends import TOO_LATE, Post, Sends
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settling import LOST_IN_CRASH, LOST_IN_STOP, settle
 from bub_cron.gateway.turns import GatewayStopsError, Turns
@@ -62,13 +62,14 @@ class Runner:
         remember: Callable[[Firing], Awaitable[None]] | None = None,
         refusal: Callable[[Request], str | None] = lambda _: None,
         run_gate: RunGate = gates.run,
+        post: Post = pings.post,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.now = now
         self._inbox = inbox
         self._lines = LogLimit(_LINES_A_MINUTE)
         self._attempts = Attempts(inbox, turns, self._lines, run_gate=run_gate, now=now)
-        self._sends = Sends(inbox, delivery, self._lines, now=now)
+        self._sends = Sends(inbox, delivery, self._lines, post=post, now=now)
         self._delivery = delivery
         self._users = users
         self._max_waiting = max_waiting

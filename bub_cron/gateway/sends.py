@@ -1,4 +1,4 @@
-"""Messages on their way to their chats: replies and notices alike.
+"""Messages on their way: replies, copies, alerts and notices to their chats, pings to their monitors.
 
 Invariants:
 - The beginning of a send is on disk before the send, and its end after it. What was not seen is not repeated, unless its
@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
@@ -18,10 +18,11 @@ from typing import Any
 
 from bub_cron.checkers import split_to
 from bub_cron.errors import described
+from bub_cron.gateway import pings
 from bub_cron.gateway.delays import LATER_DELAY, send_delay, wait_until
 from bub_cron.gateway.delivery import Delivery, SendRefusedError, SendUnseenError
 from bub_cron.gateway.faults import LogLimit
-from bub_cron.gateway.firing import Firing, Message
+from bub_cron.gateway.firing import PING, Firing, Message
 from bub_cron.gateway.hand import SEND, STARTING, WAITING, Hand
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.late import mark
@@ -29,18 +30,26 @@ from bub_cron.gateway.turns import GatewayStopsError
 
 _SENDS_AT_ONCE = 8  # to one channel: chats limit how fast a bot may talk
 _SENDS_AT_LEAST = 3
+_PINGS_AT_ONCE = 64  # each is a connection, and the gateway needs some for its chats
 _PAST_GRACE = 3600.0  # seconds past a message's time that a platform may ask to wait
 TOO_LATE = "too late to start by the time it could"
+
+
+type Post = Callable[[str, str], Awaitable[None]]
 
 
 class Sends:
     """Sends messages. `now` gives epoch seconds."""
 
-    def __init__(self, inbox: Inbox, delivery: Delivery, lines: LogLimit, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self, inbox: Inbox, delivery: Delivery, lines: LogLimit, *, post: Post = pings.post, now: Callable[[], float]
+    ) -> None:
         self._inbox = inbox
         self._delivery = delivery
         self._lines = lines
+        self._post = post
         self._now = now
+        self._pings = asyncio.Semaphore(_PINGS_AT_ONCE)
         self._lanes: dict[str, asyncio.Semaphore] = {}
 
     async def next(self, hand: Hand) -> None:
@@ -50,6 +59,9 @@ class Sends:
         firing, message = hand.firing, hand.firing.next_message
         if message is None:
             raise RuntimeError(f"{firing.id} is {firing.state} and has no message to send")
+        if message.kind == PING:
+            await self._ping(hand, message)
+            return
         if refusal := self._delivery.refusal(message.to):
             hand.firing = await self._end(firing, message, "refuse", "no_channel", refusal)
             return
@@ -119,6 +131,29 @@ class Sends:
             hand.firing = await self._inbox.move_message(
                 firing, message, "deliver", self._now(), reason=None, error=None
             )
+
+    async def _ping(self, hand: Hand, message: Message) -> None:
+        """Make one try of a ping. Its address is in no log and in no error."""
+        await wait_until(message.not_before, message.until, self._now)
+        async with self._pings:
+            hand.phase = STARTING
+            firing = hand.firing = await self._inbox.move_message(hand.firing, message, "begin", self._now())
+            message = _numbered(firing, message.number)
+            hand.phase = SEND
+            try:
+                await self._post(pings.address(firing.request.ping or "", firing.state), firing.state)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                known = isinstance(error, pings.PingRefusedError)
+                hand.firing = await self._ping_refused(firing, message, str(error) if known else type(error).__name__)
+            else:
+                hand.firing = await self._inbox.move_message(firing, message, "deliver", self._now(), error=None)
+
+    async def _ping_refused(self, firing: Firing, message: Message, error: str) -> Firing:
+        if message.sends <= len(pings.DELAYS):
+            return await self._again(firing, message, error, self._now() + pings.DELAYS[message.sends - 1])
+        return await self._end(firing, message, "refuse", "refused", error)
 
     async def _refused(self, firing: Firing, message: Message, error: SendRefusedError) -> Firing:
         now, again, until = self._now(), self._now() + send_delay(message.sends), message.until

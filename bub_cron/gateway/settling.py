@@ -4,6 +4,7 @@
 |------------------------------------------|-----------------------------------|--------------------------------------|
 | a send that has begun                    | unknown; `at-least-once`: again   | the same                             |
 | a send whose beginning is written alone  | (looks like one that has begun)   | waiting, and doesn't count           |
+| a ping that has begun                    | waiting: two do no harm           | the same                             |
 | a kept reply, no send under way          | retrying, at once                 | the same                             |
 | a gate                                   | as a turn without side effects    | accepted, and counts no attempt      |
 | a turn with side effects, attempts left  | retrying, after the usual delay   | retrying, at once                    |
@@ -16,7 +17,7 @@ Invariants: each step is a move like any other, so what is killed in the middle 
 from __future__ import annotations
 
 from bub_cron.gateway.delays import attempt_delay
-from bub_cron.gateway.firing import Firing, Message
+from bub_cron.gateway.firing import PING, Firing, Message
 from bub_cron.gateway.hand import SEND, TURN
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.states import RUNNING, SENDING
@@ -57,5 +58,6 @@ async def _settle_send(inbox: Inbox, firing: Firing, message: Message, now: floa
     error = "the gateway stopped while the message was on its way"
     if not stops:
         error = "the gateway ended in the middle of the send"
-    event = "retry" if message.decides and firing.request.delivery == "at-least-once" else "lose"
+    is_repeated = message.kind == PING or (message.decides and firing.request.delivery == "at-least-once")
+    event = "retry" if is_repeated else "lose"
     return await inbox.move_message(firing, message, event, now, reason="not_seen", error=error)
