@@ -1,6 +1,6 @@
 """Which of 10,000 reminders are due, against which of ten.
 
-In: the tick's two questions to its ledger (`overdue`, `any_due`), asked of an open store; one reminder is due
+In: the tick's two questions to its ledger (`overdue`, `waiting`), asked of an open store; one reminder is due
 each time. Out: opening it, and what is then done about the one that is due, which is the same for both.
 """
 
@@ -41,7 +41,7 @@ def _asking(stack: ExitStack, count: int, asked: int) -> Callable[[], float]:
         began = time.perf_counter()
         for _ in range(asked):
             due = ledger.overdue(now)
-            ledger.any_due(now)
+            ledger.waiting(now)
         seconds = (time.perf_counter() - began) / asked
         if len(due) != 1:
             raise RuntimeError(f"{len(due)} are due, not one")

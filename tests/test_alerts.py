@@ -22,7 +22,7 @@ from fake_bub import (
 )
 from fake_bub import request as asked_for
 
-from bub_cron.gateway.alerts import sentence, target, without_secrets
+from bub_cron.alerts import sentence, target, without_secrets
 from bub_cron.gateway.firing import Firing
 from bub_cron.states import BAD, FAILED, FINAL
 from bub_cron.wire import Request

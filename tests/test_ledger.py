@@ -137,7 +137,7 @@ def test_a_firing_settles_once(ledger: Ledger, state: str) -> None:
     firings.mark_edited(ledger, [ID])
     found = rows(ledger, "state, reason, error, settled_at, submitted_at, edited")
     assert found == [(state, "late", "first", NOON + 1, None, 0)]
-    assert not ledger.any_due(NOON)
+    assert not ledger.waiting(NOON)
     assert due(ledger) == []
 
 
@@ -156,7 +156,7 @@ def test_there_are_no_other_moves(ledger: Ledger) -> None:
     record(ledger, NOON)
     with pytest.raises(KeyError):
         firings.settle(ledger, [Verdict(ID, "deliver")], NOON)
-    assert ledger.any_due(NOON)
+    assert ledger.waiting(NOON) == {"due"}
 
 
 def test_the_store_takes_no_other_state_and_no_other_outcome(ledger: Ledger) -> None:
@@ -231,8 +231,8 @@ def test_due_firings_come_oldest_first_beside_what_their_reminder_says_now(ledge
 def test_what_is_due_at_a_time_to_come_waits_for_it(ledger: Ledger) -> None:
     record(ledger, NOON, NOON + 60)
     assert [firing.fire_time for firing in due(ledger, NOON + 59)] == [NOON]
-    assert ledger.any_due(NOON)
-    assert not ledger.any_due(NOON - 1)
+    assert ledger.waiting(NOON) == {"due"}
+    assert not ledger.waiting(NOON - 1)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from fake_bub import (
     settle,
 )
 
+from bub_cron.alerts import ping_address
 from bub_cron.gateway import pings
 from bub_cron.states import FINAL
 
@@ -59,7 +60,7 @@ def monitor() -> Iterator[str]:
 
 
 def test_each_outcome_has_its_address() -> None:
-    ends = {outcome: pings.address("https://hc-ping.com/uuid/?a=b", outcome) for outcome in FINAL}
+    ends = {outcome: ping_address("https://hc-ping.com/uuid/?a=b", outcome) for outcome in FINAL}
     good = "https://hc-ping.com/uuid/?a=b"
     assert ends == {
         "delivered": good, "silent": good, "ran": good, "skipped": good,
@@ -70,7 +71,7 @@ def test_each_outcome_has_its_address() -> None:
 
 def test_one_post_with_the_outcome_as_its_body(monitor: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        asyncio.run(pings.post(pings.address(monitor, "failed"), "failed: why, ü"))
+        asyncio.run(pings.post(ping_address(monitor, "failed"), "failed: why, ü"))
     assert Monitor.got == [("/secret-uuid/fail", "failed: why, ü", "bub-cron")]
     assert "secret-uuid" not in caplog.text
 

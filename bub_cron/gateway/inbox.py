@@ -21,10 +21,9 @@ from typing import Any
 
 from loguru import logger
 
-from bub_cron import salvage
+from bub_cron import alerts, salvage
 from bub_cron.checkers import NONE
 from bub_cron.errors import BubCronError, DamagedStoreError, StoreError, StoreFaultError, described, one_line
-from bub_cron.gateway import alerts
 from bub_cron.gateway.firing import FIRING_COLUMNS, MESSAGE_COLUMNS, PING, Firing, Message, firing_of, message_of
 from bub_cron.gateway.gates import digest
 from bub_cron.gateway.inbox_schema import OPEN_BESIDE, SHAPE, TOLD

@@ -1,4 +1,4 @@
-"""Tell a monitor how a firing ended: one POST, by healthchecks' protocol (https://healthchecks.io/docs/http_api/).
+"""Tell a monitor how a firing ended: one POST. alerts.py has the address for each outcome.
 
 Invariants:
 - The address is a secret: it is in no log, and in no error. So httpx's client, which logs each address, isn't used.
@@ -12,7 +12,6 @@ import asyncio
 import httpx
 
 from bub_cron.errors import BubCronError, one_line
-from bub_cron.states import GOOD, SKIPPED, UNKNOWN
 
 SECONDS = 10.0
 DELAYS = (5.0, 20.0)
@@ -21,14 +20,6 @@ DELAYS = (5.0, 20.0)
 
 class PingRefusedError(BubCronError):
     """The monitor did not take the ping; it may be tried again."""
-
-
-def address(ping: str, outcome: str) -> str:
-    """Return the address for an outcome: that of a success, `/fail`, or `/log` for what is neither."""
-    if outcome in GOOD or outcome == SKIPPED:
-        return ping
-    url = httpx.URL(ping)
-    return str(url.copy_with(path=url.path.rstrip("/") + ("/log" if outcome == UNKNOWN else "/fail")))
 
 
 async def post(url: str, body: str) -> None:

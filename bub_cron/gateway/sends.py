@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from bub_cron.alerts import ping_address
 from bub_cron.checkers import split_to
 from bub_cron.errors import described
 from bub_cron.gateway import pings
@@ -141,7 +142,7 @@ class Sends:
             message = _numbered(firing, message.number)
             hand.phase = SEND
             try:
-                await self._post(pings.address(firing.request.ping or "", firing.state), firing.state)
+                await self._post(ping_address(firing.request.ping or "", firing.state), firing.state)
             except asyncio.CancelledError:
                 raise
             except BaseException as error:

@@ -125,6 +125,9 @@ def record_crowd(
 
 
 def _insert(ledger: "Ledger", rows: list[tuple[object, ...]]) -> None:
+    ended = [str(row[0]) for row in rows if row[6] != DUE and _tells(str(row[5]))]
+    there = "SELECT 1 FROM firings WHERE id = ? AND state <> 'due'"  # somebody was told of it
+    ended = [firing for firing in ended if ledger.db.execute(there, (firing,)).fetchone() is None]
     ledger.db.executemany(
         "INSERT INTO firings (id, reminder, fire_time, count, expires, content, state, reason, error, recorded_at,"
         " settled_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -133,6 +136,26 @@ def _insert(ledger: "Ledger", rows: list[tuple[object, ...]]) -> None:
         " settled_at = excluded.settled_at, edited = 0"
         f" WHERE state IN {_TAKE_BACK} AND submitted_at IS NULL AND recorded_at > excluded.recorded_at",
         rows,
+    )
+    if ended:
+        _note(ledger, ended)
+
+
+def _tells(content: str) -> bool:
+    """Tell whether a firing of this content, once it ends, may have to be told to somebody."""
+    return '"alert"' in content or '"ping"' in content
+
+
+def _note(ledger: "Ledger", ended: list[str]) -> None:
+    from bub_cron.trigger.alerting import note
+
+    note(ledger, ended)
+
+
+def _forget_what_is_gone(ledger: "Ledger") -> None:
+    """Let nobody be told of a firing that has not ended any more, or has been pruned."""
+    ledger.db.execute(
+        "DELETE FROM tellings WHERE NOT EXISTS (SELECT 1 FROM firings f WHERE f.id = firing AND f.state <> 'due')"
     )
 
 
@@ -146,6 +169,7 @@ def take_back(ledger: "Ledger", after: int, recorded_from: int) -> None:
         f" AND state IN {_TAKE_BACK}",
         (after, recorded_from),
     )
+    _forget_what_is_gone(ledger)
 
 
 def judge_anew(ledger: "Ledger", now: int) -> None:
@@ -159,6 +183,7 @@ def judge_anew(ledger: "Ledger", now: int) -> None:
     for row in found:
         grace = row["expires"] - row["fire_time"]
         record(ledger, row["reminder"], [row["fire_time"]], content=row["content"], grace=grace, now=now)
+    _forget_what_is_gone(ledger)
 
 
 def due(ledger: "Ledger", now: int) -> list[Firing]:
@@ -208,13 +233,18 @@ def mark_submitted(ledger: "Ledger", ids: "Iterable[str]", now: int) -> None:
 
 def settle(ledger: "Ledger", verdicts: "Iterable[Verdict]", now: int) -> None:
     """Make each verdict's move, where the firing is in a state that the move starts from."""
+    ended = []
     for verdict in verdicts:
         move = LEDGER_MOVES[verdict.move]
-        ledger.db.execute(
+        moved = ledger.db.execute(
             "UPDATE firings SET state = ?, reason = ?, error = ?, settled_at = ?"
             f" WHERE id = ? AND state IN {sql_list(move.sources)}",
             (move.state, verdict.reason, verdict.error, now, verdict.id),
         )
+        if moved.rowcount and move.state != ACCEPTED:
+            ended.append(verdict.id)
+    if ended:
+        _note(ledger, ended)
 
 
 def without_outcome(ledger: "Ledger", accepted_before: int, most: int) -> list[str]:
@@ -238,6 +268,7 @@ def keep_outcomes(ledger: "Ledger", outcomes: "Iterable[tuple[str, str]]") -> No
 def prune(ledger: "Ledger", before: int) -> None:
     """Drop what there was before an instant: final rows of fire times, gaps, and pauses that had ended."""
     ledger.db.execute("DELETE FROM firings WHERE fire_time < ? AND settled_at < ? AND state <> 'due'", (before, before))
+    _forget_what_is_gone(ledger)
     ledger.db.execute("DELETE FROM gaps WHERE ended < ?", (before,))
     ledger.db.execute("DELETE FROM pauses WHERE until < ?", (before,))
 

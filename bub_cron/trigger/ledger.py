@@ -32,7 +32,7 @@ class _Shape(Shape):
 
     def __init__(self) -> None:
         self.application_id = 0x62634C64  # "bcLd"
-        self.version = 4
+        self.version = 5
         self.journal = "DELETE"
 
     @property
@@ -180,7 +180,10 @@ class Ledger:
             return row
         raise self.damaged("a reminder", row)
 
-    def any_due(self, now: int) -> bool:
-        """Tell whether a firing waits whose fire time has come."""
-        query = "SELECT 1 FROM firings WHERE state = 'due' AND fire_time <= ? LIMIT 1"
-        return self.db.execute(query, (now,)).fetchone() is not None
+    def waiting(self, now: int) -> set[str]:
+        """Return what there is to do of: `due` firings whose fire time has come; `alert`s and `ping`s about those that ended."""
+        query = (
+            "SELECT 'due' WHERE EXISTS (SELECT 1 FROM firings WHERE state = 'due' AND fire_time <= ?)"
+            " UNION ALL SELECT DISTINCT kind FROM tellings"
+        )
+        return {kind for (kind,) in self.db.execute(query, (now,))}

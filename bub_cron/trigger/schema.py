@@ -11,6 +11,8 @@ from bub_cron.checkers import MAX_DURATION
 from bub_cron.states import FINAL, LEDGER_MOVES, all_states, sql_list
 from bub_cron.store import FAR, made_anew
 
+MOST_TRIES = 3  # of a ping
+
 
 # The statements have no comments, for SQLite keeps their text.
 def number(column: str, most: int) -> str:
@@ -18,7 +20,7 @@ def number(column: str, most: int) -> str:
 
     `%` cuts its operands to whole numbers, so that what is a fraction, a text or a blob isn't equal to what comes out.
     """
-    return f"CHECK({column}={column}%{most + 1} AND {column}>=0)"
+    return f"CHECK({column}=max({column},0)%{most + 1})"
 
 
 def instant(column: str) -> str:
@@ -131,6 +133,15 @@ why TEXT {text("why")},
 who TEXT NOT NULL {text("who")},
 PRIMARY KEY (reminder, kind, since)
 ) WITHOUT ROWID"""
+# What the ledger has ended and somebody is still to be told: an alert until a gateway has it, a ping until it is answered
+# or its `tries` are used up.
+_TELLINGS = f"""
+CREATE TABLE tellings (
+firing TEXT NOT NULL {text("firing")},
+kind TEXT NOT NULL CHECK(kind IN ('alert','ping')),
+tries INTEGER NOT NULL DEFAULT 0 {number("tries", MOST_TRIES)},
+PRIMARY KEY (firing, kind)
+) WITHOUT ROWID"""
 _INDEXES = (
     "CREATE INDEX reminders_next ON reminders (next_at)",
     "CREATE INDEX firings_due ON firings (fire_time) WHERE state = 'due'",
@@ -147,6 +158,7 @@ SCHEMA = (
     _FIRINGS,
     _GAPS,
     _PAUSES,
+    _TELLINGS,
     *_INDEXES,
     "INSERT INTO tick (one) VALUES (1)",
 )
@@ -194,6 +206,18 @@ MIGRATIONS = {
         *made_anew("firings", _FIRINGS),
         *made_anew("gaps", _GAPS),
         *made_anew("pauses", _PAUSES),
+        *_INDEXES,
+    ),
+    # Version 4 told nobody of what it ended. Its checks were longer, so there was no room for a table more.
+    4: (
+        *made_anew("tick", _TICK),
+        *made_anew("files", _FILES),
+        *made_anew("calendar_days", _CALENDAR_DAYS),
+        *made_anew("reminders", _REMINDERS),
+        *made_anew("firings", _FIRINGS),
+        *made_anew("gaps", _GAPS),
+        *made_anew("pauses", _PAUSES),
+        _TELLINGS,
         *_INDEXES,
     ),
 }

@@ -41,14 +41,29 @@ def submit(ledger: "Ledger", paths: "Paths", now: int) -> list[Trouble]:
         with client.Connection(paths.socket) as connection:
             _judge(ledger, lambda ids: _ask_gateway(connection, ids), now, catch_up=True)
             _send(ledger, connection, now, troubles)
+            if "alert" in ledger.waiting(now):
+                from bub_cron.trigger.alerting import submit_alerts
+
+                troubles += submit_alerts(ledger, connection)
     except GatewayAbsentError as error:
         # Who listens and doesn't answer may have more in memory than its file shows.
         nobody = isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError)
         _judge(ledger, lambda ids: _ask_file(paths, ids) if nobody else {}, now, catch_up=False)
-        if waiting := len(firings.due(ledger, now)):
-            text = f"{error}\n{waiting} due {'firing waits' if waiting == 1 else 'firings wait'} for it"
-            troubles.append(Trouble(error.exit_status, text, key=str(error)))
+        if waiting := _waiting(ledger, now):
+            troubles.append(Trouble(error.exit_status, f"{error}\n{waiting} for it", key=str(error)))
     return troubles
+
+
+def _waiting(ledger: "Ledger", now: int) -> str:
+    """Return what waits for a gateway, in words; "" if nothing does."""
+    due, alerts = len(firings.due(ledger, now)), 0
+    if "alert" in ledger.waiting(now):
+        from bub_cron.trigger.alerting import waiting_alerts
+
+        alerts = waiting_alerts(ledger)
+    found = [f"{due} due {'firing' if due == 1 else 'firings'}"] if due else []
+    found += [f"{alerts} {'alert' if alerts == 1 else 'alerts'}"] if alerts else []
+    return f"{' and '.join(found)} {'waits' if due + alerts == 1 else 'wait'}" if found else ""
 
 
 def _judge(ledger: "Ledger", ask: "Callable[[list[str]], dict[str, bool]]", now: int, *, catch_up: bool) -> None:

@@ -102,10 +102,15 @@ def _tick(ledger: Ledger, tick: "Row", paths: "Paths", now: int) -> "list[Troubl
         troubles += turn_back(ledger, now)
     troubles += _read_files(ledger, tick, paths.file, now)
     troubles += _record(ledger, now)
-    if ledger.any_due(now):
+    waiting = ledger.waiting(now)
+    if "due" in waiting or "alert" in waiting:
         from bub_cron.trigger.submitting import submit
 
         troubles += submit(ledger, paths, now)
+    if waiting and "ping" in ledger.waiting(now):  # last of all: a monitor that hangs delays nothing
+        from bub_cron.trigger.alerting import send_pings
+
+        troubles += send_pings(ledger)
     return troubles
 
 

@@ -1,4 +1,4 @@
-"""Who is told that a reminder doesn't work, or works again, and in which words.
+"""Who is told that a reminder doesn't work, or works again, and in which words; and the address of a ping. Pure.
 
 Invariants: a sentence is for its reader: what, which fire time, the cause in plain words, the command to look with. Nothing
 in it looks like a secret.
@@ -7,11 +7,12 @@ in it looks like a secret.
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit, urlunsplit
 
 from bub_cron.checkers import NONE
 from bub_cron.errors import one_line
 from bub_cron.rare_fields import split_budget
-from bub_cron.states import BAD, FAILED, MISSED, REASONS, REJECTED, UNDELIVERED, UNKNOWN
+from bub_cron.states import BAD, FAILED, GOOD, MISSED, REASONS, REJECTED, SKIPPED, UNDELIVERED, UNKNOWN
 from bub_cron.wire import Request
 
 _HAPPENED = {
@@ -66,6 +67,18 @@ def used_up(request: Request, error: str | None) -> str:
 def works_again(request: Request) -> str:
     """Return what is told once a reminder works again."""
     return f"The reminder {request.reminder} works again."
+
+
+def ping_address(ping: str, outcome: str) -> str:
+    """Return the address for an outcome: that of a success, `/fail`, or `/log` for what is neither.
+
+    By healthchecks' protocol (https://healthchecks.io/docs/http_api/).
+    """
+    if outcome in GOOD or outcome == SKIPPED:
+        return ping
+    parts = urlsplit(ping)
+    path = parts.path.rstrip("/") + ("/log" if outcome == UNKNOWN else "/fail")
+    return urlunsplit(parts._replace(path=path))
 
 
 def without_secrets(text: str) -> str:
