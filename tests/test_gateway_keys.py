@@ -4,12 +4,14 @@ alert's chat and to a monitor; and a `kill -9` in the middle of a gate.
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from gateway_kit import House, until
+from test_crashes import settle, with_killer
 
 
 @pytest.fixture
@@ -76,6 +78,42 @@ def test_one_firing_from_its_gate_to_its_ping(house: House, monitor: tuple[str, 
     assert "secret" not in house.command("log", "--json").stdout
 
 
+GATE = "gate: echo run >> runs; echo two mails"
+KILLED = [
+    # step, the reminder's keys; the outcome, how often its gate ran, the messages, the pings
+    ("before the gate", f"prompt: Urgent?, {GATE}", "delivered", 1, [("1", "the model's reply")], 0),
+    ("after the gate is kept", f"prompt: Urgent?, {GATE}", "delivered", 1, [("1", "the model's reply")], 0),
+    ("after the gate is kept", f'text: "Mail:", {GATE}', "delivered", 1, [("1", "Mail:\n\ntwo mails")], 0),
+    ("after the final outcome", 'text: x, also: "testchat:2"', "delivered", 0, [("1", "x"), ("2", "x")], 0),
+    ("before the send", 'text: x, also: "testchat:2"', "unknown", 0, [("2", "x")], 0),
+    ("after the failure is kept", 'prompt: x, gate: exit 3, attempts: 1, alert: "testchat:9"', "failed", 0,
+     [("9", "The reminder mail due at ")], 0),
+    ("after the final outcome", "text: x, ping: PING", "delivered", 0, [("1", "x")], 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "keys", "outcome", "runs", "messages", "pings"), KILLED)
+def test_a_kill_at_each_step(
+    house: House, monitor: tuple[str, list[tuple[str, str]]], step: str, keys: str, outcome: str, runs: int,
+    messages: list[tuple[str, str]], pings: int,
+) -> None:  # fmt: skip
+    address, got = monitor
+    house.write_due({"mail": f'to: "testchat:1", {keys.replace("PING", address)}'})
+    killer = {**with_killer(house, step), "BUB_CRON_ALLOW_GATES": "true"}
+    gateway = house.gateway(killer)
+    house.command("tick")
+    assert gateway.process.wait(60) == -signal.SIGKILL
+    house.gateway(killer)  # which has struck
+    assert settle(house) == {"mail": outcome}
+    until(lambda: len(house.messages()) >= len(messages) and len(got) >= pings, "all that is due")
+    found = sorted(house.messages())
+    assert [chat for chat, _ in found] == [chat for chat, _ in messages]
+    assert all(text.startswith(begins) for (_, text), (_, begins) in zip(found, messages, strict=True))
+    assert len(got) == pings
+    path = house.home / "runs"
+    assert (len(path.read_text().splitlines()) if path.exists() else 0) == runs
+
+
 def test_a_kill_in_the_middle_of_a_gate(house: House) -> None:
     gate = "echo run >> runs; test $(wc -l < runs) -gt 1 || exec sleep 20"
     house.write_due({"mail": f'to: "testchat:1", text: "Mail:", gate: {gate}, attempts: 2'})
@@ -83,7 +121,7 @@ def test_a_kill_in_the_middle_of_a_gate(house: House) -> None:
     house.command("tick")
     until((house.home / "runs").exists, "the gate runs")
     gateway.kill()
-    house.gateway(BUB_CRON_ALLOW_GATES="true")
+    house.gateway(with_killer(house, ""), BUB_CRON_ALLOW_GATES="true")
     until(lambda: house.messages_to("1"), "the message")
     until(lambda: house.outcomes() and set(house.outcomes().values()) == {"delivered"}, "it is delivered")
     [entry] = house.log()
