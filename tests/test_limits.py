@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -148,14 +148,14 @@ TOOL: dict[str, Any] = {"fs_read": {"path": "/nowhere"}}
 
 
 @contextmanager
-def ran_tools() -> Iterator[list[str]]:
-    """The names of the tools that are run within; `bash` does nothing."""
+def ran_tools(bash: Callable[[], Any] = lambda: "done") -> Iterator[list[str]]:
+    """The names of the tools that are run within; `bash` does nothing, or what it is told to."""
     ran: list[str] = []
 
     def note(executor: Any, *, tool_name: str, tool_obj: Any, tool_args: Any, context: Any) -> Any:
         ran.append(tool_name)
         return (
-            "done"
+            bash()
             if tool_name == "bash"
             else invoke(executor, tool_name=tool_name, tool_obj=tool_obj, tool_args=tool_args, context=context)
         )
@@ -244,6 +244,24 @@ async def test_a_subagent_has_no_more_tools_than_its_turn(home: House) -> None:
         ]  # fmt: skip
         firing = await home.run(prompt="x", tools=["subagent"])
     assert (firing.state, firing.tokens, ran) == ("delivered", 4, ["subagent"])
+
+
+@in_house()
+async def test_a_turn_that_was_left_behind_calls_no_model_and_no_tool(home: House) -> None:
+    async def stubborn() -> str:
+        for _ in range(3):
+            try:
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                continue
+        return "done"
+
+    with real_loop(home) as provider, ran_tools(stubborn) as ran:
+        provider.script = [completion(tokens=1, bash={"cmd": "x"})] * 2
+        firing = await home.run(prompt="x", timeout=10, attempts=1)
+        assert "did not end within 10 s" in (firing.error or "")
+        await asyncio.sleep(1000)
+    assert (len(provider.calls), ran) == (1, ["bash"])
 
 
 @in_house()

@@ -343,6 +343,10 @@ def _move(connection: sqlite3.Connection, firing: Firing, event: str, now: float
     while not _update(connection, "firings", move, "id = ?", (firing.id,), changes):
         if not _keep(connection, [firing]):
             raise StaleError(f"{firing.id} is in none of the states {', '.join(move.sources)} any more")
+    if event in ("miss", "fail") and firing.replies:  # what was not sent by now never is
+        decides = "firing = ? AND kind IN ('reply', 'copy')"
+        _update(connection, "messages", MESSAGE_MOVES["skip"], decides, (firing.id,), {"finished_at": now})
+        firing = replace(firing, messages=_messages(connection, firing.id))
     reminder = firing.request.reminder
     if reminder is not None and (more := (changes.get("tokens") or 0) - (firing.tokens or 0)) > 0:
         _spend(connection, reminder, period_start("day", now, firing.request.timezone), more)
