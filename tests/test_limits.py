@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from any_llm.types.completion import ChatCompletion
+from bub.builtin.model_runner import ModelRunner
 from bub.channels import ChannelMessage
 from bub.hooks.interception import ToolCall
 from bub.tools import ToolExecutor
@@ -148,14 +149,14 @@ TOOL: dict[str, Any] = {"fs_read": {"path": "/nowhere"}}
 
 
 @contextmanager
-def ran_tools(bash: Callable[[], Any] = lambda: "done") -> Iterator[list[str]]:
-    """The names of the tools that are run within; `bash` does nothing, or what it is told to."""
+def ran_tools() -> Iterator[list[str]]:
+    """The names of the tools that are run within; `bash` does nothing."""
     ran: list[str] = []
 
     def note(executor: Any, *, tool_name: str, tool_obj: Any, tool_args: Any, context: Any) -> Any:
         ran.append(tool_name)
         return (
-            bash()
+            "done"
             if tool_name == "bash"
             else invoke(executor, tool_name=tool_name, tool_obj=tool_obj, tool_args=tool_args, context=context)
         )
@@ -247,21 +248,25 @@ async def test_a_subagent_has_no_more_tools_than_its_turn(home: House) -> None:
 
 
 @in_house()
-async def test_a_turn_that_was_left_behind_calls_no_model_and_no_tool(home: House) -> None:
-    async def stubborn() -> str:
-        for _ in range(3):
-            try:
-                await asyncio.sleep(100)
-            except asyncio.CancelledError:
-                continue
-        return "done"
+async def test_a_turn_that_was_left_behind_calls_no_model_and_no_tool(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
 
-    with real_loop(home) as provider, ran_tools(stubborn) as ran:
-        provider.script = [completion(tokens=1, bash={"cmd": "x"})] * 2
+    async def stubborn(runner: Any, **_: Any) -> ChatCompletion:
+        nonlocal calls
+        calls += 1
+        for _attempt in range(3):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(100)
+        return completion(tokens=1, bash={"cmd": "x"})
+
+    with real_loop(home), ran_tools() as ran:
+        monkeypatch.setattr(ModelRunner, "completion_response", stubborn)
         firing = await home.run(prompt="x", timeout=10, attempts=1)
         assert "did not end within 10 s" in (firing.error or "")
-        await asyncio.sleep(1000)
-    assert (len(provider.calls), ran) == (1, ["bash"])
+        await asyncio.sleep(3000)
+        assert (calls, ran) == (1, [])
 
 
 @in_house()
