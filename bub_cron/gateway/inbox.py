@@ -500,8 +500,8 @@ def _prune_old(connection: sqlite3.Connection, now: float, keep_days: float) -> 
     newest = connection.execute("SELECT max(accepted_at) FROM firings").fetchone()[0] or now
     before = min(now, newest + _DAY) - keep_days * _DAY
     _drop(connection, "finished_at < ? AND accepted_at < ?", (before, before))
-    unused = "SELECT rowid FROM gates ORDER BY rowid DESC LIMIT -1 OFFSET ?"
-    connection.execute(f"DELETE FROM gates WHERE rowid IN ({unused})", (_MOST_GATES,))  # noqa: S608
+    older = "DELETE FROM gates WHERE rowid IN (SELECT rowid FROM gates ORDER BY rowid DESC LIMIT -1 OFFSET ?)"
+    connection.execute(older, (_MOST_GATES,))
     connection.execute("DELETE FROM spent WHERE day < ?", (min(now, newest + _DAY) - _KEEP_SPENT,))
 
 
