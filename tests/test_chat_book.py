@@ -254,7 +254,9 @@ def test_what_models_fill_in_for_nothing_is_nothing(desktop: Desktop) -> None:
 
 
 def test_what_check_would_warn_of_is_noted(desktop: Desktop) -> None:
-    assert "\nNote: water has no start, so it counts from 1970" in desktop.call("add", text="Water.", every="1d", name="water")
+    assert "\nNote: water has no start, so it counts from 1970" in desktop.call(
+        "add", text="Water.", every="1d", name="water"
+    )
     assert "Note:" not in desktop.call("add", text="Tea.", every="1d", start="2026-12-01 08:00")
     assert desktop.call("add", prompt=",rm", cron="0 9 * * *").endswith("run it as a command")
 
