@@ -47,7 +47,7 @@ $(VENV)/channels/.ready: $(VENV)/.ready
 channels: $(VENV)/channels/.ready ## Install the real channels for tests/neighbours/, apart from all else
 
 test: $(VENV)/.ready $(VENV)/channels/.ready ## Run all tests (THOROUGH=1: with more examples, and more ways to stop)
-	@$(BIN)/python -m pytest -q -n 4
+	@$(BIN)/python -m pytest -q -n 4 --dist worksteal
 
 chaos: $(VENV)/.ready ## Kill ticks and gateways at random, let neighbours misbehave, and hold the books to account (20 minutes)
 	@$(BIN)/python tests/chaos.py

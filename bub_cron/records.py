@@ -214,6 +214,27 @@ def usage(paths: Paths, since: float, until: float) -> list[Usage]:
     return _read(paths, ask)
 
 
+class Gated:
+    """How many of a reminder's firings its gate skipped."""
+
+    __slots__ = ("firings", "reminder", "skipped")
+
+    def __init__(self, reminder: str, skipped: int, firings: int) -> None:
+        self.reminder = reminder
+        self.skipped = skipped
+        self.firings = firings
+
+
+def gated(paths: Paths, since: float, until: float) -> list[Gated]:
+    """Return what gates skipped between two instants, by reminder; those whose gate skipped nothing are left out."""
+    query = (
+        "SELECT reminder, sum(reason IS NOT NULL AND reason IN ('gate', 'unchanged')) AS skipped, sum(count) AS firings"
+        " FROM accepted WHERE reminder IS NOT NULL AND moment BETWEEN ? AND ?"
+        " GROUP BY reminder HAVING skipped > 0 ORDER BY reminder"
+    )
+    return _read(paths, lambda view: [Gated(*row) for row in view.execute(query, (since, until))])
+
+
 def waiting(paths: Paths) -> list[Record]:
     """Return the firings that wait for a gateway, or are open in its inbox, the newest first."""
     # Each in the words of a partial index.

@@ -37,7 +37,7 @@ sending      A send has begun. If the gateway dies, nobody knows its end: the ne
 delivered    Final. The channel took it and returned, and nothing said otherwise.
 undelivered  Final. Refused to the end, or for good.
 unknown      Final. A send began and its end was not seen.
-skipped      Final. Not sent, because an earlier part of the same reply was not delivered.
+skipped      Final. Not sent, because an earlier part of the same reply was not delivered, or its firing ended before.
 
 Final rows are kept for BUB_CRON_KEEP_DAYS, as long as the store's size allows.
 """
@@ -121,7 +121,9 @@ MESSAGE_MOVES = {
     "lose": Move(
         (WAITING, SENDING), UNKNOWN, "the send's end was not seen, or that of an earlier one, and it is given up"
     ),
-    "skip": Move((WAITING,), SKIPPED, "an earlier part of the same reply was not delivered"),
+    "skip": Move(
+        (WAITING,), SKIPPED, "an earlier part of the same reply was not delivered, or its firing ended before"
+    ),
 }
 """Of the messages in the inbox."""
 

@@ -104,7 +104,7 @@ class ChatHouse(House):
             return
         self._ahead += seconds
         self._write_clock()
-        time.sleep(1.1)  # until everyone has read it
+        time.sleep(2.2)  # until everyone has read it: what is cached for a second may be read once more after one
 
     def pass_time_until(self, moment: float) -> None:
         """Put the clock forward to a moment, or wait for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -17,6 +18,30 @@ from stand_in_model import Answer, Messages
 # A shell that starts the tests in the background lets them ignore SIGINT, and so all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What takes longest, and mostly waits: by these, each of four workers begins.
+SLOWEST = (
+    ("test_systemd", "test_examples"),
+    ("test_chaos_neighbours", "test_chaos", "test_cron_command"),
+    ("test_debian_cron", "test_gateway"),
+    ("test_crashes",),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, let each worker begin with some of the slowest files: at the end one would be alone with them."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    first = [[item for item in items if item.path.stem in files] for files in SLOWEST]
+    slow = {item for share in first for item in share}
+    others = [item for item in items if item not in slow]
+    size, begin = -(-len(items) // len(first)), 0
+    ordered: list[pytest.Item] = []
+    for share in first:
+        end = begin + max(0, size - len(share))
+        ordered += share + others[begin:end]
+        begin = end
+    items[:] = ordered + others[begin:]
 
 
 class Held:

@@ -21,7 +21,7 @@ from stand_in_model import Answer, StandInModel
 from bub_cron.wire import iso
 
 SCRIPTS = Path(sys.executable).parent
-PATIENCE = 60.0  # seconds until a test gives up on what should come at once; machines can be busy
+PATIENCE = 120.0  # seconds until a test gives up on what should come at once; machines can be busy
 
 
 def until[T](look: Callable[[], T | None], what: str, seconds: float = PATIENCE) -> T:

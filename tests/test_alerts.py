@@ -15,6 +15,7 @@ from fake_bub import (
     house,
     in_house,
     in_virtual_time,
+    now,
     open_inbox,
     real_loop,
     says,
@@ -24,6 +25,7 @@ from fake_bub import request as asked_for
 
 from bub_cron.alerts import sentence, target, without_secrets
 from bub_cron.gateway.firing import Firing
+from bub_cron.gateway.limits import period_start
 from bub_cron.states import BAD, FAILED, FINAL
 from bub_cron.wire import Request
 
@@ -232,6 +234,13 @@ async def test_a_used_up_budget_is_told_once_in_its_period(home: House) -> None:
         for number in range(4, 7):
             await run(number)
         assert home.other.texts == [told, told]
+        await asyncio.sleep(86400)
+        # Used up before anything has worked on that day: by what failed, say.
+        await home.inbox.sql(
+            "INSERT INTO spent (reminder, day, tokens) VALUES ('r', ?, 60)", period_start("day", now(), "Etc/UTC")
+        )
+        await run(7)
+        assert home.other.texts == [told, told, told]
         await run(8, reminder="s", alert="none")
         await run(9, reminder="s", alert="none")
-        assert home.other.texts == [told, told]
+        assert len(home.other.texts) == 3

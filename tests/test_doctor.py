@@ -485,6 +485,15 @@ def test_a_channel_that_the_gateway_has_not(place: Place, programs: Programs) ->
     assert found.remedy.endswith("enabled are: telegram")
 
 
+def test_the_channels_of_copies_and_alerts_are_looked_at_too(place: Place, programs: Programs) -> None:
+    more = "  a: {every: 1h, to: 'telegram:1', text: x, also: 'slack:1', alert: 'feishu:1'}\n"
+    more += "  b: {every: 1h, to: 'telegram:1', text: y, alert: none}\n"
+    place.write(FILE + more, NOON)
+    assert [finding.text.split(",")[0] for finding in not_ok(examined(place))] == [
+        "the gateway has no channel slack", "the gateway has no channel feishu",
+    ]  # fmt: skip
+
+
 def test_who_sends_by_himself_or_is_disabled_needs_no_channel(place: Place, programs: Programs) -> None:
     more = (
         "  a: {every: 1h, to: 'x:1', prompt: x, reply: agent}\n  b: {every: 1h, to: 'x:1', text: y, enabled: false}\n"

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from any_llm.types.completion import ChatCompletion
+from bub.builtin.model_runner import ModelRunner
 from bub.channels import ChannelMessage
 from bub.hooks.interception import ToolCall
 from bub.tools import ToolExecutor
@@ -244,6 +245,28 @@ async def test_a_subagent_has_no_more_tools_than_its_turn(home: House) -> None:
         ]  # fmt: skip
         firing = await home.run(prompt="x", tools=["subagent"])
     assert (firing.state, firing.tokens, ran) == ("delivered", 4, ["subagent"])
+
+
+@in_house()
+async def test_a_turn_that_was_left_behind_calls_no_model_and_no_tool(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    async def stubborn(runner: Any, **_: Any) -> ChatCompletion:
+        nonlocal calls
+        calls += 1
+        for _attempt in range(3):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(100)
+        return completion(tokens=1, bash={"cmd": "x"})
+
+    with real_loop(home), ran_tools() as ran:
+        monkeypatch.setattr(ModelRunner, "completion_response", stubborn)
+        firing = await home.run(prompt="x", timeout=10, attempts=1)
+        assert "did not end within 10 s" in (firing.error or "")
+        await asyncio.sleep(3000)
+        assert (calls, ran) == (1, [])
 
 
 @in_house()

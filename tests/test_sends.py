@@ -164,6 +164,18 @@ async def test_each_targets_first_message_is_marked_and_the_context_is_that_of_t
     assert ["thread_id" in message.context for message in (*home.chat.taken, *home.other.taken)] == [True, False]
 
 
+@in_house()
+async def test_what_was_not_sent_when_its_grace_ended_never_is(home: House) -> None:
+    async def slowly() -> None:
+        await asyncio.sleep(50)
+
+    home.chat.always = slowly
+    for number in range(8):
+        await home.take(id=str(number), text="x")
+    firing = await home.run(text="late", to="nosuch:1", also="chat:2", expires=NOON + 20)
+    assert (firing.state, [message.state for message in firing.messages]) == ("missed", ["undelivered", "skipped"])
+
+
 @in_virtual_time
 async def test_after_a_kill_only_who_has_not_got_it_is_sent_it(tmp_path: Path) -> None:
     async with open_inbox(tmp_path) as inbox:

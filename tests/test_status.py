@@ -292,6 +292,22 @@ def test_the_outcomes_are_those_of_a_day_with_each_fire_time_that_a_row_stands_f
     assert look(place.paths, NOON).outcomes == {"delivered": 1, "missed": 1501}
 
 
+def test_what_gates_skipped_in_a_day(place: Place) -> None:
+    for number, reason in enumerate(["gate", "unchanged", "gate", "overlap", None]):
+        state = "delivered" if reason is None else "skipped"
+        place.fill_inbox(
+            id=f"mail-{number}", reminder="mail", state=state, reason=reason, accepted_at=NOON - 60 - number
+        )
+    place.fill_inbox(id="before", reminder="mail", state="skipped", reason="gate", accepted_at=NOON - DAY - 60)
+    place.fill_inbox(id="pills", reminder="pills", state="delivered", accepted_at=NOON - 60)
+    assert look(place.paths, NOON).as_json()["gated"] == {"mail": {"skipped": 3, "firings": 5}}
+
+
+def test_the_command_shows_what_gates_skipped(place: Place) -> None:
+    place.fill_inbox(id="mail", reminder="mail", state="skipped", reason="gate", accepted_at=int(time.time()) - 60)
+    assert "gates      mail: skipped 1 of 1 by its gate\n" in run(place).output
+
+
 def test_the_gaps_of_a_day(place: Place) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
         for began in (NOON - 2 * DAY, NOON - 7200, NOON - 3600):

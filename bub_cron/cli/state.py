@@ -22,6 +22,7 @@ from bub_cron.health.finding import BROKEN, OK, WARNING
 from bub_cron.health.status import Status, because, few, look
 from bub_cron.paths import Paths
 from bub_cron.pauses import Pause
+from bub_cron.records import Gated
 
 _WIDTH = 11
 _GAPS = 3
@@ -78,6 +79,7 @@ def _show(found: Status) -> None:
         ("waiting", _waiting(found)),
         *(("retrying", text) for text in few(f"{record.id}{because(record)}" for record in found.retrying)),
         ("24 hours", _outcomes(found)),
+        *(("gates", text) for text in few(map(_gated, found.gated))),
         *([("no tick", _gaps(found))] if found.gaps else []),
     ]
     for title, text in lines:
@@ -144,6 +146,10 @@ def _outcomes(found: Status) -> str:
     if found.stores_error is not None:
         return "can't be read"
     return ", ".join(f"{count:,} {word}" for word, count in found.outcomes.items()) or "nothing fired"
+
+
+def _gated(one: Gated) -> str:
+    return f"{one.reminder}: skipped {one.skipped:,} of {one.firings:,} by its gate"
 
 
 def _gaps(found: Status) -> str:

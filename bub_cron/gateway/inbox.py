@@ -342,6 +342,10 @@ def _move(connection: sqlite3.Connection, firing: Firing, event: str, now: float
     while not _update(connection, "firings", move, "id = ?", (firing.id,), changes):
         if not _keep(connection, [firing]):
             raise StaleError(f"{firing.id} is in none of the states {', '.join(move.sources)} any more")
+    if event in ("miss", "fail") and firing.replies:  # what was not sent by now never is
+        decides = "firing = ? AND kind IN ('reply', 'copy')"
+        _update(connection, "messages", MESSAGE_MOVES["skip"], decides, (firing.id,), {"finished_at": now})
+        firing = replace(firing, messages=_messages(connection, firing.id))
     reminder = firing.request.reminder
     if reminder is not None and (more := (changes.get("tokens") or 0) - (firing.tokens or 0)) > 0:
         _spend(connection, reminder, period_start("day", now, firing.request.timezone), more)
@@ -495,8 +499,8 @@ def _prune_old(connection: sqlite3.Connection, now: float, keep_days: float) -> 
     newest = connection.execute("SELECT max(accepted_at) FROM firings").fetchone()[0] or now
     before = min(now, newest + _DAY) - keep_days * _DAY
     _drop(connection, "finished_at < ? AND accepted_at < ?", (before, before))
-    unused = "SELECT rowid FROM gates ORDER BY rowid DESC LIMIT -1 OFFSET ?"
-    connection.execute(f"DELETE FROM gates WHERE rowid IN ({unused})", (_MOST_GATES,))  # noqa: S608
+    older = "DELETE FROM gates WHERE rowid IN (SELECT rowid FROM gates ORDER BY rowid DESC LIMIT -1 OFFSET ?)"
+    connection.execute(older, (_MOST_GATES,))
     connection.execute("DELETE FROM spent WHERE day < ?", (min(now, newest + _DAY) - _KEEP_SPENT,))
 
 

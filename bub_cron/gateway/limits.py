@@ -70,6 +70,11 @@ class Meter:
             return ToolCallDecision.deny("a subagent may not run commands in this reminder")
         return None
 
+    def close(self) -> None:
+        """Let nothing of a turn that is over, and was left behind, call a model or a tool any more."""
+        self.over = self.over or "the turn is over"
+        self._tools = frozenset()
+
     def judge_end(self) -> str:
         """Return why a turn that has ended counts as one over its limits, "" if it doesn't."""
         if not self.over and self._counts and self._runs_model and self.tokens is None:

@@ -99,6 +99,7 @@ class Turns:
             turn.limit = meter.over or ("" if turn.error else meter.judge_end())
             return turn
         finally:
+            meter.close()
             del self._running[key]
 
     async def _judge(self, turn: Turn, request: Request, result: TurnResult) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bub_cron import __version__, records
-from bub_cron.checkers import split_to
+from bub_cron.checkers import NONE, split_to
 from bub_cron.errors import (
     BubCronError,
     DamagedStoreError,
@@ -332,8 +332,11 @@ def _channels(reminders: list[Reminder], pong: dict[str, Any]) -> Iterator[Findi
     enabled = [str(name) for name in pong.get("channels", ())]
     wanted: dict[str, list[str]] = {}
     for reminder in reminders:
-        if reminder.enabled and reminder.reply == "chat":
-            wanted.setdefault(split_to(reminder.to)[0], []).append(reminder.name)
+        targets = [reminder.to, *reminder.also] if reminder.reply == "chat" else []
+        if reminder.alert not in (None, NONE):
+            targets.append(reminder.alert or "")
+        for channel in dict.fromkeys(split_to(target)[0] for target in targets if reminder.enabled):
+            wanted.setdefault(channel, []).append(reminder.name)
     absent = [channel for channel in wanted if channel not in enabled]
     for channel in absent:
         text = f"the gateway has no channel {channel}, or hasn't enabled it: it is where {_names(wanted[channel])} should go"

@@ -16,7 +16,7 @@ from bub_cron import records
 from bub_cron.errors import BubCronError, FaultyFilesError, FileFaultsError, each_of, one_line
 from bub_cron.paths import Paths
 from bub_cron.pauses import SKIP, Pause, Pauses, in_force, next_running
-from bub_cron.records import Record
+from bub_cron.records import Gated, Record
 from bub_cron.reminders import Reminder, load
 from bub_cron.states import DUE, FAILED, MISSED, REJECTED, RETRYING, UNDELIVERED, UNKNOWN
 from bub_cron.trigger.client import ask
@@ -60,6 +60,7 @@ class Status:
     bad: list[Record] = field(
         default_factory=list
     )  # each reminder's newest firing of the last 24 hours, where it is bad
+    gated: list[Gated] = field(default_factory=list)  # what gates skipped in the last 24 hours
     gaps: list[tuple[int, int]] = field(default_factory=list)  # that ended in the last 24 hours, the newest first
     attention: list[str] = field(default_factory=list)
 
@@ -121,6 +122,7 @@ class Status:
                 for pause in self.paused
             ],
             "outcomes": self.outcomes,
+            "gated": {one.reminder: {"skipped": one.skipped, "firings": one.firings} for one in self.gated},
             "waiting": {"due": self.due, "accepted": self.accepted},
             "retrying": [{"id": record.id, "error": record.why} for record in self.retrying],
             "gaps": [{"from": iso(began), "until": iso(ended)} for began, ended in self.gaps],
@@ -234,6 +236,7 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
         status.attention += few(told_of_nobody(pause) for pause in gone)
     status.gaps = records.gaps(paths, status.now - DAY)
     status.outcomes = dict(sorted(records.counts(paths, status.now - DAY, status.now).items()))
+    status.gated = records.gated(paths, status.now - DAY, status.now)
     _look_at_what_waits(status, paths)
     _look_at_what_was_lost(status, paths)
     # What stands in the file no more is nobody's concern any more.

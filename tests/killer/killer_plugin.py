@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bub_cron.gateway import delays
+from bub_cron.gateway.attempts import Attempts
 from bub_cron.gateway.delivery import Delivery
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.turns import Turns
@@ -22,6 +23,7 @@ from bub_cron.gateway.turns import Turns
 delays._ATTEMPT_DELAYS = (1.0, 1.0)
 
 BEFORE: dict[str, tuple[type, str]] = {
+    "before the gate": (Attempts, "_through_gate"),
     "before the turn": (Turns, "run"),
     "before the send": (Delivery, "send"),
 }
@@ -29,10 +31,12 @@ AFTER: dict[str, tuple[type, str, str | None]] = {
     # whose method, its name, and the event that it has to be called with
     "after the inbox's commit": (Inbox, "accept", None),
     "after the attempt is counted": (Inbox, "move", "start"),
+    "after the gate is kept": (Inbox, "move", "keep_gate"),
     "after the turn": (Turns, "run", None),
     "after the reply is kept": (Inbox, "move", "keep_reply"),
     "after the send's beginning is kept": (Inbox, "move_message", "begin"),
     "after the send": (Delivery, "send", None),
+    "after the failure is kept": (Inbox, "move", "fail"),
     "after the final outcome": (Inbox, "move_message", "deliver"),
 }
 
