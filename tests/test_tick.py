@@ -69,7 +69,7 @@ def test_a_fire_time_that_has_come_is_submitted_and_accepted(place: Place) -> No
         {
             "id": a("12:00"), "fire_time": f"{DAY}12:00:00Z", "expires": f"{DAY}13:00:00Z", "wait": False,
             "reminder": "a", "to": "telegram:1", "text": "Grüße", "attempts": 2, "timeout": 600, "overlap": "skip",
-            "reply": "chat", "quiet": False,
+            "reply": "chat", "quiet": False, "timezone": "UTC",
         }
     ]  # fmt: skip
 

@@ -18,6 +18,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from bub_cron import terminal
+from bub_cron.checkers import NONE
 from bub_cron.cli.base import commands, with_paths
 from bub_cron.cli.steps import FirstTick, Plan, Remove, Run, Step, Write
 from bub_cron.errors import (
@@ -55,17 +56,27 @@ def _where[R](command: Callable[..., R]) -> Callable[..., R]:
 @commands.command()
 @_where
 @click.option("--as-user", metavar="NAME", help="With --system: who runs it, the user of the gateway.")
+@click.option(
+    "--ping", metavar="URL", help="Tell this address how each tick ended, by a POST to URL/EXIT_STATUS; none: no more."
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be written and run, and change nothing.")
 @click.option("--force", is_flag=True, help="Also replace what was changed by hand.")
 @with_paths
 @click.pass_context
 def install(
-    context: click.Context, paths: Paths, where: str | None, as_user: str | None, dry_run: bool, force: bool
+    context: click.Context,
+    paths: Paths,
+    where: str | None,
+    as_user: str | None,
+    ping: str | None,
+    dry_run: bool,
+    force: bool,
 ) -> None:
     """Let this machine run the tick each minute, by a systemd timer or a line in the crontab.
 
     Without a choice: a timer of your own systemd where it runs, else of the system's for root, else the crontab where
-    there is no systemd. The interpreter in use and the paths in force are written into it. May be run again at any time.
+    there is no systemd. The interpreter in use and the paths in force are written into it. May be run again at any time;
+    the address of an earlier --ping stays.
 
     Exits with 0 when it is done, 65 for a path that can't be used, 69 without what was chosen, 73 if something changed by
     hand was kept, 74 if a step failed, 77 if another user has to do it.
@@ -73,14 +84,14 @@ def install(
     where = where or _fitting()
     if as_user and where != SYSTEM:
         raise click.UsageError("--as-user goes with --system alone: the others are always this user's own")
-    plan = Plan()
+    plan, tells = Plan(), _tick_ping(ping, where)
     if where == CRONTAB:
-        _plan_crontab(plan, paths, force=force)
+        _plan_crontab(plan, paths, tells, force=force)
     elif where == USER:
         _need_own_directory()
         if not dry_run:
             _need_user_manager()
-        _plan_units(plan, USER, units.baked(sys.executable, paths), force=force)
+        _plan_units(plan, USER, units.baked(sys.executable, paths, ping=tells), force=force)
         _note_linger(plan)
         _note_gateway_unit(plan, paths)
     else:
@@ -88,7 +99,7 @@ def install(
             _need_system_manager()
         account = _account(as_user)
         paths = _paths_of(account, context.params)
-        told = units.baked(sys.executable, paths, account.pw_name)
+        told = units.baked(sys.executable, paths, account.pw_name, tells)
         click.echo(f"bub-cron.service runs as {account.pw_name}, with {terminal.clean(paths.home)}", err=True)
         _check_interpreter(account)
         _plan_units(plan, SYSTEM, told, force=force, before=_making_state(account, paths.state))
@@ -99,6 +110,22 @@ def install(
     if not plan.steps and not plan.kept:
         click.echo("it is installed already, just so", err=True)
     plan.carry_out(dry_run=dry_run, again="run `bub-cron install`")
+
+
+def _tick_ping(given: str | None, where: str) -> units.TickPing | None:
+    """Return who is told of each tick: the address given, else the one that is installed there."""
+    if given == NONE:
+        return None
+    if given is None:
+        if where == CRONTAB:
+            text = "".join(entry.text for entry in units.entries(crontab()))
+        else:
+            text = _found(os.path.join(_unit_directory(where), units.SERVICE)) or ""
+        given = units.ping_of(text)
+    try:
+        return units.TickPing(units.check_ping(given), shutil.which("curl") or sys.executable) if given else None
+    except ValueError as error:
+        raise click.UsageError(f"--ping {error}") from error
 
 
 def _fitting() -> str:
@@ -285,8 +312,8 @@ def _note_gateway_unit(plan: Plan, paths: Paths) -> None:
 # --- The crontab
 
 
-def _plan_crontab(plan: Plan, paths: Paths, *, force: bool) -> None:
-    before, wanted = crontab(), units.crontab_entry(sys.executable, paths)
+def _plan_crontab(plan: Plan, paths: Paths, ping: units.TickPing | None, *, force: bool) -> None:
+    before, wanted = crontab(), units.crontab_entry(sys.executable, paths, ping)
     changed = [entry for entry in units.entries(before) if units.verdict(entry.text, wanted) == units.CHANGED]
     if changed and not force:
         for entry in changed:

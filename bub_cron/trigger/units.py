@@ -6,6 +6,8 @@ Invariants:
 - Each text that is ours carries a checksum of itself, so that what someone changed by hand is told from what an older
   version, or other paths, had us write.
 - Of a crontab, no byte outside of our entries changes.
+- The address of a tick's ping is in no command line, since cron logs these, and others may see them. It goes through the
+  environment and a pipe. Who makes the POST is a process of its own: the tick loads nothing for it.
 
 The files in `systemd/` are these units with `BY_HAND` for paths; a test holds them equal.
 """
@@ -16,9 +18,11 @@ import hashlib
 import os
 import re
 import shlex
+from typing import NamedTuple
 
 from bub_cron.errors import UnusablePathError
 from bub_cron.paths import VARIABLES
+from bub_cron.rare_fields import check_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,25 +34,67 @@ SERVICE, TIMER = "bub-cron.service", "bub-cron.timer"
 TEMPLATES = ("bub-cron@.service", "bub-cron@.timer")
 SETTINGS = ("TZ", "PYTHONTZPATH", "BUB_CRON_KEEP_DAYS", "BUB_CRON_KEEP_MIB", "BUB_CRON_TRUST_DIRS")
 ABSENT, SAME, OURS, CHANGED = "absent", "same", "ours", "changed"
+TICK_PING = "BUB_CRON_TICK_PING"
+_ADDRESS = (
+    r"https?://[A-Za-z0-9._~:/@+,;=%-]+"  # neither a shell, nor curl, nor cron, nor systemd sees more in it than text
+)
+
+
+class TickPing(NamedTuple):
+    """Who is told how each tick ended: the `address`, to which `/EXIT_STATUS` is put, and the `program` that makes the POST.
+
+    That is curl, or a Python. Both read the address from standard input.
+    """
+
+    address: str
+    program: str
+
+    def script(self, status: str) -> str:
+        """Return what a shell runs, with the program as its $0; `status` is a word for it, such as `$?`."""
+        if os.path.basename(self.program) == "curl":
+            return f'echo "url=${TICK_PING}/{status}" | "$0" -qgfs -m 10 -o /dev/null -d "" -K -'
+        code = "import sys,urllib.request as u;u.urlopen(sys.stdin.readline().strip(),bytes(),10)"
+        return f'echo "${TICK_PING}/{status}" | "$0" -P -c "{code}" 2>/dev/null'
+
+
+def check_ping(text: str) -> str:
+    """Return the address of a tick's ping, checked; ValueError says in a half sentence what is wrong."""
+    address = check_address(text).rstrip("/")
+    if not re.fullmatch(_ADDRESS, address):
+        raise ValueError("may have letters, digits and . _ ~ : / @ + , ; = % - only: the exit status comes behind it")
+    return address
+
+
+def ping_of(text: str) -> str | None:
+    """Return the address that a unit or an entry of ours pings; None if none."""
+    found = re.search(rf"\b{TICK_PING}=({_ADDRESS})", text)
+    return found and found[1].replace("%%", "%")
 
 
 class Baked:
     """What a unit is told of this machine: `environment` and `command` as unit lines hold them, quoted already.
 
     `account`, `writable` (the directory of the stores) and `own_tmp` (whether it may do without the machine's /tmp) are
-    for the system manager alone.
+    for the system manager alone. `after` is what is run after the tick, "" for nothing.
     """
 
-    __slots__ = ("account", "command", "environment", "own_tmp", "writable")
+    __slots__ = ("account", "after", "command", "environment", "own_tmp", "writable")
 
     def __init__(
-        self, environment: list[str], command: str, account: str = "", writable: str = "", own_tmp: bool = True
+        self,
+        environment: list[str],
+        command: str,
+        account: str = "",
+        writable: str = "",
+        own_tmp: bool = True,
+        after: str = "",
     ) -> None:
         self.environment = environment
         self.command = command
         self.account = account
         self.writable = writable
         self.own_tmp = own_tmp
+        self.after = after
 
 
 # What stands in `systemd/`, for those who copy the files rather than run `bub-cron install`.
@@ -75,7 +121,7 @@ Type=oneshot
 NotifyAccess=main
 SyslogIdentifier=bub-cron
 {where}ExecStart={command} tick
-# It talks to one local socket, for at most some seconds.
+{after}# It talks to the local socket, and makes the pings of what it ended itself: for at most some seconds.
 TimeoutStartSec=55
 {hardening}"""
 
@@ -141,6 +187,8 @@ SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 """
 }
+# The tick makes POSTs for reminders with a `ping` that it ends itself.
+_PINGS = ("RestrictAddressFamilies=AF_UNIX\n", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n")
 # No RemoveIPC=: it would take away what the gateway holds, which runs as the same user.
 # No PrivateNetwork=: with Unix sockets alone it guards nothing more, and costs a network namespace a minute.
 # ProtectHome= is no more than read-only, for the interpreter and the reminders may stand in a home.
@@ -164,7 +212,7 @@ ProtectSystem=strict
 )
 
 
-def baked(python: str, paths: Paths, account: str = "") -> Baked:
+def baked(python: str, paths: Paths, account: str = "", ping: TickPing | None = None) -> Baked:
     """Return what a unit is told: the interpreter and all four paths in force, and for a system unit whose it is.
 
     Raises `UnusablePathError` for a path that a unit can't hold.
@@ -175,6 +223,12 @@ def baked(python: str, paths: Paths, account: str = "") -> Baked:
             f"{python}: systemd runs no program whose path has quotes or backslashes; install it elsewhere"
         )
     needed = (python, PACKAGE, *_values(paths).values())
+    after = ""
+    if ping is not None:
+        # A signal's name, or nothing at all, is no exit status.
+        script = f'test "$EXIT_CODE" = exited || EXIT_STATUS=fail; {ping.script("$EXIT_STATUS")}'
+        words = f"/bin/sh -c '{script}' {_quoted(ping.program)}".replace("$", "$$")
+        after = f"Environment={_quoted(f'{TICK_PING}={ping.address}')}\nExecStopPost=-{words}\n"
     return Baked(
         environment=[_quoted(f"{name}={value}") for name, value in _values(paths).items()],
         # The colon: no variables are put into it, so that a dollar sign is one.
@@ -182,6 +236,7 @@ def baked(python: str, paths: Paths, account: str = "") -> Baked:
         account=account.replace("%", "%%"),
         writable=_quoted(paths.state),
         own_tmp=not any(_below(path, "/tmp", "/var/tmp") for path in needed),  # noqa: S108
+        after=after,
     )
 
 
@@ -192,7 +247,9 @@ def unit_files(manager: str, told: Baked) -> dict[str, str]:
     hardening = _HARDENING[manager] if told.own_tmp else _HARDENING[manager].replace("PrivateTmp=true\n", "")
     stores = f"# The stores, and nothing else.\nReadWritePaths={told.writable}\n" if manager == SYSTEM else ""
     return {
-        SERVICE: _TICK.format(where=where, command=told.command, hardening=hardening + stores),
+        SERVICE: _TICK.format(
+            where=where, command=told.command, after=told.after, hardening=hardening.replace(*_PINGS) + stores
+        ),
         TIMER: _TICK_TIMER,
         "bub-cron@.service": _FIRE.format(where=where, command=told.command, hardening=hardening),
         "bub-cron@.timer": _FIRE_TIMER,
@@ -267,15 +324,18 @@ LONGEST_COMMAND = 998  # of Debian's cron, in bytes: it refuses a longer one
 _RUNS_TICK = re.compile(r"^[^#\n]*\bbub[-_]cron\b.*\btick\b")
 
 
-def crontab_entry(python: str, paths: Paths) -> str:
-    """Return the two lines of a crontab that run the tick each minute.
+def crontab_entry(python: str, paths: Paths, ping: TickPing | None = None) -> str:
+    """Return the lines of a crontab that run the tick each minute.
 
     Raises `UnusablePathError` for paths that a crontab can't hold.
     """
     _check(python, *_values(paths).values())
     if "=" in python:
         raise UnusablePathError(f"{python}: env(1) takes a path with = for an assignment; install it elsewhere")
-    command = shlex.join(tick_command(python, paths))
+    words = tick_command(python, paths)
+    if ping is not None:
+        words = ["/bin/sh", "-c", f'"$@"; {ping.script("$?")}', ping.program, *words]
+    command = shlex.join(words)
     # cron makes a newline of a percent sign, and takes the backslash from before a percent sign or a backslash.
     escaped = _escaped_for_cron(command)
     if len(os.fsencode(escaped)) > LONGEST_COMMAND:
@@ -283,7 +343,7 @@ def crontab_entry(python: str, paths: Paths) -> str:
             f"the paths are too long for a crontab, whose commands may have {LONGEST_COMMAND} bytes; shorten them, or use"
             " a systemd timer"
         )
-    return signed(f"* * * * * {escaped}\n")
+    return signed(f"{f'{TICK_PING}={ping.address}\n' if ping is not None else ''}* * * * * {escaped}\n")
 
 
 def tick_command(python: str, paths: Paths) -> list[str]:
@@ -308,13 +368,15 @@ class Entry:
 
 
 def entries(crontab: str) -> list[Entry]:
-    """Return our entries: a line with our mark, and the line after it if that runs a tick."""
+    """Return our entries: a line with our mark, and the line after it if that runs a tick, with the address between them."""
     lines = _lines(crontab)
     found = []
     for at, line in enumerate(lines):
         if _SIGNED.fullmatch(line.rstrip("\n")):
-            after = lines[at + 1] if at + 1 < len(lines) else ""
-            end = at + 2 if _RUNS_TICK.match(after.lstrip("#")) else at + 1
+            after = [line.lstrip("#") for line in lines[at + 1 : at + 3]]
+            has_address = int(bool(after) and after[0].startswith(f"{TICK_PING}="))
+            runs_tick = any(map(_RUNS_TICK.match, after[has_address : has_address + 1]))
+            end = at + 2 + has_address if runs_tick else at + 1
             found.append(Entry(at, end, "".join(lines[at:end])))
     return found
 
