@@ -28,6 +28,11 @@ def suspicions(*bodies: str, now: int = NOW, zone: str = "Europe/Berlin") -> lis
         'cron: "@hourly", prompt: hi',
         'cron: "0 9 1 * *", text: hi',
         "every: 2m, prompt: hi",
+        "every: 30m, text: hi, mark_late: 1m",
+        "every: 1h, text: hi, mark_late: never",
+        "every: 1h, text: hi, gate: date",
+        "every: 1h, text: hi, to: 'telegram:1', alert: 'telegram:2'",
+        "every: 1h, text: hi, alert: none",
         "every: 1m, text: hi",
         "at: 2026-12-01 08:30, text: hi",
         "at: [2020-12-01 08:30, 2026-12-01 08:30], text: hi",
@@ -46,6 +51,14 @@ def test_nothing_is_suspicious_about(body: str) -> None:
         ('cron: "* * * * mon", prompt: hi', "runs a model 1,440 times a day"),
         ("every: 1m, prompt: hi", "runs a model 1,440 times a day"),
         ("at: 2020-12-01 08:30, text: hi", "is past: 2020-12-01 08:30 will not come again"),
+        (
+            'every: 1h, command: ",x", gate: date',
+            "has a gate before a command: it decides whether the command runs, which gets none of its output",
+        ),
+        (
+            "every: 1h, text: hi, to: 'telegram:1', alert: 'telegram:1'",
+            "has an alert to its own chat, telegram:1: what keeps its messages from arriving there keeps the alert, too",
+        ),
     ],
 )
 def test_something_is_suspicious_about(body: str, expected: str) -> None:

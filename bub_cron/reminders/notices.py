@@ -40,7 +40,7 @@ def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:
         told = [*_both_days(reminder), *_often(reminder, now), *_past(reminder, now), *meetings[reminder.schedule]]
         told += schedule.cron_doubts(reminder.schedule_text, reminder.schedule) if when == "cron" else ()
         doubts: list[_Doubt] = [(when, sentence) for sentence in told] + [*_cut(reminder), *_short_grace(reminder)]
-        doubts += _outlasted(reminder, now)
+        doubts += [*_outlasted(reminder, now), *_idle_gate(reminder), *_alert_at_home(reminder)]
         doubts += [("context", sentence) for sentence in _context(reminder)]
         if twin is not reminder:
             place = f"on line {twin.line}" if twin.file == reminder.file else f"in {twin.file}"
@@ -109,6 +109,19 @@ def _outlasted(reminder: Reminder, now: int) -> Iterator[_Doubt]:
         return
     if schedule.next_fire_time(reminder.schedule, until - 1) is None:
         yield "pause_until", "is paused until its last fire time is over: it will not fire"
+
+
+def _idle_gate(reminder: Reminder) -> Iterator[_Doubt]:
+    if reminder.gate is not None and reminder.kind == wire.COMMAND:
+        yield "gate", "has a gate before a command: it decides whether the command runs, which gets none of its output"
+
+
+def _alert_at_home(reminder: Reminder) -> Iterator[_Doubt]:
+    if reminder.alert == reminder.to:
+        yield (
+            "alert",
+            f"has an alert to its own chat, {reminder.to}: what keeps its messages from arriving there keeps the alert, too",
+        )
 
 
 def _both_days(reminder: Reminder) -> Iterator[str]:
