@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
+from bub_cron import wire
 from bub_cron.cli import commands
 from bub_cron.errors import FileFaultsError
 from bub_cron.reminders import STARTER, json_schema, load, parse
@@ -18,9 +19,11 @@ from bub_cron.reminders import STARTER, json_schema, load, parse
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+KEYS = (ROOT / "docs" / "keys.md").read_text()
+KEYS_BLOCKS = re.findall(r"```yaml\n(.*?)```", KEYS, re.DOTALL)
 
 
-EXAMPLES = [*YAML_BLOCKS, (ROOT / "examples" / "reminders.yaml").read_text(), STARTER]
+EXAMPLES = [*YAML_BLOCKS, *KEYS_BLOCKS, (ROOT / "examples" / "reminders.yaml").read_text(), STARTER]
 SCHEMA = Draft202012Validator(json_schema())
 
 
@@ -83,6 +86,14 @@ def test_every_key_of_a_reminder_stands_in_the_readme() -> None:
     documented = _documented_keys()
     keys = set(parse(b"reminders: {a: {every: 1h, to: 'a:b', text: x}}", "x")[0].content()) - {"reminder"}
     assert keys <= set(documented)
+
+
+def test_each_rare_key_has_its_section_and_its_example_in_the_docs() -> None:
+    headings = set(re.findall(r"\w+", " ".join(re.findall(r"^## (.*)$", KEYS, re.MULTILINE))))
+    shown = set(re.findall(r"^ +(\w+):", "".join(KEYS_BLOCKS), re.MULTILINE))
+    for key in set(wire.LEFT_OUT) - {"delivery", "timezone"}:
+        assert key in headings & shown, key
+        assert key in _documented_keys(), key
 
 
 def test_the_files_that_the_readme_links_to_are_there() -> None:
