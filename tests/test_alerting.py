@@ -160,6 +160,26 @@ def test_a_lost_record_is_told(place: Place) -> None:
     ]
 
 
+def test_a_reminder_that_works_again_is_told_once(place: Place) -> None:
+    begin(place, ALERT)
+    outcomes = {"13": "delivered", "14": "delivered", "16": "failed", "17": "delivered"}
+    told = []
+
+    def script(request: Message) -> list[Message] | None:
+        hour = request["status"][13:15] if "status" in request else ""
+        return [{"id": request["status"], "status": outcomes[hour]}] if hour in outcomes else None
+
+    for clock in ("12:30", "13:00", "14:00", "15:30", "16:00", "17:00", "18:00"):
+        with place.gateway(script) as gateway:
+            place.tick(at(f"{DAY}{clock}:00"))
+        told += [request["id"] for request in alerts(gateway.requests)]
+        if clock == "14:00":
+            assert texts(gateway.requests) == ["The reminder a works again."]
+    # What failed at 16:00 is the gateway's to tell of, and so is that it works again.
+    day = "alert-a@2026-11-23T"
+    assert told == [f"{day}12:00:00Z/missed", f"{day}13:00:00Z/accepted", f"{day}15:00:00Z/missed"]
+
+
 def test_a_crowd_is_told_once_with_its_count(place: Place) -> None:
     begin(place, ALERT, schedule="every: 1m")
     with place.gateway() as gateway:

@@ -3,7 +3,8 @@
 Invariants:
 - What is to be told is noted in the transaction that ends the firing, and crossed out only when a gateway has the alert,
   or the monitor has answered: a tick that is killed in between has lost neither.
-- One alert for a reminder and an outcome, until a gateway has accepted a firing of it.
+- One alert for a reminder and an outcome, until a gateway has accepted a firing of it; and one that it works again, after
+  the first good outcome that a gateway tells, unless the gateway has an alert of its own to follow.
 - An alert is the same text under the same id whenever it is submitted, so it arrives once.
 - A ping's address is in no text that leaves this module.
 
@@ -11,7 +12,7 @@ Loaded only where a firing ends in the ledger, or somebody is to be told.
 """
 
 from bub_cron import errors
-from bub_cron.states import BAD, SKIPPED, sql_list
+from bub_cron.states import ACCEPTED, BAD, GOOD, SKIPPED, sql_list
 from bub_cron.trigger.telling import Trouble
 
 TYPE_CHECKING = False
@@ -53,6 +54,34 @@ def note(ledger: "Ledger", ended: "Iterable[str]") -> None:
         _put(ledger, firing, PING)
 
 
+def note_recoveries(ledger: "Ledger", good: "Iterable[str]") -> None:
+    """Note who is to be told that a reminder works again, of accepted firings whose good outcome was just stored."""
+    query = f"SELECT {_COLUMNS} FROM firings f WHERE id = ?"  # noqa: S608
+    for row in [ledger.db.execute(query, (firing,)).fetchone() for firing in good]:
+        about = (row["reminder"], row["fire_time"])
+        # What is older than that was told of, or is the gateway's to tell of.
+        [since] = ledger.db.execute(
+            "SELECT max(fire_time) FROM firings WHERE reminder = ? AND fire_time < ? AND state = 'accepted'"  # noqa: S608
+            f" AND outcome IN {sql_list(GOOD | BAD)}",
+            about,
+        ).fetchone()
+        ended = ledger.db.execute(
+            f"SELECT {_COLUMNS} FROM firings f WHERE reminder = ? AND fire_time < ? AND fire_time > coalesce(?, -1)"  # noqa: S608
+            f" AND state IN {sql_list(BAD)} GROUP BY content",
+            (*about, since),
+        ).fetchall()
+        if _who(ledger, row) and any(_who(ledger, other) for other in ended):
+            _put(ledger, row["id"], ALERT)
+
+
+def _who(ledger: "Ledger", row: "Row") -> str | None:
+    """Return whom a firing's alerts go to, None for nobody."""
+    from bub_cron.checkers import NONE
+
+    who = _fields(ledger, row).get("alert")
+    return None if who == NONE else who
+
+
 def _put(ledger: "Ledger", firing: str, kind: str) -> None:
     ledger.db.execute("REPLACE INTO tellings (firing, kind, tries) VALUES (?, ?, 0)", (firing, kind))
 
@@ -71,10 +100,8 @@ def _fields(ledger: "Ledger", row: "Row") -> "dict[str, Any]":
 
 def _is_news(ledger: "Ledger", row: "Row") -> bool:
     """Tell whether the firing's alert is the first one of its reminder and outcome since a firing of it was accepted."""
-    from bub_cron.checkers import NONE
-
-    who = _fields(ledger, row).get("alert")
-    if who is None or who == NONE:
+    who = _who(ledger, row)
+    if who is None:
         return False
     accepted = "SELECT {}(fire_time) FROM firings WHERE reminder = ? AND state = 'accepted' AND fire_time {} ?"
     about = (row["reminder"], row["fire_time"])
@@ -85,7 +112,7 @@ def _is_news(ledger: "Ledger", row: "Row") -> bool:
         " AND fire_time > coalesce(?, -1) AND fire_time < coalesce(?, 1e12) GROUP BY content",
         (row["reminder"], row["state"], row["id"], before, after),
     )
-    return all(_fields(ledger, other).get("alert") != who for other in others.fetchall())
+    return all(_who(ledger, other) != who for other in others.fetchall())
 
 
 def cross_out(ledger: "Ledger", kind: str, ids: "Iterable[str]") -> None:
@@ -143,14 +170,16 @@ def submit_alerts(ledger: "Ledger", connection: "Connection") -> list[Trouble]:
 
 
 def _requests(ledger: "Ledger") -> "list[tuple[Row, dict[str, Any]]]":
-    from bub_cron.alerts import sentence
+    from bub_cron.alerts import sentence, works_again
     from bub_cron.wire import Request, iso
 
     found = []
     for row in _open(ledger, ALERT, MOST_ALERTS):
         fields = {**_fields(ledger, row), "id": row["id"], "fire_time": iso(row["fire_time"])}
         try:
-            text = sentence(Request(fields, new_id=str, now=0), row["state"], row["reason"], row["error"])
+            request = Request(fields, new_id=str, now=0)
+            ended = row["state"] != ACCEPTED
+            text = sentence(request, row["state"], row["reason"], row["error"]) if ended else works_again(request)
         except (KeyError, StopIteration) as error:
             raise ledger.damaged("a firing that has ended", row) from error
         # No firing's own id ends like this, whatever the reminders are called.

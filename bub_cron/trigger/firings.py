@@ -9,13 +9,13 @@ Invariants:
 Each function is called within a transaction of the caller's, unless it only reads.
 """
 
-from bub_cron.states import ACCEPTED, DUE, LEDGER_MOVES, MISSED, SKIPPED, sql_list
+from bub_cron.states import ACCEPTED, DUE, GOOD, LEDGER_MOVES, MISSED, SKIPPED, sql_list
 from bub_cron.trigger.ledger import is_instant
 from bub_cron.wire import firing_id, iso
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from sqlite3 import Row
 
     from bub_cron.pauses import Pause
@@ -257,12 +257,17 @@ def without_outcome(ledger: "Ledger", accepted_before: int, most: int) -> list[s
     return [row["id"] for row in rows]
 
 
-def keep_outcomes(ledger: "Ledger", outcomes: "Iterable[tuple[str, str]]") -> None:
+def keep_outcomes(ledger: "Ledger", outcomes: "Sequence[tuple[str, str]]") -> None:
     """Store (id, final outcome) of accepted firings, as their gateway told it."""
     ledger.db.executemany(
         "UPDATE firings SET outcome = ? WHERE id = ? AND state = ?",
         ((outcome, firing, ACCEPTED) for firing, outcome in outcomes),
     )
+    about = f"SELECT 1 FROM firings WHERE id = ? AND outcome IN {sql_list(GOOD)} AND instr(content, '\"alert\"')"
+    if good := [firing for firing, _ in outcomes if ledger.db.execute(about, (firing,)).fetchone()]:
+        from bub_cron.trigger.alerting import note_recoveries
+
+        note_recoveries(ledger, good)
 
 
 def prune(ledger: "Ledger", before: int) -> None:
