@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -399,11 +401,16 @@ def test_a_damaged_row_is_damage(place: Place) -> None:
     begin(place, ALERT)
     place.tick(NOON + 30 * MINUTE)
     content = json.dumps({"alert": "telegram:9"})
-    import sqlite3
-
     with sqlite3.connect(place.paths.ledger) as ledger:
         ledger.execute("UPDATE firings SET content = ?", (content,))
     with place.gateway():
         status, said = place.tick(NOON + 31 * MINUTE)
     assert status == 74
     assert "a firing that has ended" in said
+
+
+@pytest.mark.parametrize("kept", [-1, -(2**63), 4, 1.5, "1x", b"1"])
+def test_what_no_tick_writes_is_refused_by_the_table(place: Place, kept: object) -> None:
+    begin(place)
+    with closing(sqlite3.connect(place.paths.ledger)) as ledger, pytest.raises(sqlite3.IntegrityError):
+        ledger.execute("INSERT INTO tellings VALUES ('a', 'ping', ?)", (kept,))

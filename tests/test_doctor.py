@@ -23,7 +23,9 @@ from bub_cron.cli import commands
 from bub_cron.health import doctor, gateways, status
 from bub_cron.health.doctor import examine
 from bub_cron.health.finding import BROKEN, OK, WARNING, Finding
+from bub_cron.health.triggers import find_triggers
 from bub_cron.paths import chat_file, find_paths
+from bub_cron.trigger import units
 from bub_cron.trigger.ledger import Ledger
 
 MINUTE = 60
@@ -228,6 +230,17 @@ def test_a_crontab_without_a_cron(place: Place, programs: Programs, monkeypatch:
     programs.tab(programs.tab_line(place.paths))
     assert "no cron daemon is seen" in the_one(examined(place), "trigger", WARNING).text
     assert not_ok(examined(place, NOON + 10 * MINUTE))[0].state == BROKEN
+
+
+@pytest.mark.parametrize("program", ["/usr/bin/curl", sys.executable])
+def test_a_crontab_line_that_tells_a_monitor_is_known(place: Place, programs: Programs, program: str) -> None:
+    programs.unit("user", "bub-cron.timer", LoadState="not-found")
+    ping = units.TickPing("https://hc-ping.com/secret-uuid", program)
+    programs.tab(units.crontab_entry(sys.executable, place.paths, ping))
+    [found] = [trigger for trigger in find_triggers() if trigger.manager == "crontab"]
+    assert found.serves(place.paths)
+    assert found.python == sys.executable
+    assert all("secret-uuid" not in finding.text + finding.remedy for finding in examined(place))
 
 
 def test_a_late_tick(place: Place, programs: Programs) -> None:
