@@ -56,7 +56,7 @@ def test_the_file_and_the_socket_take_the_same(lines: str, key: str, value: obje
     assert getattr(reminder, key) == value
     sent = reminder.content()
     assert sent[key] == value
-    taken = request(**{k: v for k, v in sent.items() if k not in ("to", "prompt", "reminder")})
+    taken = request(**{k: v for k, v in sent.items() if k not in ("to", "prompt")})
     assert getattr(taken, key) == value
     again = stored_request("a", taken.expires, taken.content())
     assert again.content() == taken.content()
@@ -132,3 +132,9 @@ def test_the_socket_refuses_the_rest(fields: dict[str, Any], error: str) -> None
 def test_tokens_and_budgets() -> None:
     assert [parse_tokens(text) for text in ("800", "60k", "2M")] == [800, 60_000, 2_000_000]
     assert split_budget("200k/week") == (200_000, "week")
+
+
+def test_a_budget_goes_with_a_reminder() -> None:
+    with pytest.raises(RequestError, match="budget goes with reminder"):
+        request(budget="200k/day")
+    assert request(budget="200k/day", reminder="r").budget == "200k/day"
