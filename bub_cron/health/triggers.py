@@ -121,7 +121,8 @@ def _of_crontab() -> list[Trigger]:
         return []
     # cron itself sets what stands in lines of its own, for the commands below them.
     around = _assigned(text)
-    lines = [line for entry in units.entries(text) for line in entry.text.splitlines() if not line.startswith("#")]
+    about = ("#", f"{units.TICK_PING}=")  # our mark, and the address of a ping
+    lines = [line for entry in units.entries(text) for line in entry.text.splitlines() if not line.startswith(about)]
     return [_of_line(line, around) for line in [*lines, *units.foreign_ticks(text)]]
 
 
