@@ -675,7 +675,7 @@ def test_fire_submits_what_the_reminder_is_under_an_id_of_its_own(place: Place, 
     assert expires == pytest.approx(time.time() + 3600, abs=60), "its own grace"
     assert gateway.requests[0] == {
         "reminder": "standup", "to": "telegram:1", "prompt": "What changed?", "attempts": 3, "timeout": 600,
-        "overlap": "queue", "reply": "chat", "quiet": False, "model": "openai:x", "wait": True,
+        "overlap": "queue", "reply": "chat", "quiet": False, "model": "openai:x", "timezone": "UTC", "wait": True,
     }  # fmt: skip
     assert results[0] == (0, f"delivered to telegram:1 in 1.2 s ({ids[0]})\nAll well.\nReally.\n", "")
 
