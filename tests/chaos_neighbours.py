@@ -68,7 +68,7 @@ HOOKS = ("load-exit", "prompt-panic", "model-group", "save-exit", "move", "tape"
 SENDS = ("", "exit", "panic", "group", "raise", "refuse", "cancel", "hang", "swallow", "block", "warn", "warn-thread")
 # Nobody sees through a channel that returns without a word and without having sent, nor through one that took the message and
 # says that it found no connection.
-LIES = {"": "takes-", "block": "takes-", "refuse": ""}
+LIES = {"": "takes-", "block": "takes-", "swallow": "takes-", "refuse": ""}
 """What its channel does, by the chat id."""
 ENDS = (None, signal.SIGKILL, signal.SIGTERM)
 

@@ -17,7 +17,7 @@ from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from bub_cron.errors import RequestError
 from bub_cron.gateway import inbox_schema
@@ -31,6 +31,18 @@ type Script = Callable[[Message], Sequence[Message | bytes] | None]
 """Takes a request; returns the lines to answer it with, or None to let the fake answer as a good gateway does."""
 
 LEAVE = b""  # in a script's answer: close the connection here
+
+
+class Result(NamedTuple):
+    """What a command came to."""
+
+    status: int
+    out: str
+    err: str
+
+
+type Run = Callable[..., Result]
+"""Runs a command with these arguments."""
 
 
 def busy(request: Message) -> Sequence[Message] | None:

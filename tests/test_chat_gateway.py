@@ -31,24 +31,24 @@ reminders:
 TOOLS = {f"reminder_{verb}" for verb in ("add", "list", "change", "remove", "fire", "log")}
 
 
-@pytest.fixture(scope="module")
-def house() -> Iterator[ChatHouse]:
-    """A gateway whose chats' users may make reminders, and a tick that has run."""
-    with closing(ChatHouse()) as made:
+def at_work(*, has_clock: bool = False) -> Iterator[ChatHouse]:
+    """Yield a house with a gateway whose chats' users may make reminders, and a tick that has run."""
+    with closing(ChatHouse(has_clock=has_clock)) as made:
         made.reminders.write_text(USERS_OWN)
         made.gateway()
         made.command("tick", check=0)
         yield made
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[ChatHouse]:
+    yield from at_work()
 
 
 @pytest.fixture(scope="module")
 def clocked() -> Iterator[ChatHouse]:
     """The same with a clock that can be put forward, which makes the gateway slow."""
-    with closing(ChatHouse(has_clock=True)) as made:
-        made.reminders.write_text(USERS_OWN)
-        made.gateway()
-        made.command("tick", check=0)
-        yield made
+    yield from at_work(has_clock=True)
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ledger_kit
 import pytest
-from fake_gateway import LEAVE, Message, Place, at, busy, ending, firing, insert, rejecting
+from fake_gateway import LEAVE, Message, Place, Result, Run, at, busy, ending, firing, insert, rejecting
 
 from bub_cron import __main__ as entry
 from bub_cron import __version__
@@ -48,15 +48,6 @@ reminders:
     enabled: false
 """
 EVIL = "\x1b[31mred\x07\x9b1m\u202e\x00"
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-type Run = Callable[..., Result]
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from fake_gateway import Place, at, firing
+from fake_gateway import Place, Result, Run, at, firing
 
 from bub_cron import records
 from bub_cron.cli import commands
@@ -429,15 +428,6 @@ def test_status_shows_each_pause_that_is_in_force(place: Place) -> None:
 
 
 # --- The commands
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-type Run = Callable[..., Result]
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from typing import Any
 
 import ledger_kit
 import pytest
-from fake_gateway import Place, at, firing
-from test_cli import Result
+from fake_gateway import Place, Result, at, firing
 
 from bub_cron.cli import commands
 from bub_cron.trigger.ledger import Ledger

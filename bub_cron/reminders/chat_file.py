@@ -27,9 +27,10 @@ from bub_cron.reminders.source import LIST, MAP, SCALAR, Node, decode, read
 MADE = "# made "
 """Begins the comment above an entry that was made in chat."""
 _HEAD = """\
-# Reminders made in chat. bub-cron's gateway writes this file anew at each change: ask your agent, or edit it by hand.
-# Entries that you write here stay, with the comment lines right above them; all other comments go.
-# One made in chat that has fired for the last time is removed a week later.
+# Reminders made in chat. The gateway writes this file anew at each change: ask
+# your agent, or edit it by hand. Entries that you write here stay, with the
+# comment lines right above them; all other comments go. A reminder made in chat
+# that has fired for the last time is removed a week later.
 """
 _PLAIN = frozenset({"times", "quiet", "enabled"})  # keys whose values mean something else in quotes
 _ODD_BREAKS = frozenset("\r\x85\u2028\u2029")  # YAML makes a blank or a newline of them, unless they are escaped

@@ -83,8 +83,9 @@ class Book:
         values = {"to": caller.to, "timezone": zone, **_file_values(given, zone, now)}
 
         def change(file: ChatFile) -> str:
-            there = {**file.reminders, **self._others(file)}
-            unseen = self._names_of_faulty_files()
+            files = self._files()
+            there = {**file.reminders, **self._others(file, files)}
+            unseen = self._names_of_faulty_files(files)
             is_taken = name in there or name in unseen
             free = _free_name(str(values.get("text") or values.get("prompt")), {*there, *unseen})
             new_name = free if is_taken or not name else name
@@ -101,8 +102,8 @@ class Book:
                 )
             self._require_allowed(reminder, now)
             self._drop_spent(file, now)
-            in_chat = sum(one.to == caller.to and not _is_over(one, now) for one in file.judged().values())
-            if in_chat > MOST_IN_CHAT:
+            in_chat = sum(one.to == caller.to and not _is_over(one, now) for one in file.reminders.values())
+            if in_chat >= MOST_IN_CHAT:
                 raise RefusedError(f"this chat has {MOST_IN_CHAT} reminders, which is the most; remove some first")
             return self._told(f"Added {new_name}.", reminder, now)
 
@@ -118,7 +119,7 @@ class Book:
         now = int(self._now())
 
         def change(file: ChatFile) -> str:
-            self._others(file)
+            self._others(file, self._files())
             old = self._require_own(caller, name, file)
             zone = self._zone(given) if "timezone" in given else old.timezone
             values: dict[str, Any] = {}
@@ -172,7 +173,7 @@ class Book:
             raise RefusedError(f"the log can't be read: {error}") from error
         found = [record for record in newest if record.to == caller.to and record.reminder][:_MOST_LOGGED]
         if not found:
-            return f"Nothing has fired {f'of {name} ' if name else ''}in this chat yet."
+            return f"{name} has not fired yet." if name else "Nothing has fired in this chat yet."
         lines = [
             f"- {one.fire_time} {one.reminder}: {one.outcome}{f' ({one.why})' if one.why else ''}" for one in found
         ]
@@ -268,23 +269,23 @@ class Book:
         except FileMissingError:
             return []
 
-    def _others(self, file: ChatFile) -> dict[str, Reminder]:
+    def _others(self, file: ChatFile, files: Iterable[ReminderFile]) -> dict[str, Reminder]:
         """Return the reminders of all other files by name; refuse where one of them has a name that this file has, too."""
         others: dict[str, Reminder] = {}
-        for other in self._files():
+        for other in files:
             if other.path != self._path:
                 others |= {reminder.name: reminder for reminder in other.reminders}
         for name in file.reminders:
             if name in others:
                 raise RefusedError(
                     f"the name {name} stands in {others[name].file} and in {self._path}, so one of them is not used; "
-                    f"somebody has to give one another name, or run `bub-cron remove {name}`"
+                    f"somebody has to rename one, or run `bub-cron remove {name}`"
                 )
         return others
 
-    def _names_of_faulty_files(self) -> set[str]:
+    def _names_of_faulty_files(self, files: Iterable[ReminderFile]) -> set[str]:
         """Return the names that are in force while a file can't be read, for its last good version has some of them."""
-        if all(file.error is None for file in self._files()):
+        if all(file.error is None for file in files):
             return set()
         try:
             return set(records.names_in_force(self._paths))

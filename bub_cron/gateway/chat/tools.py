@@ -131,7 +131,7 @@ async def _called(
                 case _:
                     return await book.fire(await asyncio.to_thread(book.request_to_fire, caller, name))
     except TimeoutError:
-        return f"Not done: the files did not answer within {_SECONDS:g} s. reminder.list shows what is stored."
+        return f"Not known: the disk did not answer within {_SECONDS:g} s. reminder.list shows whether it was done."
     except BubCronError as error:
         return f"Not done: {error}"
 
