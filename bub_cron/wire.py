@@ -309,11 +309,6 @@ def parse_request(line: bytes, *, now: float, new_id: Callable[[], str]) -> Requ
     from bub_cron.errors import RequestError
 
     fields = _object(line)
-    request_id = fields.get("id")
-    try:
-        known_id = _check_id(request_id) if request_id is not None else None
-    except ValueError:
-        known_id = None
     try:
         if fields.get("ping") is True or (len(fields) == 1 and "ping" in fields):
             return _only(fields, "ping", Ping() if fields["ping"] is True else None, '{"ping": true}')
@@ -321,7 +316,14 @@ def parse_request(line: bytes, *, now: float, new_id: Callable[[], str]) -> Requ
             return _only(fields, "status", StatusQuery(_check_id(fields["status"])), '{"status": ID}')
         return Request(check_fields(fields, REQUEST_FIELDS), new_id=new_id, now=now)
     except ValueError as error:
-        raise RequestError(str(error), known_id) from error
+        raise RequestError(str(error), _known_id(fields)) from error
+
+
+def _known_id(fields: Mapping[str, Any]) -> str | None:
+    try:
+        return _check_id(fields["id"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _only[Query](fields: Mapping[str, Any], key: str, query: Query | None, form: str) -> Query:

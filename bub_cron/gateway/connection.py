@@ -1,6 +1,6 @@
 """One caller's connection: read requests, have them accepted, write their answers.
 
-A plain loop: the lines that have come, 256 at most, are judged and accepted together, their answers are written, and only
+A plain loop: the lines that have come, 400 at most, are judged and accepted together, their answers are written, and only
 then are the next ones read. Not reading on is the back-pressure. A second task writes the final answers, one after the
 other, as the outcomes come; so a caller that waits may go on asking.
 
@@ -38,7 +38,7 @@ LINE_SECONDS = 30.0  # from a line's first byte to its end
 IDLE_SECONDS = 600.0  # without a request, and with no answer still to come
 UNREAD_SECONDS = 120.0  # that a caller may leave its answers unread
 GONE_SECONDS = 5.0  # between looks at whether a caller that sends nothing more has gone altogether
-MOST_LINES = 256  # judged and accepted together: some milliseconds of the event loop's time
+MOST_LINES = 400  # judged and accepted together: some milliseconds of the event loop's time
 MOST_AWAITED = 20_000  # firings whose final outcomes the connections of one user wait for
 _MOST_REPLIES = 16  # answers in memory at once that may hold a whole reply
 _CHUNK = 64 * 1024

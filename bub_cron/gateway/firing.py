@@ -132,21 +132,29 @@ class Firing:
 
     def answer(self) -> dict[str, Any]:
         """Return what the socket says of this firing: id, status, and the fields that apply."""
-        said: dict[str, Any] = {
-            "reply": self.reply if self.is_final else None,
-            "error": self.error,
-            "reason": self.reason,
-            "attempts": self.attempts or None,
-            "next_try": self._next_try(),
-            "seconds": self.seconds,
-            "messages": [message.answer() for message in self.messages] if len(self.messages) > 1 else None,
-        }
-        return {"id": self.id, "status": self.state} | {key: value for key, value in said.items() if value is not None}
+        said: dict[str, Any] = {"id": self.id, "status": self.state}
+        if self.is_final and self.reply is not None:
+            said["reply"] = self.reply
+        if self.error is not None:
+            said["error"] = self.error
+        if self.reason is not None:
+            said["reason"] = self.reason
+        if self.attempts:
+            said["attempts"] = self.attempts
+        if (next_try := self._next_try()) is not None:
+            said["next_try"] = next_try
+        if (seconds := self.seconds) is not None:
+            said["seconds"] = seconds
+        if len(self.messages) > 1:
+            said["messages"] = [message.answer() for message in self.messages]
+        return said
 
     def _next_try(self) -> str | None:
+        if self.state != RETRYING:
+            return None
         instants = [self.not_before, *(reply.not_before for reply in self.replies if reply.state == WAITING)]
         waits = [instant for instant in instants if instant is not None]
-        return iso(min(waits)) if self.state == RETRYING and waits else None
+        return iso(min(waits)) if waits else None
 
 
 FIRING_COLUMNS = tuple(column.name for column in fields(Firing) if column.name not in ("request", "messages"))

@@ -191,18 +191,25 @@ def _open_whole(path: str) -> sqlite3.Connection:
 # --- Rows
 
 
-def _insert(connection: sqlite3.Connection, firings: Iterable[Firing]) -> None:
+def _insert(connection: sqlite3.Connection, firings: Sequence[Firing]) -> None:
     columns = ("id", "reminder", "fire_time", "moment", "request", "expires", *FIRING_COLUMNS)
-    connection.executemany(
-        f"INSERT INTO firings ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
-        (
-            (
-                firing.id, firing.request.reminder, firing.request.fire_time, _moment(firing.request, firing.accepted_at),
-                firing.request.content(), firing.request.expires,
-                *(getattr(firing, column) for column in FIRING_COLUMNS),
-            )
-            for firing in firings
-        ),
+    row = f"({', '.join('?' * len(columns))})"
+    rest = list(firings)
+    # Many rows in one statement: at each, the thread lets go of the interpreter, and waits for it while the loop is busy.
+    # In three sizes, since each is a prepared statement that stays in memory.
+    for size in (64, 8, 1):
+        insert = f"INSERT INTO firings ({', '.join(columns)}) VALUES {', '.join([row] * size)}"  # noqa: S608
+        while len(rest) >= size:
+            some, rest = rest[:size], rest[size:]
+            connection.execute(insert, [value for firing in some for value in _row_of(firing)])
+
+
+def _row_of(firing: Firing) -> tuple[Any, ...]:
+    request = firing.request
+    moment = _moment(request, firing.accepted_at)
+    return (
+        firing.id, request.reminder, request.fire_time, moment, request.content(), request.expires,
+        *(getattr(firing, column) for column in FIRING_COLUMNS),
     )  # fmt: skip
 
 
@@ -278,7 +285,7 @@ def _accept(
     connection: sqlite3.Connection, requests: Sequence[Request], now: float, room: int
 ) -> list[Firing | BubCronError | None]:
     stored = {row["id"]: row["request"] for row in _rows(connection, "id, request", [one.id for one in requests])}
-    started = _started(connection, {request.reminder for request in requests if _skips_overlap(request)})
+    started = _started(connection, [request.reminder for request in requests if _skips_overlap(request)])
     fresh: dict[str, Firing] = {}
     done: list[Firing | BubCronError | None] = []
     for request in requests:
@@ -290,7 +297,7 @@ def _accept(
         else:
             fresh[request.id] = _new_firing(request, started, now)
             done.append(fresh[request.id])
-    _insert(connection, fresh.values())
+    _insert(connection, list(fresh.values()))
     for number, firing in enumerate(done):
         if isinstance(firing, Firing) and firing.is_final:
             done[number] = _with_tellings(connection, firing, now)
@@ -321,11 +328,16 @@ def _skips_overlap(request: Request) -> bool:
     return request.reminder is not None and request.overlap == "skip"
 
 
-def _started(connection: sqlite3.Connection, reminders: set[str | None]) -> dict[str | None, list[sqlite3.Row]]:
+def _started(connection: sqlite3.Connection, reminders: Sequence[str | None]) -> dict[str | None, list[sqlite3.Row]]:
     """Return, by reminder, the open firings that have started."""
-    where = f"reminder = ? AND state IN {sql_list(OPEN)} AND started_at IS NOT NULL"
-    query = f"SELECT id, started_at FROM firings WHERE {where} ORDER BY seq"  # noqa: S608
-    return {reminder: connection.execute(query, (reminder,)).fetchall() for reminder in reminders}
+    found: dict[str | None, list[sqlite3.Row]] = {}
+    for start in range(0, len(reminders), _MOST_IDS):
+        some = reminders[start : start + _MOST_IDS]
+        where = f"reminder IN ({', '.join('?' * len(some))}) AND state IN {sql_list(OPEN)} AND started_at IS NOT NULL"
+        query = f"SELECT id, reminder, started_at FROM firings WHERE {where} ORDER BY seq"  # noqa: S608
+        for row in connection.execute(query, some).fetchall():
+            found.setdefault(row["reminder"], []).append(row)
+    return found
 
 
 # --- Moves

@@ -39,6 +39,7 @@ from bub_cron.wire import DEFAULT_LIFE, TEXT, Request
 
 _FEW = 16
 _CROWD_SECONDS = 0.001  # between two starts, while more than a few firings are to be started
+_BURST_SECONDS = 0.020  # the same, while more are being accepted: a burst is on disk before it is worked off
 _USER_WAIT = 600.0  # seconds that a firing waits for a user's turn
 _SEND_STOP_WAIT = 4.0  # seconds that a send in flight gets when the gateway stops
 _STOP_FOLLOWS_SECONDS = 60.0  # between the unbinding of the router and our own stop; more than Bub's channels take
@@ -143,7 +144,8 @@ class Runner:
             hand = await self._queue.get()
             hand.task = asyncio.create_task(self._drive(hand), name=f"bub-cron {hand.firing.id}")
             hand.task.add_done_callback(lambda _, hand=hand: self._let_go(hand))  # type: ignore[misc]
-            await asyncio.sleep(_CROWD_SECONDS if self._queue.qsize() > _FEW else 0)
+            is_crowd = self._queue.qsize() > _FEW
+            await asyncio.sleep((_BURST_SECONDS if self._accepting else _CROWD_SECONDS) if is_crowd else 0)
 
     def _let_go(self, hand: Hand) -> None:
         self._hands.pop(hand.firing.id, None)
