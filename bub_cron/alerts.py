@@ -7,13 +7,15 @@ in it looks like a secret.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from urllib.parse import urlsplit, urlunsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bub_cron.checkers import NONE
 from bub_cron.errors import one_line
 from bub_cron.rare_fields import split_budget
 from bub_cron.states import BAD, FAILED, GOOD, MISSED, REASONS, REJECTED, SKIPPED, UNDELIVERED, UNKNOWN
-from bub_cron.wire import Request
+from bub_cron.wire import Request, parse_instant
 
 _HAPPENED = {
     FAILED: "failed",
@@ -45,12 +47,34 @@ def target(request: Request, outcome: str) -> tuple[str, str] | None:
 
 def sentence(request: Request, outcome: str, reason: str | None, error: str | None) -> str:
     """Return what is told of a firing that ended badly."""
-    due = f" due at {request.fire_time}" if request.fire_time else ""
+    when = due(request)
     cause = without_secrets(error or REASONS.get(reason or "", "") or "")
     because = f": {cause.rstrip('.')}" if cause else ""
-    return (
-        f"The reminder {request.reminder}{due} {_HAPPENED[outcome]}{because}. To look: bub-cron log --id {request.id}"
-    )
+    name = f"{request.reminder}, due {when}," if when else request.reminder
+    return f"The reminder {name} {_HAPPENED[outcome]}{because}. To look: bub-cron log --id {request.id}"
+
+
+def due(request: Request) -> str:
+    """Return the fire time for its reader, such as "Tue 2026-12-01 21:00 Europe/Berlin"; a label as it is, "" without one."""
+    try:
+        instant, zone = local_fire_time(request)
+    except ValueError:
+        return request.fire_time or ""
+    return f"{instant:%a %Y-%m-%d %H:%M} {zone}"
+
+
+def local_fire_time(request: Request) -> tuple[datetime, str]:
+    """Return the fire time on the clock that the reader has, and the name of that clock's zone; ValueError for a label.
+
+    The clock is that of the reminder's zone, else of the machine's.
+    """
+    instant = datetime.fromtimestamp(parse_instant(request.fire_time or "")).astimezone()
+    if request.timezone is not None:
+        try:
+            return instant.astimezone(ZoneInfo(request.timezone)), request.timezone
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            pass  # a zone that this machine doesn't know
+    return instant, f"{instant:%Z}"
 
 
 def notice(request: Request, error: str | None) -> str:

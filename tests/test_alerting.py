@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,10 +26,18 @@ from bub_cron.trigger import alerting
 DAY = "2026-11-23T"
 NOON = at(DAY + "12:00:00")
 MINUTE, HOUR = 60, 3600
-MISSED = (
-    "The reminder a due at 2026-11-23T{}:00Z was missed: its grace was over before a {}."
-    " To look: bub-cron log --id a@2026-11-23T{}:00Z"
-)
+
+
+def due(hour: str) -> str:
+    """Return a fire time as the machine's clock shows it."""
+    return f"{datetime.fromtimestamp(at(f'{DAY}{hour}:00')).astimezone():%a %Y-%m-%d %H:%M %Z}"
+
+
+def missed(hour: str) -> str:
+    return (
+        f"The reminder a, due {due(hour)}, was missed: its grace was over before a tick ran."
+        f" To look: bub-cron log --id a@2026-11-23T{hour}:00Z"
+    )
 
 
 @pytest.fixture
@@ -82,7 +91,7 @@ def test_a_missed_firing_is_told_to_the_alerts_chat(place: Place) -> None:
     assert gateway.requests == [
         {
             "id": "alert-a@2026-11-23T12:00:00Z/missed", "to": "telegram:99", "wait": False,
-            "text": MISSED.format("12:00", "tick ran", "12:00"),
+            "text": missed("12:00"),
         }
     ]  # fmt: skip
     assert open_tellings(place) == []
@@ -109,7 +118,7 @@ def test_an_alert_is_kept_until_a_gateway_has_it(place: Place) -> None:
         assert open_tellings(place) == kept
     with place.gateway() as gateway:
         assert place.tick(NOON + 33 * MINUTE)[0] == 0
-    assert texts(gateway.requests) == [MISSED.format("12:00", "tick ran", "12:00")]
+    assert texts(gateway.requests) == [missed("12:00")]
     with place.gateway() as gateway:
         assert place.tick(NOON + 34 * MINUTE)[0] == 0
     assert gateway.requests == []
@@ -142,10 +151,10 @@ def test_each_outcome_is_told(place: Place) -> None:
         assert place.tick(NOON + HOUR)[0] == 76
         place.tick(NOON + HOUR + 59 * MINUTE)
         place.tick(NOON + 2 * HOUR + 30 * MINUTE)
-    why = "The reminder a due at 2026-11-23T12:00:00Z was rejected by the gateway: gates are not allowed, key [...]."
+    why = f"The reminder a, due {due('12:00')}, was rejected by the gateway: gates are not allowed, key [...]."
     assert texts(gateway.requests) == [
         f"{why} To look: bub-cron log --id a@2026-11-23T12:00:00Z",
-        MISSED.format("14:00", "tick ran", "14:00"),
+        missed("14:00"),
     ]
 
 
@@ -157,7 +166,7 @@ def test_a_lost_record_is_told(place: Place) -> None:
         place.tick(NOON + HOUR)
     assert gateway.asked == [firing("a", DAY + "12:00:00")]
     assert texts(gateway.requests) == [
-        "The reminder a due at 2026-11-23T12:00:00Z may not have arrived: the gateway accepted it, and its inbox doesn't know"
+        f"The reminder a, due {due('12:00')}, may not have arrived: the gateway accepted it, and its inbox doesn't know"
         " it any more: what became of it is not known. To look: bub-cron log --id a@2026-11-23T12:00:00Z"
     ]
 
@@ -218,7 +227,7 @@ def test_an_alert_never_has_the_id_of_a_firing(place: Place) -> None:
         place.tick(NOON + 99 * MINUTE)  # both are missed
     assert "alert-a@2026-11-23T12:00:00Z" in gateway.taken
     told = [request for request in alerts(gateway.requests) if request["to"] == "telegram:99"]
-    assert texts(told) == [MISSED.format("13:00", "tick ran", "13:00")]
+    assert texts(told) == [missed("13:00")]
 
 
 def test_an_alert_that_the_gateway_rejects_is_said_and_given_up(place: Place) -> None:

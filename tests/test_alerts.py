@@ -46,8 +46,8 @@ def test_who_is_told(outcome: str) -> None:
 
 def test_a_sentence_says_what_when_why_and_where_to_look() -> None:
     fire_time = "2026-12-01T08:00:00Z"
-    assert sentence(request(fire_time=fire_time), "missed", "late", None) == (
-        "The reminder pills due at 2026-12-01T08:00:00Z was missed: too late to start by the time it could."
+    assert sentence(request(fire_time=fire_time, timezone="Europe/Berlin"), "missed", "late", None) == (
+        "The reminder pills, due Tue 2026-12-01 09:00 Europe/Berlin, was missed: too late to start by the time it could."
         " To look: bub-cron log --id pills@2026-12-01T08:00:00Z"
     )
     assert sentence(request(), "failed", "attempts", "the model is down.") == (
@@ -84,16 +84,16 @@ def test_a_long_cause_is_cut() -> None:
 NO_CHAT = "this gateway has no channel nosuch"
 ENDED: list[tuple[dict[str, Any], Any, str, str]] = [
     # what is asked, what the chat does; the outcome, what is told of it
-    ({"prompt": "no"}, None, "failed", "r due at noon failed: RuntimeError: no luck. To look: bub-cron log --id 1"),
-    ({"text": "x"}, telegram.error.Forbidden("blocked"), "undelivered", "r due at noon could not be delivered: "),
-    ({"text": "x", "to": "nosuch:1"}, None, "undelivered", f"r due at noon could not be delivered: {NO_CHAT}"),
+    ({"prompt": "no"}, None, "failed", "r, due noon, failed: RuntimeError: no luck. To look: bub-cron log --id 1"),
+    ({"text": "x"}, telegram.error.Forbidden("blocked"), "undelivered", "r, due noon, could not be delivered: "),
+    ({"text": "x", "to": "nosuch:1"}, None, "undelivered", f"r, due noon, could not be delivered: {NO_CHAT}"),
     (
         {"text": "x"},
         RuntimeError("?"),
         "unknown",
-        "r due at noon may not have arrived: chat's send() raised RuntimeError: ?",
+        "r, due noon, may not have arrived: chat's send() raised RuntimeError: ?",
     ),
-    ({"text": "x", "expires": NOON - 1}, None, "missed", "r due at noon was missed: too late to start when it was"),
+    ({"text": "x", "expires": NOON - 1}, None, "missed", "r, due noon, was missed: too late to start when it was"),
 ]
 
 

@@ -414,7 +414,7 @@ def _alert(connection: sqlite3.Connection, firing: Firing, now: float) -> tuple[
             return None
         return "alert", request.alert or "", alerts.used_up(request, firing.error)
     target = alerts.target(request, outcome)
-    if target is None or _told(connection, firing, "f.state = ?", outcome) is not None:
+    if target is None or _told(connection, firing, "f.state = ? AND f.reason IS ?", outcome, firing.reason) is not None:
         return None
     kind, to = target
     if kind == "notice":

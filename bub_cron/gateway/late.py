@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
+from bub_cron.alerts import local_fire_time
 from bub_cron.wire import Request, parse_instant
 
 
@@ -30,7 +28,7 @@ def told(request: Request, started_at: float) -> str:
     if not request.fire_time:
         return ""
     try:
-        instant, zone = _local(request)
+        instant, zone = local_fire_time(request)
     except ValueError:
         return f"due at {request.fire_time}"  # a label
     late = lateness(request, started_at) or 0.0
@@ -40,19 +38,8 @@ def told(request: Request, started_at: float) -> str:
 
 def due(request: Request) -> str:
     """Return the fire time as a clock shows it to the reader: in the reminder's zone, else the machine's."""
-    instant, zone = _local(request)
+    instant, zone = local_fire_time(request)
     return f"{instant:%H:%M}" if zone == request.timezone or request.timezone is None else f"{instant:%H:%M} {zone}"
-
-
-def _local(request: Request) -> tuple[datetime, str]:
-    """Return the fire time on the clock that the reader has, and the name of that clock's zone; ValueError for a label."""
-    instant = datetime.fromtimestamp(parse_instant(request.fire_time or "")).astimezone()
-    if request.timezone is not None:
-        try:
-            return instant.astimezone(ZoneInfo(request.timezone)), request.timezone
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            pass  # a zone that this machine doesn't know
-    return instant, f"{instant:%Z}"
 
 
 def minutes(seconds: float) -> str:
