@@ -65,9 +65,13 @@ class FileFaultsError(BubCronError):
 
 
 class FileUnreadableError(BubCronError):
-    """A reminders file that exists but can't be read (permissions, a directory, an I/O error)."""
+    """A reminders file that exists but can't be read (permissions, a directory, an I/O error); `path` names it."""
 
     exit_status = EX_DATAERR
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class FileMissingError(BubCronError):

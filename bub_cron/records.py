@@ -40,11 +40,11 @@ class Record:
     """What became of one firing. Instants are epoch seconds; `fire_time` is UTC text, or the caller's own label.
 
     `moment` is where it stands in time: its fire time where that is an instant, else when it was accepted. `count` fire
-    times share it. `messages` are rows of kind, to, state, sends, error; only `history` fetches them.
+    times share it. `gate` is its output. `messages` are rows of kind, to, state, sends, error; only `history` fetches them.
     """
 
     __slots__ = (
-        "accepted_at", "attempts", "content", "count", "error", "finished_at", "fire_time", "id", "messages", "moment",
+        "accepted_at", "attempts", "content", "count", "error", "finished_at", "fire_time", "gate", "id", "messages", "moment",
         "outcome", "reason", "reminder", "reply", "sends", "started_at", "tokens",
     )  # fmt: skip
     id: str
@@ -59,6 +59,7 @@ class Record:
     sends: int
     tokens: int | None
     reply: str | None
+    gate: str | None
     accepted_at: float | None
     started_at: float | None
     finished_at: float | None
@@ -277,6 +278,33 @@ def pauses(paths: Paths) -> Pauses:
     return _read(paths, lambda view: Pauses(Pause(*row) for row in _rows(view, "pauses", query)))
 
 
+class FilesRead:
+    """What a tick noted of the files that it has in force: `tick.signature` makes the first of the others."""
+
+    __slots__ = ("signature", "tz", "zone_files")
+
+    def __init__(self, row: sqlite3.Row) -> None:
+        self.signature: str = row["signature"]
+        self.tz: str = row["tz"] or ""
+        self.zone_files: list[str] = (row["zone_files"] or "").splitlines()
+
+
+def files_read(paths: Paths) -> FilesRead | None:
+    """Return how the files were when a tick last read them; None where none did, or one of them has a fault."""
+    query = "SELECT signature, tz, zone_files FROM ledger.tick WHERE signature IS NOT NULL AND file = ?"
+    query += " AND NOT EXISTS (SELECT 1 FROM ledger.files)"
+
+    def ask(view: sqlite3.Connection) -> FilesRead | None:
+        if not {"signature", "file", "tz", "zone_files"} <= _columns_of(view, "ledger", "tick"):
+            return None
+        if not _columns_of(view, "ledger", "files"):
+            return None
+        row = view.execute(query, (paths.file,)).fetchone()
+        return None if row is None else FilesRead(row)
+
+    return _read(paths, ask)
+
+
 def names_in_force(paths: Paths) -> list[str]:
     """Return the names of the reminders that the ledger has in force, sorted."""
     query = "SELECT name FROM ledger.reminders ORDER BY name"
@@ -315,7 +343,7 @@ def _has(view: sqlite3.Connection, firing_id: str) -> bool:
 # --- Asking the two views
 
 _COLUMNS = (
-    "id", "reminder", "moment", "count", "content", "outcome", "reason", "error", "attempts", "sends", "tokens", "reply",
+    "id", "reminder", "moment", "count", "content", "outcome", "reason", "error", "attempts", "sends", "tokens", "reply", "gate",
     "accepted_at", "started_at", "finished_at",
 )  # fmt: skip
 # The view of each store, and which of its rows count: of the ledger those that the inbox doesn't have.
@@ -399,7 +427,7 @@ def _recorded(have: set[str]) -> dict[str, str]:
     return {
         "id": "f.id", "reminder": "f.reminder", "fire_time": "f.fire_time", "moment": "f.fire_time", "count": "f.count",
         "content": "f.content", "state": "f.state", "outcome": outcome, "reason": reason, "error": error,
-        "attempts": "0", "sends": "0", "tokens": "NULL", "reply": "NULL", "accepted_at": "NULL", "started_at": "NULL",
+        "attempts": "0", "sends": "0", "tokens": "NULL", "reply": "NULL", "gate": "NULL", "accepted_at": "NULL", "started_at": "NULL",
         "finished_at": "CASE WHEN f.state <> 'accepted' THEN f.settled_at END",
     }  # fmt: skip
 
@@ -430,7 +458,12 @@ def _accepted(have: set[str]) -> dict[str, str]:
             "sends": "f.sends",
         }
     same = ("id", "reminder", "fire_time", "error", "attempts", "tokens", "accepted_at", "started_at", "finished_at")
-    return {**{column: f"f.{column}" for column in same}, "count": "1", **own}
+    return {
+        **{column: f"f.{column}" for column in same},
+        "count": "1",
+        "gate": "f.gate" if "gate" in have else "NULL",
+        **own,
+    }
 
 
 _SENT = ("firing", "number", "kind", "to", "state", "sends", "error")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import click
 import ledger_kit
 import pytest
 from fake_gateway import LEAVE, Message, Place, Result, Run, at, busy, ending, firing, insert, rejecting
@@ -22,6 +24,8 @@ from bub_cron import __main__ as entry
 from bub_cron import __version__
 from bub_cron.__main__ import _path_options, main
 from bub_cron.cli import commands
+from bub_cron.cli.contents import ENTRIES, GROUPS, STATUSES
+from bub_cron.schedule import machine_zone
 from bub_cron.states import OUTCOMES, REASONS
 from bub_cron.wire import MAX_LINE
 
@@ -79,6 +83,11 @@ def json_lines(result: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.out.split("\n")[:-1]]
 
 
+def parsed(result: Result) -> list[dict[str, Any]]:
+    """Return the objects on standard output, whatever the status."""
+    return [json.loads(line) for line in result.out.split("\n")[:-1]]
+
+
 def record(
     place: Place, *fire_times: int, name: str = "pills", state: str | None = None, error: str | None = "why"
 ) -> None:
@@ -132,17 +141,17 @@ def test_init_where_nothing_can_be_written(run: Run) -> None:
 def test_check_sums_a_good_file_up_in_one_line(place: Place, run: Run) -> None:
     result = run("check")
     assert result.status == 0
-    assert result.out.startswith(f"{place.paths.file}: 4 reminders, 1 of them disabled; the next is ")
+    assert result.out.startswith(f"{place.paths.file}: 4 reminders (1 disabled); the next is ")
     assert result.out.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("text", "summary"),
     [
-        ("reminders: {}\n", "0 reminders; nothing is to fire"),
+        ("reminders: {}\n", "0 reminders; no upcoming fire times"),
         (
             "reminders:\n  a: {at: 2020-01-01 08:00, to: 't:1', text: x}\n",
-            "1 reminder; nothing is to fire",
+            "1 reminder; no upcoming fire times",
         ),
     ],
 )
@@ -159,6 +168,36 @@ def test_check_prints_every_fault_as_data(place: Place, run: Run) -> None:
     lines = result.out.splitlines()
     assert len(lines) == 3
     assert all(line.startswith(f"{place.paths.file}:") for line in lines)
+
+
+def test_check_as_json(place: Place, run: Run) -> None:
+    place.write("reminders:\n  a: {every: 1h, to: 't:1', text: yes}\n  b: {evry: 1h, to: 't:1', text: x}\n", NOON)
+    result = run("check", "--json")
+    lines = parsed(result)
+    assert (result.status, result.err) == (65, "")
+    assert {tuple(line) for line in lines} == {("file", "line", "column", "kind", "text")}
+    assert {**lines[0], "text": ""} == {
+        "file": place.paths.file, "line": 2, "column": 34, "kind": "fault", "text": "",
+    }  # fmt: skip
+    assert "evry" in lines[1]["text"]
+    place.write("reminders:\n  a: {every: 2d, to: 't:1', text: x}\n", NOON)
+    result = run("check", "--json")
+    assert (result.status, result.err, [line["kind"] for line in parsed(result)]) == (0, "", ["warning"])
+    os.unlink(place.paths.file)
+    result = run("check", "--json")
+    assert (result.status, parsed(result)[0]["file"]) == (66, place.paths.file)
+    os.mkdir(place.paths.file)
+    result = run("check", "--json")
+    assert (result.status, parsed(result)[0]["file"]) == (65, place.paths.file)
+
+
+@pytest.mark.parametrize(
+    ("extra", "text"),
+    [("", "1 reminder (disabled)"), ("  b: {every: 1h, to: 'x:1', text: x}\n", "2 reminders (1 disabled)")],
+)
+def test_check_counts_the_disabled(place: Place, run: Run, extra: str, text: str) -> None:
+    place.write(f"reminders:\n  a: {{every: 1h, to: 'x:1', text: x, enabled: false}}\n{extra}", NOON)
+    assert f": {text}; " in run("check").out
 
 
 def test_check_warns_beside_the_data(place: Place, run: Run) -> None:
@@ -358,8 +397,28 @@ def test_list_as_a_table(place: Place, run: Run) -> None:
     assert (result.status, result.err) == (0, "")
     rows = {line.split()[0]: line.split() for line in result.out.splitlines()}
     assert list(rows) == ["reminder", "pills", "standup", "old", "spare"]
-    assert [rows["pills"][-1], rows["old"][-1]] == ["missed", "-"]
+    assert ["missed" in rows["pills"], "-" in rows["old"]] == [True, True]
     assert "disabled" in rows["spare"]
+
+
+ZONES = """\
+reminders:
+  here: {cron: "0 9 * * mon-fri", timezone: Europe/Berlin, to: "telegram:123456789", text: x}
+  there: {cron: "0 9 * * *", timezone: Asia/Tokyo, to: "telegram:123456789", text: x}
+"""
+
+
+def test_list_names_one_clock_and_each_schedules_own_zone_where_it_is_another(place: Place, run: Run) -> None:
+    Path(place.paths.file).write_text(ZONES)
+    head, here, there = run("list").out.splitlines()
+    assert f"next ({machine_zone()})" in head
+    assert here.endswith("at 09:00, Monday to Friday, Europe/Berlin")
+    assert there.endswith("at 09:00, every day, Asia/Tokyo")
+    Path(place.paths.file).write_text(ZONES.replace("Asia/Tokyo", "Europe/Berlin"))
+    head, here, there = run("list").out.splitlines()
+    assert "next (Europe/Berlin)" in head
+    assert here.endswith("at 09:00, Monday to Friday")
+    assert " 09:00  " in here
 
 
 # --- log
@@ -433,9 +492,10 @@ def test_log_as_a_table_shows_the_first_line_of_what_matters(place: Place, run: 
     assert (result.status, result.err) == (0, "")
     assert "\x9b" not in result.out
     assert "\u202e" not in result.out
-    first, second, third = result.out.splitlines()[1:]
+    head, first, second, third = result.out.splitlines()
+    assert head.split() == ["time", f"({machine_zone()})", "reminder", "outcome", "reply", "or", "reason"]
     assert first.endswith("\\u001b[31mred\\u0007\\u009b1m\\u202e\\u0000 hello")
-    assert second.endswith("boom \\u001b[31mred\\u0007\\u009b1m\\u202e\\u0000")
+    assert second.endswith("boom \\u001b[31mred\\u0007\\u009b1m\\u202e\\u0000 more"), "a reason is never cut"
     assert third.endswith("Time for your pills.")
 
 
@@ -450,7 +510,7 @@ WHY: dict[str, tuple[str, dict[str, Any], str]] = {
     "a reason without a sentence": ("inbox", {"state": "skipped", "reason": "gate"}, "skipped  its gate said no"),
     "waits": ("inbox", {"state": "accepted", "reply": "hi"}, "accepted  waits for its turn in the gateway: hi"),
     "a text": (
-        "inbox", {"state": "delivered", "request": '{"kind": "text", "body": "Pills!\\nNow."}'}, "delivered  Pills!",
+        "inbox", {"state": "delivered", "request": '{"kind": "text", "body": "Pills!\\nNow."}'}, "delivered",
     ),
     "a request that is damaged": ("inbox", {"state": "delivered", "request": "[1"}, "delivered"),
     "runs": ("inbox", {"state": "running", "attempts": 1}, "running  1  is under way"),
@@ -476,6 +536,15 @@ WHY: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
 }  # fmt: skip
 
+# What stands below the row besides.
+DETAILS = {
+    "a reason without a sentence": ["    reason: gate"],
+    "rejected": ["    reason: rejected"],
+    "downtime": ["    reason: late"],
+    "a text": ["    | Pills!", "    | Now."],
+    "unknown": ["    | r"],
+}
+
 
 @pytest.mark.parametrize("case", WHY)
 def test_log_names_the_reason_in_plain_words(place: Place, run: Run, case: str) -> None:
@@ -486,8 +555,9 @@ def test_log_names_the_reason_in_plain_words(place: Place, run: Run, case: str) 
         place.fill_inbox(id=NOON_ID, reminder="pills", fire_time=f"{DAY}12:00:00Z", accepted_at=NOON, **columns)
     result = run("log", "pills")
     assert result.status == 0
-    (row,) = result.out.splitlines()[1:]
+    row, *details = result.out.splitlines()[1:]
     assert " ".join(row.split()[3:]) == " ".join(words.split())
+    assert details == DETAILS.get(case, [])
 
 
 @pytest.mark.parametrize(
@@ -495,7 +565,7 @@ def test_log_names_the_reason_in_plain_words(place: Place, run: Run, case: str) 
     [
         (
             ["pills"],
-            r"no firing of pills is recorded; pills fires next at \w{3} \d{4}-\d\d-\d\d 21:00 Europe/Berlin, in .+",
+            r"no firing of pills is recorded; pills fires next at \d{4}-\d\d-\d\d 21:00 Europe/Berlin, in .+",
         ),
         (["pills", "--outcome", "failed"], r"no firing of pills is failed; pills fires next at .+"),
         (["spare"], r"no firing of spare is recorded; spare is disabled"),
@@ -509,7 +579,7 @@ def test_log_names_the_reason_in_plain_words(place: Place, run: Run, case: str) 
 )
 def test_log_of_a_reminder_without_firings_says_why(run: Run, arguments: list[str], words: str) -> None:
     result = run("log", *arguments)
-    assert (result.status, len(result.out.splitlines())) == (int("there is no reminder" in words), 1)
+    assert (result.status, result.out) == (int("there is no reminder" in words), "")
     assert re.fullmatch(words, result.err.removesuffix("\n"))
 
 
@@ -668,10 +738,10 @@ def test_fire_submits_what_the_reminder_is_under_an_id_of_its_own(place: Place, 
         "reminder": "standup", "to": "telegram:1", "prompt": "What changed?", "attempts": 3, "timeout": 600,
         "overlap": "queue", "reply": "chat", "quiet": False, "model": "openai:x", "timezone": "UTC", "wait": True,
     }  # fmt: skip
-    assert results[0] == (0, f"delivered to telegram:1 in 1.2 s ({ids[0]})\nAll well.\nReally.\n", "")
+    assert results[0] == (0, "All well.\nReally.\n", f"delivered to telegram:1 in 1.2 s ({ids[0]})\n")
 
 
-def test_fire_minds_no_enabled(place: Place, run: Run) -> None:
+def test_fire_ignores_enabled(place: Place, run: Run) -> None:
     with place.gateway(ending(status="delivered")) as gateway:
         assert run("fire", "spare").status == 0
     assert len(gateway.requests) == 1
@@ -681,26 +751,27 @@ def test_fire_minds_no_enabled(place: Place, run: Run) -> None:
     ("status", "code"),
     [("delivered", 0), ("silent", 0), ("ran", 0), ("undelivered", 1), ("failed", 1), ("unknown", 1), ("missed", 1)],
 )
-def test_fire_and_send_exit_as_the_last_word_says(place: Place, run: Run, status: str, code: int) -> None:
+def test_fire_and_send_exit_as_the_final_outcome_says(place: Place, run: Run, status: str, code: int) -> None:
     with place.gateway(ending(status=status, error="why not")) as gateway:
         for arguments in (["fire", "pills"], ["send", "--to", "telegram:9", "--text", "hello"]):
             result = run(*arguments)
-            cure = "`bub-cron doctor` looks through the whole chain\n" if code else ""
-            assert (result.status, result.err) == (code, f"error: why not\n{cure}")
-            assert result.out.startswith(f"{status} {'to' if status.endswith('delivered') else 'for'} telegram:")
+            line, *rest = result.err.splitlines()
+            assert (result.status, result.out) == (code, "")
+            assert line.startswith(f"{status} {'to' if status.endswith('delivered') else 'for'} telegram:")
+            assert rest == ["error: why not", *["`bub-cron doctor` examines the whole chain"] * code]
     assert gateway.requests[1]["to"] == "telegram:9"
 
 
 def test_without_waiting_accepted_is_enough(place: Place, run: Run) -> None:
     with place.gateway() as gateway:
         result = run("fire", "pills", "--no-wait")
-        assert (result.status, result.err) == (0, "")
-        assert result.out.startswith("accepted for telegram:1 (fire-pills-")
+        assert (result.status, result.out) == (0, "")
+        assert result.err.startswith("accepted for telegram:1 (fire-pills-")
         assert run("send", "--to", "telegram:1", "--text", "x", "--no-wait").status == 0
     assert [request["wait"] for request in gateway.requests] == [False, False]
 
 
-def test_without_waiting_another_first_word_is_not_enough(place: Place, run: Run) -> None:
+def test_without_waiting_another_first_answer_is_not_enough(place: Place, run: Run) -> None:
     with place.gateway(lambda request: [{"id": request["id"], "status": "missed", "error": "too late"}]):
         assert run("fire", "pills", "--no-wait").status == 1
 
@@ -715,8 +786,8 @@ def test_what_its_gate_skips_is_a_success_and_says_so(place: Place, run: Run, re
     with place.gateway(ending(status="skipped", reason=reason)):
         result = run("fire", "pills")
     assert result.status == status
-    assert result.out.startswith("skipped for telegram:1 (")
-    assert result.err == f"error: {REASONS[reason]}\n"
+    assert result.err.startswith("skipped for telegram:1 (")
+    assert result.err.splitlines()[1:] == [f"error: {REASONS[reason]}"]
 
 
 def test_busy_is_told_and_no_success(place: Place, run: Run) -> None:
@@ -739,9 +810,10 @@ def test_each_refusal_is_shown_as_it_happens_with_the_next_try(place: Place, run
 
     with place.gateway(script):
         result = run("fire", "pills")
-    assert (result.status, result.out.split()[0]) == (0, "delivered")
-    assert [line.partition("; next try at")[0] for line in result.err.splitlines()] == [
-        "Ctrl-C ends the waiting alone: the gateway goes on with it.", "failed: no way 0", "failed: no way 1"
+    *lines, last = result.err.splitlines()
+    assert (result.status, last.split()[0]) == (0, "delivered")
+    assert [line.partition("; next try at")[0] for line in lines] == [
+        "Ctrl-C ends only the waiting; the gateway goes on.", "failed: no way 0", "failed: no way 1"
     ]  # fmt: skip
     assert "; next try at " in result.err
 
@@ -771,8 +843,8 @@ def test_what_the_gateway_says_is_shown_and_not_obeyed(place: Place, run: Run) -
     with place.gateway(ending(status="failed", error=EVIL, reply=f"{EVIL}\n{EVIL}", seconds=1)):
         result = run("fire", "pills")
     shown = "\\u001b[31mred\\u0007\\u009b1m\\u202e\\u0000"
-    assert result.err.splitlines()[0] == f"error: {shown}"
-    assert result.out.splitlines()[1:] == [shown, shown]
+    assert result.err.splitlines()[1] == f"error: {shown}"
+    assert result.out.splitlines() == [shown, shown]
     with place.gateway(lambda request: [{"id": request["id"], "status": "rejected", "error": EVIL}]):
         assert run("fire", "pills").err == f"rejected: {shown}\n"
 
@@ -816,6 +888,34 @@ def test_send_passes_all_it_was_given(place: Place, run: Run) -> None:
     assert request == {"to": "t:1", "prompt": "p", "session": "s", "timeout": 5400, "wait": True}
 
 
+@pytest.mark.parametrize("option", ["--text", "--prompt", "--command"])
+def test_send_reads_standard_input(place: Place, option: str) -> None:
+    with place.gateway(ending(status="delivered")) as gateway:
+        command = [sys.executable, "-m", "bub_cron", "send", "--to", "t:1", option, "-"]
+        done = subprocess.run(command, input="Grüße\n\nzwei\n".encode(), capture_output=True, check=False)
+        assert (done.returncode, done.stdout) == (0, b"")
+        both = subprocess.run([*command, "--session", "-"], input=b"\xff", capture_output=True, check=False)
+    (request,) = gateway.requests
+    assert request[option.removeprefix("--")] == "Grüße\n\nzwei"
+    assert both.returncode == 2
+    assert b"not UTF-8" in both.stderr
+
+
+def test_json_is_the_last_answer_of_the_socket(place: Place, run: Run) -> None:
+    answer = {"status": "delivered", "reply": "All\nwell", "seconds": 1.5, "attempts": 1}
+    with place.gateway(ending(**answer)):
+        for arguments in (["fire", "pills"], ["send", "--to", "t:1", "--text", "x"]):
+            result = run(*arguments, "--json")
+            (line,) = parsed(result)
+            assert (result.status, {key: line[key] for key in answer}) == (0, answer)
+            assert line["id"].startswith(arguments[0])
+    with place.gateway(rejecting):
+        result = run("fire", "pills", "--json")
+        assert (result.status, parsed(result)[0]["status"]) == (1, "rejected")
+    with place.gateway():
+        assert parsed(run("fire", "pills", "--json", "--no-wait"))[0]["status"] == "accepted"
+
+
 def test_a_text_that_fits_no_line_is_a_usage_error(place: Place, run: Run) -> None:
     with place.gateway(ending(status="delivered")) as gateway:
         result = run("send", "--to", "t:1", "--text", "文" * (MAX_LINE // 3))
@@ -828,16 +928,71 @@ def test_a_text_that_fits_no_line_is_a_usage_error(place: Place, run: Run) -> No
 
 def test_help_and_version(run: Run) -> None:
     assert run("--version").out == f"bub-cron, version {__version__}\n"
-    for arguments in (["--help"], ["-h"], *([name, "-h"] for name in commands.commands)):
+    for arguments in (["--help"], ["-h"], *([name, "-h"] for name in ENTRIES)):
         result = run(*arguments)
         assert (result.status, result.err) == (0, "")
         assert result.out.startswith("Usage: bub-cron")
 
 
-@pytest.mark.parametrize("name", ["check", "list", "next", "log", "fire", "send", "tick", "init"])
-def test_every_command_takes_the_paths(run: Run, name: str) -> None:
-    shown = run(name, "-h").out
-    assert all(option in shown for option in ("--file", "--state", "--socket"))
+def test_help_fits_80_columns_and_lists_each_command_in_its_group(run: Run) -> None:
+    lines = run("--help").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("..." in line for line in lines[1:]), "no summary is cut"
+    titles = [*GROUPS, "Examples", "Exit status"]
+    assert [line.removesuffix(":") for line in lines if line.removesuffix(":") in titles] == titles
+    for name, one in ENTRIES.items():
+        assert f"  {name:10}  {one.summary}" in lines
+    assert f"  2   {dict(STATUSES)['2']}" in lines
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_commands_help_ends_with_its_examples_and_its_exit_statuses(run: Run, name: str) -> None:
+    shown = run(name, "--help").out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "--socket" not in shown, "the paths' options are told once, by `bub-cron --help`"
+    examples, _, statuses = shown.partition("\nExamples:\n")[2].partition("\n\nExits with:\n")
+    assert [line.removeprefix("  ") for line in examples.splitlines()] == list(ENTRIES[name].examples)
+    assert statuses.strip() == ("the gate's own" if name == "gate" else f"{ENTRIES[name].exits}, 2 wrong usage")
+
+
+def test_the_examples_in_the_help_are_command_lines_that_click_takes() -> None:
+    for name, one in ENTRIES.items():
+        for example in one.examples:
+            line = re.sub(r'^eval "\$\((.*)\)"$', r"\1", example).partition("bub-cron ")[2].partition(" > ")[0]
+            first, *arguments = shlex.split(line)
+            command = commands.get_command(click.Context(commands), first)
+            assert first == name
+            assert command is not None
+            command.make_context(name, arguments)  # a usage error is raised
+
+
+def test_a_command_without_an_entry_lands_in_the_last_group(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(commands.commands, "new", click.Command("new", help="Do something new."))
+    assert "\nOther:\n  new         Do something new.\n" in run("--help").out
+
+
+def test_an_unknown_command_gets_the_nearest_name(run: Run) -> None:
+    assert "there is no command 'lst'; did you mean list?" in run("lst").err
+
+
+def test_help_loads_no_command(place: Place) -> None:
+    code = (
+        "import sys; from bub_cron.cli import commands\n"
+        "commands(['--help'], standalone_mode=False)\n"
+        "print([name for name in sys.modules if name.startswith(('bub_cron.cli.', 'yaml', 'rich', 'sqlite3'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['bub_cron.cli.contents', 'bub_cron.cli.base']"
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_paths_may_stand_before_or_after_a_command(place: Place, run: Run, before: bool) -> None:
+    other = Place(place.home / "other")
+    other.write("reminders: {}\n", NOON)
+    option = ["--file", other.paths.file]
+    result = run(*option, "check") if before else run("check", *option)
+    assert result.out.startswith(f"{other.paths.file}: 0 reminders")
+    assert run("--file", "/nowhere", "check", *option).status == 0, "what stands after it counts more"
 
 
 def test_flags_override_the_environment(place: Place, run: Run) -> None:
@@ -925,8 +1080,10 @@ def test_what_a_tick_says_goes_out_before_it_leaves(place: Place, listener: bool
 
 def test_the_module_can_be_run(place: Place) -> None:
     found = subprocess.run([sys.executable, "-m", "bub_cron", "log"], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["time", "reminder", "outcome", "seconds", "attempts", "reply", "or", "error"]
-    assert found.stderr == ""
+    assert found.stdout == ""
+    assert found.stderr == (
+        "nothing has fired yet, and no tick has run: `bub-cron install` lets this machine run it each minute\n"
+    )
 
 
 def test_a_reader_that_leaves_is_no_traceback(place: Place) -> None:

@@ -49,7 +49,7 @@ def log(*arguments: str, exits: int = 0) -> list[str]:
     """Return the lines below the head."""
     done = CliRunner().invoke(commands, ["log", *arguments])
     assert done.exit_code == exits, done.output
-    return [line for line in done.stdout.splitlines() if not line.startswith("time ")]
+    return [line for line in done.stdout.splitlines() if line[:4] not in ("time", "    ")]
 
 
 def times(*arguments: str) -> list[str]:
@@ -78,7 +78,7 @@ def test_since_may_say_how_long_ago(place: Place) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--since", "yesterday"], "'yesterday' is not an instant"),
+        (["--since", "soon"], "'soon' is not an instant"),
         (["--until", ""], "'' is not an instant"),
         (["--follow", "--until", "1h"], "leave --until out"),
     ],
@@ -109,7 +109,7 @@ def test_gaps_without_a_firing_in_between_are_one_line(place: Place) -> None:
     many = [(NOON + number * 300, NOON + number * 300 + 240) for number in range(1, 100)]
     ticked(place, time.time(), *many, (NOON + DAY + HOUR, NOON + 2 * DAY + HOUR))
     latest, second, run, first = log()
-    assert latest.endswith("(no tick)                              until 2026-11-25 13:00 (1 d)")
+    assert latest.endswith("(no tick)           until 2026-11-25 13:00 (1 d)")
     assert run.endswith("99 times until 20:19 (6 h 36 min in all)")
     assert (second[8:16], first[8:16]) == ("24 12:00", "23 12:00")
 
@@ -126,27 +126,70 @@ def test_gaps_outside_of_what_is_asked_for_are_left_out(place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("ago", "said"),
-    [(30, ""), (150, "no tick has run since "), (None, "")],  # who only pokes the socket needs no tick
+    [(30, False), (150, True), (None, False)],  # who only pokes the socket needs no tick
 )
-def test_that_no_tick_comes_any_more_is_said(place: Place, ago: int | None, said: str) -> None:
+def test_that_no_tick_comes_any_more_is_said(place: Place, ago: int | None, said: bool) -> None:
     if ago is not None:
         ticked(place, time.time() // 60 * 60 - ago)
+    record(place, NOON)
     done = CliRunner().invoke(commands, ["log"])
     assert done.exit_code == 0
-    assert done.stderr.startswith(said)
-    assert bool(done.stderr) is bool(said)
+    assert done.stderr.startswith("no tick has run since ") is said
+    assert bool(done.stderr) is said
+
+
+def test_an_empty_log_says_what_to_do_next(place: Place) -> None:
+    def said(*arguments: str) -> str:
+        done = CliRunner().invoke(commands, ["log", *arguments])
+        assert (done.exit_code, done.stdout) == (0, "")
+        return done.stderr
+
+    assert "`bub-cron install`" in said()
+    ticked(place, time.time())
+    assert "`bub-cron next`" in said()
+    assert "`bub-cron log` without options" in said("--outcome", "failed")
+    assert said("--id", "x") == "no firing x is recorded\n"
+
+
+def test_what_is_dated_in_the_future_is_not_the_newest(place: Place) -> None:
+    now = int(time.time())
+    record(place, now - HOUR, now + DAY)
+    shown = log()
+    assert [line[:16] for line in shown[::2]] == [
+        time.strftime("%Y-%m-%d %H:%M", time.gmtime(at)) for at in (now - HOUR, now + DAY)
+    ]
+    assert shown[1].startswith("dated in the future")
+    assert [json.loads(line)["fire_time"][:10] for line in log("--json")] == [
+        time.strftime("%Y-%m-%d", time.gmtime(at)) for at in (now - HOUR, now + DAY)
+    ]
+    assert len(log("-n", "1")) == 1
+    assert len(log("--until", "1h")) == 1
+
+
+def test_times_are_by_the_clock_of_the_reminder_or_else_the_machine(place: Place) -> None:
+    place.write("reminders: {pills: {cron: '0 9 * * *', timezone: Asia/Tokyo, to: 'x:1', text: x}}\n", NOON)
+    record(place, NOON)
+    for arguments, head, shown in (((), "time (Etc/UTC) ", "12:00"), (("pills",), "time (Asia/Tokyo) ", "21:00")):
+        lines = CliRunner().invoke(commands, ["log", *arguments]).stdout.splitlines()
+        assert lines[0].startswith((head, head.replace("Etc/", "")))
+        assert lines[1][11:16] == shown
+    assert log("pills", "--since", "2026-11-23T21:01") == [], "WHEN, too"
+    assert len(log("--since", "2026-11-23", "--until", "2026-11-23")) == 1
 
 
 # --- On a terminal
 
 
-def test_on_80_columns_each_row_is_a_line_and_a_gap_keeps_its_end(place: Place) -> None:
+def test_on_80_columns_a_long_reason_goes_below_its_row_whole(place: Place) -> None:
     record(place, NOON, NOON + 3 * HOUR, error="a long reason " * 20)
     ticked(place, time.time(), (NOON + HOUR, NOON + 2 * HOUR))
     lines = on_a_terminal()
-    assert len(lines) == 4
     assert max(map(len, lines)) <= 80
-    assert "until 14:00" in lines[2]
+    assert [line for line in lines if "until 14:00" in line] == [
+        "2026-11-23 13:00  (no tick)           until 14:00 (1 h)"
+    ]
+    assert " ".join(lines).split().count("reason") == 41, "20 each, and one in the head"
+    assert all(line.startswith("    ") for line in lines if "reason a" in line)
 
 
 def on_a_terminal(*arguments: str) -> list[str]:
@@ -168,13 +211,33 @@ def test_why_one_ended_is_never_cut_where_somebody_asks_for_it(place: Place, arg
     lines = on_a_terminal(*arguments)
     assert max(map(len, lines)) <= 80
     assert [word for line in lines for word in line.split() if word.startswith("word-")] == words
-    column = lines[0].index("reply or error")
-    assert all(line.index("word-") == column for line in lines[1:] if "word-" in line)
+    assert all(line.index("word-") == 4 for line in lines[1:] if "word-" in line)
 
 
-def test_a_long_reply_stays_on_its_line(place: Place) -> None:
-    place.fill_inbox(id="x", reminder="pills", state="delivered", reply="word " * 60, accepted_at=NOON)
-    assert len(on_a_terminal("pills")) == 2
+def test_a_long_reply_is_cut_unless_one_asks_for_its_reminder(place: Place) -> None:
+    place.fill_inbox(id="x", reminder="pills", state="delivered", reply="word " * 60 + "end", accepted_at=NOON)
+    lines = on_a_terminal()
+    assert (len(lines), lines[1][-1]) == (2, "…")
+    assert " ".join(on_a_terminal("pills")).split().count("word") == 60
+    assert on_a_terminal("pills")[-1].endswith("end")
+
+
+def test_a_name_or_an_id_shows_all_there_is(place: Place) -> None:
+    place.fill_inbox(
+        id="x", reminder="pills", state="failed", error="the model said no", reason="attempts", attempts=3, tokens=1200,
+        gate="two mails\nfrom Ann\n", reply="Dear\nall", accepted_at=NOON,
+        messages=[{"state": "undelivered", "sends": 3, "error": "chat not found"}],
+    )  # fmt: skip
+    details = [
+        "    reason: attempts", "    reply to telegram:1: undelivered after 3 sends: chat not found",
+        "    gate: two mails / from Ann", "    | Dear", "    | all",
+    ]  # fmt: skip
+    for arguments, head in ((["pills"], []), (["--id", "x"], ["    id: x"])):
+        lines = CliRunner().invoke(commands, ["log", *arguments]).stdout.splitlines()
+        assert lines[0].split()[2:] == ["reminder", "outcome", "tokens", "attempts", "reply", "or", "reason"]
+        assert lines[1].split()[2:] == ["pills", "failed", "1,200", "3", "the", "model", "said", "no"]
+        assert lines[2:] == head + details
+    assert len(log()) == 1
 
 
 # --- --follow
@@ -261,8 +324,8 @@ def test_what_a_calendar_left_out_stands_among_the_firings_of_its_reminder(place
     )
     shown = log("tea", "--since", "2026-11-20", "--until", "2026-11-23T11:00:00Z")
     assert [line.split("(left out)") for line in shown] == [
-        ["2026-11-22 12:00  tea       ", "                     off"],
-        ["2026-11-21 12:00  tea       ", "                     not in work"],
+        ["2026-11-22 12:00  tea       ", "  off"],
+        ["2026-11-21 12:00  tea       ", "  not in work"],
     ]
     assert log("--since", "2026-11-20", "--until", "2026-11-23T11:00:00Z") == []
     assert log("tea") == []  # from when it was in force can't be told

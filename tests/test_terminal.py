@@ -85,7 +85,14 @@ def test_a_piped_table_is_plain_and_whole(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_an_outcome_is_cleaned_as_well() -> None:
-    assert "\x1b" not in terminal.outcome("\x1b]0;title\x07").plain
+    assert "\x1b" not in terminal.outcome("\x1b]0;title\x07")
+
+
+def test_empty_columns_go(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.table(("one", "two", "three"), [("a", "", "b"), ("c", "", "d")])
+    assert capsys.readouterr().out == "one  three\na    b\nc    d\n"
+    terminal.table(("one", "two"), [("a", "")], keeps_empty=True)
+    assert capsys.readouterr().out == "one  two\na\n"
 
 
 # --- Faults
@@ -156,6 +163,28 @@ def _without_escapes(line: str) -> str:
         before, _, rest = rest.partition("\x1b[")
         text, rest = text + before, rest.partition("m")[2]
     return text + rest
+
+
+FOLD = """
+from bub_cron import terminal
+rows = [("a", "short"), ("b", "words " * 9 + "end"), ("c", terminal.Brief("brief " * 9, ""))]
+terminal.table(("one", "two"), rows, folds=True, details={0: ["more " * 9]}, alike={alike})
+"""
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_a_last_cell_without_room_goes_below_its_row(alike: bool) -> None:
+    shown = [_without_escapes(line) for line in on_terminal(FOLD.replace("{alike}", str(alike))).splitlines()]
+    assert max(map(len, shown)) <= 40
+    below = ["    words words words words words words", "    words words words end"]
+    more = ["    more more more more more more more", "    more more"]
+    if alike:
+        assert shown[:3] == ["one", "a", "    short"]
+        assert shown[3:-3] == [*more, "b", *below]
+    else:
+        assert shown[:-1] == ["one  two", "a    short", *more, "b", *below]
+        assert shown[-1].startswith("c    brief")
+        assert shown[-1].endswith("…")
 
 
 def test_no_color_is_honoured() -> None:

@@ -1,20 +1,8 @@
-"""The commands: the operator's face.
+"""The commands: the operator's face. `contents.py` lists them.
 
-Kept true here: data goes to standard output, words about it to standard error; commands that only look change nothing.
+Invariants: data goes to standard output, words about it to standard error; commands that only look change nothing.
 """
 
-from bub_cron.cli import (  # noqa: F401 - each adds its commands
-    file,
-    firings,
-    look,
-    now,
-    pausing,
-    remove,
-    setup,
-    state,
-    usage,
-    week,
-)
 from bub_cron.cli.base import commands
 
 __all__ = ["commands"]

@@ -1,6 +1,6 @@
 """The commands about the reminders file itself: init, check, schema.
 
-Kept true here: a file that is there is never written to.
+Invariants: a file that is there is never written to.
 """
 
 from __future__ import annotations
@@ -14,9 +14,17 @@ from collections import Counter
 import click
 
 from bub_cron import terminal
-from bub_cron.cli.base import commands, with_paths
+from bub_cron.cli.base import commands, json_option, with_paths
 from bub_cron.cli.look import local_fire_time, next_of
-from bub_cron.errors import FaultyFilesError, FileExistsAlreadyError, FileFaultsError, each_of
+from bub_cron.errors import (
+    BubCronError,
+    FaultyFilesError,
+    FileExistsAlreadyError,
+    FileFaultsError,
+    FileMissingError,
+    FileUnreadableError,
+    each_of,
+)
 from bub_cron.paths import Paths, drop_ins
 from bub_cron.reminders import STARTER, Reminder, json_schema, load, suspicions
 
@@ -39,22 +47,48 @@ def init(paths: Paths) -> None:
 
 @commands.command()
 @with_paths
-def check(paths: Paths) -> None:
-    """Print every fault of the file and its drop-ins, or a one-line summary."""
+@json_option
+def check(paths: Paths, as_json: bool) -> None:
+    """Print every fault and warning of the file and its drop-ins, or a one-line summary.
+
+    With --json, each fault and warning is one object: file, line, column, kind (fault, warning), text. Warnings don't change
+    the exit status.
+    """
     try:
         reminders = load(paths.file)
-    except (FileFaultsError, FaultyFilesError) as error:
+    except (FileFaultsError, FaultyFilesError, FileUnreadableError, FileMissingError) as error:
+        if not as_json and isinstance(error, FileUnreadableError | FileMissingError):
+            raise
         for one in each_of(error):
-            if isinstance(one, FileFaultsError):
+            if as_json:
+                _print_faults_json(one, paths)
+            elif isinstance(one, FileFaultsError):
                 terminal.print_faults(one, sys.stdout)
             else:
                 click.echo(terminal.clean(str(one)))
         sys.exit(error.exit_status)
     now = int(time.time())
     for notice in suspicions(reminders, now):
+        if as_json:
+            click.echo(_json_line(notice.file, notice.line, notice.column, "warning", notice.message))
+            continue
         place = f"{terminal.clean(notice.file)}:{notice.line}:{notice.column}"
         click.echo(f"{place}: warning: {terminal.clean(notice.message)}", err=True)
-    click.echo(f"{terminal.clean(_sources(reminders, paths))}: {_summary(reminders, now)}")
+    if not as_json:
+        click.echo(f"{terminal.clean(_sources(reminders, paths))}: {_summary(reminders, now)}")
+
+
+def _print_faults_json(error: BubCronError, paths: Paths) -> None:
+    if isinstance(error, FileFaultsError):
+        for fault in error.faults:
+            click.echo(_json_line(error.path, fault.line, fault.column, "fault", fault.message))
+    else:  # of a file that can't be read
+        path = error.path if isinstance(error, FileUnreadableError) else paths.file
+        click.echo(_json_line(path, 1, 1, "fault", str(error)))
+
+
+def _json_line(file: str, line: int, column: int, kind: str, text: str) -> str:
+    return terminal.json_line({"file": file, "line": line, "column": column, "kind": kind, "text": text})
 
 
 def _sources(reminders: list[Reminder], paths: Paths) -> str:
@@ -69,12 +103,12 @@ def _sources(reminders: list[Reminder], paths: Paths) -> str:
 
 def _summary(reminders: list[Reminder], now: int) -> str:
     disabled = sum(not reminder.enabled for reminder in reminders)
-    count = f"{len(reminders)} reminder{'' if len(reminders) == 1 else 's'}"
+    count = f"{len(reminders):,} reminder{'' if len(reminders) == 1 else 's'}"
     if disabled:
-        count += f", {disabled} of them disabled"
+        count += " (disabled)" if disabled == len(reminders) == 1 else f" ({disabled:,} disabled)"
     upcoming = [(moment, reminder) for reminder in reminders if (moment := next_of(reminder, now)) is not None]
     if not upcoming:
-        return f"{count}; nothing is to fire"
+        return f"{count}; no upcoming fire times"
     moment, reminder = min(upcoming, key=lambda pair: pair[0])
     return f"{count}; the next is {reminder.name}, at {local_fire_time(moment, reminder)}, in {terminal.span(moment - now)}"
 

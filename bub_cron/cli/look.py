@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import click
-from rich.text import Text
 
 from bub_cron import records, terminal
 from bub_cron.cli.base import commands, json_option, named, optional_name_argument, with_paths
@@ -54,9 +53,10 @@ _COUNTED = 1440
 @with_paths
 @json_option
 def list_(paths: Paths, as_json: bool) -> None:
-    """Show the reminders, when each fires next, and what became of the last one.
+    """Show the reminders: when each fires next, the latest outcome, where it goes, and its schedule.
 
-    Those of drop-ins stand below the name of their file.
+    All times are in one zone, which the first line names; a schedule in another zone names its own. The reminders of
+    drop-ins follow the name of their file.
     """
     reminders = load(paths.file)
     last = last_records(paths)
@@ -68,18 +68,21 @@ def list_(paths: Paths, as_json: bool) -> None:
         for reminder in reminders:
             click.echo(terminal.json_line(_reminder_json(reminder, last.get(reminder.name), pauses, now)))
         return
+    clock, zone = screen_clock(reminders)
     rows = [
         (
             reminder.name,
-            describe(reminder.schedule),
-            _next_in_words(reminder, pauses, now),
-            reminder.to,
+            _next_in_words(reminder, pauses, now, clock),
             terminal.outcome(last[reminder.name].outcome) if reminder.name in last else "-",
+            reminder.to,
+            # Of the clock that the head names, the zone need not be said again.
+            describe(reminder.schedule).replace(f", {zone}", "", 1),
         )
         for reminder in reminders
     ]
-    titles = ("reminder", "schedule", "next", "to", "last")
-    terminal.table(titles, rows, elastic=("reminder", "schedule", "to"), above=_begins(reminders, paths))
+    titles = ("reminder", f"next ({zone})", "last", "to", "schedule")
+    above = _begins(reminders, paths)
+    terminal.table(titles, rows, elastic=("reminder", "to"), above=above, folds=True, alike=True)
 
 
 def _begins(reminders: list[Reminder], paths: Paths) -> dict[int, str]:
@@ -95,17 +98,17 @@ def print_drop_ins(reminders: Iterable[Reminder], paths: Paths) -> None:
         if reminder.file not in ("", paths.file):
             names.setdefault(reminder.file, []).append(reminder.name)
     for file, there in names.items():
-        terminal.paragraph(Text(f"from {terminal.clean(os.path.basename(file))}: "), ", ".join(dict.fromkeys(there)))
+        terminal.paragraph(f"from {terminal.clean(os.path.basename(file))}: ", ", ".join(dict.fromkeys(there)))
 
 
-def _next_in_words(reminder: Reminder, pauses: Pauses, now: int) -> str:
+def _next_in_words(reminder: Reminder, pauses: Pauses, now: int, clock: tzinfo | None) -> str:
     if not reminder.enabled:
         return "disabled"
     moment = next_of(reminder, now, pauses)
     pause = in_force(pauses.of(reminder.name, reminder.pause_until), now)
     if moment is None:
         return "ended" if next_fire_time(reminder.schedule, now) is None else "paused"
-    return f"{_zoned(moment, reminder):%a %Y-%m-%d %H:%M}{' (paused)' if pause else ''}"
+    return f"{datetime.fromtimestamp(moment, clock):%a %Y-%m-%d %H:%M}{' (paused)' if pause else ''}"
 
 
 def paused_json(pause: Pause | None) -> str | bool | None:
@@ -128,6 +131,7 @@ def _reminder_json(reminder: Reminder, last: Record | None, pauses: Pauses, now:
         "to": reminder.to,
         "next": None if moment is None else iso(moment),
         "paused": paused_json(in_force(pauses.of(reminder.name, reminder.pause_until), now)),
+        "outcome": None if last is None else last.outcome,
         "last": None if last is None else {"fire_time": last.fire_time, "outcome": last.outcome, "error": last.error},
     }
 
@@ -135,10 +139,14 @@ def _reminder_json(reminder: Reminder, last: Record | None, pauses: Pauses, now:
 @commands.command("next")
 @optional_name_argument
 @click.option(
-    "-n", "count", type=click.IntRange(min=1), help=f"At most so many (default {DEFAULT_COUNT}; all with --until)."
+    "-n",
+    "count",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help=f"Show at most this many (default {DEFAULT_COUNT}; with --until: all).",
 )
-@click.option("--after", metavar="WHEN", help="Fire times after then: 2026-12-01, 2h (ahead), tomorrow (default: now).")
-@click.option("--until", metavar="WHEN", help="... and not after then.")
+@click.option("--after", metavar="WHEN", help="Fire times after WHEN: 2026-12-01, 2h (ahead), tomorrow (default: now).")
+@click.option("--until", metavar="WHEN", help="Fire times up to WHEN.")
 @click.option("--all", "with_left_out", is_flag=True, help="Also those that a calendar leaves out, and why.")
 @click.option("--cron", metavar="TEXT", help="Try a cron, without a file.")
 @click.option("--rrule", metavar="TEXT", help="Try a rule, without a file; it needs --start.")
@@ -167,8 +175,9 @@ def next_(
     tried = _tried(cron, rrule, timezone, start, name)
     reminders = [] if tried else load(paths.file)
     chosen = [tried] if tried else reminders if name is None else [named(reminders, name)]
-    begin = now if after is None else begin_of(after, now, ahead=True)
-    end = LAST if until is None else end_of(until, now, ahead=True)
+    clock, zone = screen_clock(chosen)
+    begin = now if after is None else begin_of(after, now, ahead=True, zone=clock)
+    end = LAST if until is None else end_of(until, now, ahead=True, zone=clock)
     folds = not as_json and name is None and count is None and until is None and tried is None
     most = count or (DEFAULT_COUNT if until is None else None)
     pauses = Pauses() if tried else _known_pauses(paths)
@@ -183,7 +192,7 @@ def next_(
         off = ", ".join(reminder.name for reminder in chosen if not reminder.enabled)
         click.echo(f"no upcoming fire times{f'; disabled: {off}' if off else ''}", err=True)
         return
-    _print_upcoming(upcoming, chosen, now)
+    _print_upcoming(upcoming, clock, zone, now)
     print_drop_ins((one.reminder for one in upcoming), paths)
 
 
@@ -196,8 +205,7 @@ def _known_pauses(paths: Paths) -> Pauses:
         return Pauses()
 
 
-def _print_upcoming(upcoming: list[Upcoming], chosen: list[Reminder], now: int) -> None:
-    clock, zone = screen_clock(chosen)
+def _print_upcoming(upcoming: list[Upcoming], clock: tzinfo | None, zone: str, now: int) -> None:
     has_names = any(one.reminder.name for one in upcoming)
     shows_why = any(one.note or one.pause for one in upcoming)
     rows = [
@@ -210,7 +218,9 @@ def _print_upcoming(upcoming: list[Upcoming], chosen: list[Reminder], now: int) 
         for one in upcoming
     ]
     names = ["reminder", "to"] if has_names else []
-    terminal.table([f"when ({zone})", "in", *names, *([""] if shows_why else [])], rows, elastic=names or ["in"])
+    terminal.table(
+        [f"when ({zone})", "in", *names, *([""] if shows_why else [])], rows, elastic=names or ["in"], folds=shows_why
+    )
 
 
 def _noted(one: Upcoming, clock: tzinfo | None) -> str:
@@ -321,14 +331,6 @@ def _tell_of(tried: Reminder) -> None:
     for doubt in [f"it {doubt}" for doubt in doubts] + [zone_doubt(tried.timezone)]:
         if doubt:
             click.echo(f"warning: {terminal.clean(doubt)}", err=True)
-
-
-def instant_of(text: str) -> int:
-    """Read an ISO 8601 instant; one without an offset is the machine's local time."""
-    try:
-        return int(datetime.fromisoformat(text).timestamp() // 1)
-    except (ValueError, OverflowError) as error:
-        raise click.UsageError(f"{text!r} is not an instant; write it like 2026-12-01T07:30:00Z") from error
 
 
 def next_of(reminder: Reminder, now: int, pauses: Pauses | None = None) -> int | None:

@@ -34,13 +34,10 @@ _SHOWN = 5
 _names_argument = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
 
 
-@commands.command(
-    epilog='For example: bub-cron pause pills standup --until 2027-01-02 --why "in hospital"',
-    short_help="Pause reminders.",
-)
+@commands.command()
 @_names_argument
 @click.option("--all", "all_", is_flag=True, help="All reminders, also those that are added later.")
-@click.option("--until", metavar="WHEN", help="Until then: 2026-12-01 (when that day begins), 2d, tomorrow.")
+@click.option("--until", metavar="WHEN", help="Until WHEN: 2026-12-01 (when that day begins), 2d, tomorrow.")
 @click.option("--why", metavar="TEXT", help="The reason, which `log` and `status` show.")
 @with_paths
 def pause(paths: Paths, names: tuple[str, ...], all_: bool, until: str | None, why: str | None) -> None:
@@ -51,7 +48,7 @@ def pause(paths: Paths, names: tuple[str, ...], all_: bool, until: str | None, w
     """
     _require_either(names, all_)
     now = int(time.time())
-    end = None if until is None else min(start_of(until, now), FAR)
+    end = None if until is None else min(start_of(until, now, ahead=True), FAR)
     if end is not None and end <= now:
         raise click.UsageError(f"--until {until} is in the past")
     if not all_:
@@ -68,7 +65,7 @@ def pause(paths: Paths, names: tuple[str, ...], all_: bool, until: str | None, w
             click.echo(terminal.clean(f"{name} is " * bool(name) + found.sentence(terminal.local_time)))
 
 
-@commands.command(epilog="For example: bub-cron resume pills", short_help="End pauses and skips.")
+@commands.command()
 @_names_argument
 @click.option("--all", "all_", is_flag=True, help="End every pause and skip.")
 @with_paths
@@ -97,11 +94,9 @@ def resume(paths: Paths, names: tuple[str, ...], all_: bool) -> None:
     sys.exit(1 if still and not all_ else 0)
 
 
-@commands.command(
-    epilog="For example: bub-cron skip standup -n 2", short_help="Skip the next fire times of a reminder."
-)
+@commands.command()
 @name_argument
-@click.option("-n", "count", type=click.IntRange(1, _MOST_SKIPS), default=1, help="How many (default 1).")
+@click.option("-n", "count", metavar="N", type=click.IntRange(1, _MOST_SKIPS), default=1, help="How many (default 1).")
 @with_paths
 def skip(paths: Paths, name: str, count: int) -> None:
     """Skip the next fire times of a reminder, and show them.

@@ -6,12 +6,11 @@ Invariants: no file but `chat.yaml` is ever written to, and that one only by `re
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 
 import click
 
 from bub_cron import terminal
-from bub_cron.cli.base import commands, paths_of, with_paths
+from bub_cron.cli.base import commands, nearest, paths_of, with_paths
 from bub_cron.errors import BubCronError, UnknownReminderError
 from bub_cron.paths import Paths, chat_file
 from bub_cron.reminders import read_files
@@ -55,8 +54,8 @@ def _unknown(paths: Paths, name: str) -> UnknownReminderError:
                 return UnknownReminderError(f"{shown} was not made in chat: it stands at {place}; remove it there")
         if file.error is not None:
             unread.append(file.path)
-    near = get_close_matches(name, _in_chat(paths), n=1)
-    hint = f"did you mean {near[0]}?" if near else "`bub-cron list` shows those there are"
+    near = nearest(name, _in_chat(paths))
+    hint = f"did you mean {near}?" if near else "`bub-cron list` shows those there are"
     beside = f"\n{', '.join(unread)} can't be read, so it may stand there: `bub-cron check`" if unread else ""
     return UnknownReminderError(f"no reminder {shown} was made in chat; {hint}{beside}")
 

@@ -9,7 +9,6 @@ import sys
 import time
 
 import click
-from rich.text import Text
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, name_argument, named, with_paths
@@ -25,7 +24,9 @@ _DAY = 86400
 
 
 @commands.command()
-@click.option("--days", type=click.IntRange(1, 3660), default=30, show_default=True, help="How many days back.")
+@click.option(
+    "--days", metavar="N", type=click.IntRange(1, 3660), default=30, show_default=True, help="How many days back."
+)
 @with_paths
 @json_option
 def usage(paths: Paths, days: int, as_json: bool) -> None:
@@ -43,15 +44,15 @@ def usage(paths: Paths, days: int, as_json: bool) -> None:
     if not found:
         click.echo(f"nothing has fired in the last {days} days", err=True)
         return
-    terminal.table(_COLUMNS, [_row(one) for one in found], elastic=("reminder", "outcomes"))
+    terminal.table(_COLUMNS, [_row(one) for one in found], elastic=("reminder",), folds=True)
 
 
 _COLUMNS = ("reminder", "firings", "tokens", "seconds", "outcomes")
 
 
-def _row(one: Usage) -> tuple[str | Text, ...]:
+def _row(one: Usage) -> tuple[str, ...]:
     told = sorted(one.outcomes, key=OUTCOMES.index)
-    outcomes = Text(", ").join(terminal.outcome(outcome) + f" {one.outcomes[outcome]:,}" for outcome in told)
+    outcomes = ", ".join(f"{one.outcomes[outcome]:,} {outcome}" for outcome in told)
     return one.reminder, f"{one.firings:,}", f"{one.tokens:,}" if one.tokens else "", f"{one.seconds:,.1f}", outcomes
 
 

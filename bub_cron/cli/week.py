@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import click
-from rich.text import Text
 
 from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, with_paths
@@ -69,7 +68,7 @@ class Entry:
 
 @commands.command()
 @click.option(
-    "--after", metavar="WHEN", help="Seven days from then: 2026-12-21, yesterday, 7d (ahead) (default: today)."
+    "--after", metavar="WHEN", help="Seven days from WHEN: 2026-12-21, yesterday, 7d (ahead) (default: today)."
 )
 @with_paths
 @json_option
@@ -79,10 +78,6 @@ def week(paths: Paths, after: str | None, as_json: bool) -> None:
     What is past has its outcome below it, as in `bub-cron log`. A reminder that fires four times a day or more has one
     line for them all, such as "48x mail". Below stand the days that a calendar left out, with the calendar and the
     holiday. All times are in one zone, which the first line names.
-
-    \b
-    For example:
-      bub-cron week --after 2026-12-21
     """
     now = int(time.time())
     reminders = load(paths.file)
@@ -152,7 +147,7 @@ def _print_days(entries: list[Entry], shown: Week, now: int) -> None:
     for entry in entries:
         of_a_day[shown.day(entry.instant), entry.reminder].append(entry)
     # By what stands at its left, and the reminder: so a reminder stays in its line from day to day.
-    rows: dict[tuple[str, str], dict[date, list[Text]]] = defaultdict(lambda: defaultdict(list))
+    rows: dict[tuple[str, str], dict[date, list[str]]] = defaultdict(lambda: defaultdict(list))
     for (day, name), some in of_a_day.items():
         is_folded = sum(entry.count for entry in some) >= OFTEN
         counted: Counter[tuple[str, str]] = Counter()
@@ -162,7 +157,7 @@ def _print_days(entries: list[Entry], shown: Week, now: int) -> None:
         for (label, standing), count in counted.items():
             what = name if count == 1 and not is_folded else f"{count}x {name}"
             rows[label, name][day] += _cell(what, standing)
-    lines: list[list[str | Text]] = []
+    lines: list[list[str]] = []
     before = ""
     for label, name in sorted(rows):
         cells = [rows[label, name][day] for day in shown.days]
@@ -171,7 +166,7 @@ def _print_days(entries: list[Entry], shown: Week, now: int) -> None:
             lines.append([left, *(cell[line] if line < len(cell) else "" for cell in cells)])
         before = label
     titles = [_title(day) for day in shown.days]
-    terminal.table(["", *titles], lines, elastic=titles, gap=_GAP, narrowest=_NARROWEST)
+    terminal.table(["", *titles], lines, elastic=titles, gap=_GAP, narrowest=_NARROWEST, keeps_empty=True)
 
 
 def _standing(entry: Entry, now: int) -> str:
@@ -179,11 +174,12 @@ def _standing(entry: Entry, now: int) -> str:
     return entry.outcome or (_UNRECORDED if entry.instant <= now else _PAUSED if entry.pause else "")
 
 
-def _cell(what: str, standing: str) -> list[Text]:
-    shown = Text(terminal.clean(what))
+def _cell(what: str, standing: str) -> list[str]:
+    shown = terminal.clean(what)
     if not standing:
         return [shown]
-    return [shown, Text(standing, style="yellow") if standing in (_UNRECORDED, _PAUSED) else terminal.outcome(standing)]
+    is_outcome = standing not in (_UNRECORDED, _PAUSED)
+    return [shown, terminal.outcome(standing) if is_outcome else terminal.Styled(standing, "yellow")]
 
 
 def _print_left_out(entries: list[Entry], shown: Week) -> None:
@@ -195,7 +191,7 @@ def _print_left_out(entries: list[Entry], shown: Week) -> None:
     click.echo("left out:")
     width = max(len(name) for name, _ in days)
     for (name, why), titles in sorted(days.items(), key=lambda item: item[0][0]):
-        terminal.paragraph(Text(f"  {name:{width}}  "), f"{', '.join(titles)}: {why}")
+        terminal.paragraph(f"  {name:{width}}  ", f"{', '.join(titles)}: {why}")
 
 
 def _title(day: date) -> str:

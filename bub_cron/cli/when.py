@@ -24,16 +24,18 @@ def begin_of(text: str, now: int, *, ahead: bool, zone: tzinfo | None = None) ->
     return _instant(text, now, ahead=ahead, zone=zone) if day is None else int(day.timestamp()) - 1
 
 
-def start_of(text: str, now: int) -> int:
-    """Return the first instant of WHEN, for an interval that ends before it; a duration is ahead of now."""
-    day = _day(text, now)
-    return _instant(text, now, ahead=True) if day is None else int(day.timestamp())
+def start_of(text: str, now: int, *, ahead: bool, zone: tzinfo | None = None) -> int:
+    """Return the first instant of WHEN; a duration is `ahead` of now, or ago."""
+    day = _day(text, now, zone)
+    return _instant(text, now, ahead=ahead, zone=zone) if day is None else int(day.timestamp())
 
 
-def end_of(text: str, now: int, *, ahead: bool) -> int:
+def end_of(text: str, now: int, *, ahead: bool, zone: tzinfo | None = None) -> int:
     """Return the last instant of WHEN, for an interval that ends with it; a duration is `ahead` of now, or ago."""
-    day = _day(text, now)
-    return _instant(text, now, ahead=ahead) if day is None else int((day + timedelta(days=1)).timestamp()) - 1
+    day = _day(text, now, zone)
+    if day is None:
+        return _instant(text, now, ahead=ahead, zone=zone)
+    return int((day + timedelta(days=1)).timestamp()) - 1
 
 
 def _day(text: str, now: int, zone: tzinfo | None = None) -> datetime | None:

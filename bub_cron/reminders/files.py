@@ -74,14 +74,14 @@ def read_files(path: str, machine_zone: Callable[[], str] = schedule.machine_zon
         others = drop_ins(path)
     except OSError as error:
         directory = drop_in_directory(path)
-        unreadable = FileUnreadableError(f"{directory} can't be read: {error.strerror}")
+        unreadable = FileUnreadableError(f"{directory} can't be read: {error.strerror}", directory)
         return [*files, ReminderFile(directory, [], unreadable)]
     for drop_in in others:
         try:
             files.append(_read(drop_in, machine_zone))
         except FileMissingError:
             if drop_in in drop_ins(path):  # a link to nowhere; else it was removed just now
-                files.append(ReminderFile(drop_in, [], FileUnreadableError(f"{drop_in} leads to nothing")))
+                files.append(ReminderFile(drop_in, [], FileUnreadableError(f"{drop_in} leads to nothing", drop_in)))
     if not files and missing is not None:
         raise missing
     return files
@@ -91,6 +91,7 @@ def _read(path: str, machine_zone: Callable[[], str]) -> ReminderFile:
     try:
         return ReminderFile(path, load_file(path, machine_zone), None)
     except (FileFaultsError, FileUnreadableError) as error:
+        error.path = path
         return ReminderFile(path, [], error)
 
 
