@@ -29,6 +29,8 @@ SMALL = {
     "gateway_memory": ("--pairs", "1"),
     "one_firing": ("--pairs", "1"),
     "log_history": ("--pairs", "1", "--firings", "200"),
+    "listing": ("--pairs", "1", "--reminders", "20"),
+    "help_start": ("--pairs", "1", "--reminders", "20"),
 }
 
 

@@ -177,7 +177,7 @@ def test_check_as_json(place: Place, run: Run) -> None:
     assert (result.status, result.err) == (65, "")
     assert {tuple(line) for line in lines} == {("file", "line", "column", "kind", "text")}
     assert {**lines[0], "text": ""} == {
-        "file": place.paths.file, "line": 2, "column": 34, "kind": "fault", "text": "",
+        "file": place.paths.file, "line": 2, "column": 35, "kind": "fault", "text": "",
     }  # fmt: skip
     assert "evry" in lines[1]["text"]
     place.write("reminders:\n  a: {every: 2d, to: 't:1', text: x}\n", NOON)

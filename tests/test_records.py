@@ -213,7 +213,7 @@ def test_the_ledger_alone(place: Place, state: str | None) -> None:
     assert {name: getattr(entry, name) for name in Record.__slots__} == {
         "id": NOON_ID, "reminder": "a", "fire_time": NOON_TEXT, "count": 1, "content": '{"text": "from the ledger"}',
         "outcome": state or "due", "reason": {"missed": "late", "rejected": "rejected"}.get(state or ""), "attempts": 0,
-        "sends": 0, "error": "the reason" if state else None, "reply": None, "messages": [],
+        "sends": 0, "error": "the reason" if state else None, "reply": None, "gate": None, "messages": [],
         "tokens": None, "accepted_at": None, "started_at": None,
         "finished_at": NOON + 60 if state in ("missed", "rejected") else None, "moment": NOON,
     }  # fmt: skip
@@ -222,7 +222,7 @@ def test_the_ledger_alone(place: Place, state: str | None) -> None:
 def test_the_inbox_alone(place: Place) -> None:
     columns = {
         "id": "poke-7", "reminder": None, "fire_time": "lunch", "attempts": 2, "reason": "attempts", "error": "e",
-        "reply": "r", "tokens": 9, "accepted_at": 5.5, "started_at": 6.0, "finished_at": 8.25,
+        "reply": "r", "gate": None, "tokens": 9, "accepted_at": 5.5, "started_at": 6.0, "finished_at": 8.25,
     }  # fmt: skip
     place.fill_inbox(state="failed", request="{}", messages=[{"sends": 2}, {"kind": "notice", "error": "x"}], **columns)
     entry = one(place)
