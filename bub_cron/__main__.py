@@ -14,6 +14,9 @@ def main() -> None:
         options = _path_options(arguments[1:])
         if options is not None:
             leave(_tick(options))
+    import gc
+
+    gc.disable()  # it ends soon; `log --follow`, which doesn't, enables it again
     from bub_cron.cli import commands
 
     commands(prog_name="bub-cron")

@@ -179,7 +179,7 @@ def test_check_as_json(place: Place, run: Run) -> None:
     assert {**lines[0], "text": ""} == {
         "file": place.paths.file, "line": 2, "column": 35, "kind": "fault", "text": "",
     }  # fmt: skip
-    assert "evry" in lines[1]["text"]
+    assert any("evry" in line["text"] for line in lines)
     place.write("reminders:\n  a: {every: 2d, to: 't:1', text: x}\n", NOON)
     result = run("check", "--json")
     assert (result.status, result.err, [line["kind"] for line in parsed(result)]) == (0, "", ["warning"])

@@ -6,6 +6,7 @@ Invariants: no reason is ever cut; one clock per screen, which the head names.
 from __future__ import annotations
 
 import contextlib
+import gc
 import select
 import sys
 import time
@@ -283,6 +284,7 @@ def _follow(
     def newest(oldest: float | None = None) -> list[Record]:
         return history(paths, **wanted, since=oldest, most=_FOLLOWED)
 
+    gc.enable()
     there = newest()
     # What is older than these is not new, also when one of them is pruned.
     oldest = there[-1].moment if len(there) == _FOLLOWED else None

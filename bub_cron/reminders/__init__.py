@@ -5,16 +5,20 @@ Invariants:
 - Whoever mends it sees all of its faults at once. Only a syntax error that leaves the meaning open ends the reading.
 - Whatever the bytes, nothing but `FileFaultsError` comes out of `parse`.
 
-What a tick doesn't need (the schema, the suspicions) is imported where it is used.
+yaml, and what a tick doesn't need (the schema, the suspicions), are imported where they are used: a shell that completes a
+name needs none of it.
 """
 
 from __future__ import annotations
 
-from bub_cron.reminders.file import parse
-from bub_cron.reminders.files import ReminderFile, load, read_files, repeated_names
 from bub_cron.reminders.reminder import Notice, Reminder
-from bub_cron.reminders.source import MAX_BYTES
 from bub_cron.reminders.starter import STARTER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bub_cron.reminders.file import parse
+    from bub_cron.reminders.files import ReminderFile, read_files, repeated_names
+    from bub_cron.reminders.source import MAX_BYTES
 
 # fmt: off
 __all__ = [
@@ -22,6 +26,32 @@ __all__ = [
     "repeated_names", "suspicions",
 ]
 # fmt: on
+_LATER = {
+    "MAX_BYTES": "source",
+    "ReminderFile": "files",
+    "parse": "file",
+    "read_files": "files",
+    "repeated_names": "files",
+}  # fmt: skip
+
+if not TYPE_CHECKING:  # or mypy would take any name for one of ours
+
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+
+
+def load(path: str) -> list[Reminder]:
+    """Read the reminders of a file and of its drop-ins, in the order of the files.
+
+    Raises FileMissingError, FileUnreadableError, FileFaultsError, or FaultyFilesError if more than one file is at fault.
+    """
+    from bub_cron.reminders import files
+
+    return files.load(path)
 
 
 def suspicions(reminders: list[Reminder], now: int) -> list[Notice]:

@@ -24,7 +24,7 @@ MAX_DEPTH = 50  # a file that means something is five deep
 MAX_VALUES = 1_000_000  # bounds memory: 8 MiB of `[1,1,...` would be four million of them
 MAX_REREAD = 4 * 1024 * 1024  # characters parsed again after slips, so that a tick stays cheap
 
-LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # What YAML itself doesn't take, so that the message is ours and the rest of the file can still be judged; and byte order
 # marks inside of the file, which nobody sees and which YAML takes here and not there.
@@ -179,8 +179,13 @@ class _Composer:
     def compose(self) -> tuple[Fault | None, bool]:
         """Fill `root` and `faults`; return the fault that ended it, if any, and whether it is a slip to be mended."""
         try:
-            for event in yaml.parse(self._text, Loader=LOADER):
-                self._take(event)
+            # As yaml.parse does, but for its second look at each event.
+            loader = LOADER(self._text)
+            try:
+                while type(event := loader.get_event()) is not yaml.StreamEndEvent:
+                    self._take(event)
+            finally:
+                loader.dispose()
         except _StopError as stop:
             return stop.fault, False
         except yaml.MarkedYAMLError as error:

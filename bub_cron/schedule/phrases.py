@@ -6,6 +6,7 @@ are" where both are needed.
 
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import lru_cache
 
 from bub_cron.schedule.kinds import (
     ALL_DAYS,
@@ -17,12 +18,13 @@ from bub_cron.schedule.kinds import (
     Cron,
     Every,
     Schedule,
-    members,
 )
+from bub_cron.schedule.kinds import members as _members
 from bub_cron.schedule.limits import Limited
 from bub_cron.schedule.rules import Days, EveryFrom, Rule
 from bub_cron.schedule.zones import DAY, HOUR, MINUTE, load_zone
 
+members = lru_cache(_members)  # a list of many reminders has few different fields
 _MAX_TIMES = 6  # more times than that aren't listed one by one
 _MONTHS = "- January February March April May June July August September October November December".split()  # noqa: SIM905
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
