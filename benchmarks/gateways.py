@@ -1,6 +1,6 @@
 """A real `bub gateway` of a place's own, with the plugin of plugin/, and what one asks of it.
 
-Kept true here: with and without bub-cron it is started in the same way, with the same other plugin (start_bub.py); its
+Invariants: with and without bub-cron it is started in the same way, with the same other plugin (start_bub.py); its
 output goes to a file, as under systemd it goes to the journal.
 """
 
@@ -103,7 +103,7 @@ class Gateway:
     # --- The socket
 
     def run_firings(self, lines: list[bytes]) -> None:
-        """Submit firings as a tick does, and return once all are delivered and have their last word on disk."""
+        """Submit firings as a tick does, and return once all are delivered and have their final outcome on disk."""
         before = self.command("sent")
         self.submit(lines)
         self.command("wait_for_sent", count=before + len(lines))

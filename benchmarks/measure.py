@@ -1,6 +1,6 @@
 """Measure pair by pair, and say what came of it.
 
-Kept true here: the baseline and what is compared with it are measured in turn, in the same run, so that whatever else the
+Invariants: the baseline and what is compared with it are measured in turn, in the same run, so that whatever else the
 machine does meanwhile meets both; a figure is the median of the pairs' ratios (or differences), told with its quartiles.
 CPU is user and system time together, memory is what the kernel calls maximum resident set size.
 """

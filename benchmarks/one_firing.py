@@ -1,7 +1,7 @@
 """One firing, tick and gateway together, against `bub run`.
 
 In: the whole tick (the console script, one reminder due, a cron in a zone), and what the gateway uses from before the tick
-until the firing's last word is on disk and the gateway rests; the baseline is the whole process. The model, on both sides,
+until the firing's final outcome is on disk and the gateway rests; the baseline is the whole process. The model, on both sides,
 is a plugin's `run_model` that returns a text at once, so that the model's turn is in neither, and Bub's own handling of a
 message in both.
 """

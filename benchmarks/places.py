@@ -1,6 +1,6 @@
 """A BUB_HOME of its own: reminders files of any size, ledgers in which just so much is due, the real tick.
 
-Kept true here: nothing outside of the place is read or written. Its directory is where TMPDIR says, so that the syncs are
+Invariants: nothing outside of the place is read or written. Its directory is where TMPDIR says, so that the syncs are
 those of a real disk if that is one.
 """
 

@@ -1,6 +1,6 @@
 """CPU of 1,000 firings through a gateway, with a model that answers at once.
 
-In: the gateway's process, all threads, from the first line on the socket until every firing has its last word on disk;
+In: the gateway's process, all threads, from the first line on the socket until every firing has its final outcome on disk;
 the turns are those of Bub's own agent, with its tape, and a stand-in for the model over HTTP in another process. The
 baseline: the same gateway, the same number of turns, chats and turns at once, by direct calls of `process_inbound` whose
 replies go to the same chat. Told beside it: the same where a plugin's `run_model` is the model, so that there is hardly

@@ -131,7 +131,7 @@ class GatewayAbsentError(BubCronError):
 
 
 class GatewayLeftError(BubCronError):
-    """The gateway accepted something and went away before its last word; it has it on disk."""
+    """The gateway accepted something and went away before the final outcome; it has it on disk."""
 
 
 class UnusablePathError(BubCronError):

@@ -1,6 +1,6 @@
 """Ask this machine's other programs: systemctl, loginctl, crontab.
 
-Kept true here: a program that isn't there, or doesn't end, is an answer like any other; they are asked to speak English.
+Invariants: a program that isn't there, or doesn't end, is an answer like any other; they are asked to speak English.
 """
 
 from __future__ import annotations

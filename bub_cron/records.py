@@ -131,7 +131,7 @@ def history(
     until: float | None = None,
     most: int | None = None,
 ) -> list[Record]:
-    """Return the firings of both stores with their messages, the newest first, at most so many.
+    """Return the firings of both stores with their messages, the newest first, at most `most`.
 
     `since` and `until` (epoch seconds, both inclusive) are about their moments. Raises `StoreError` if a store can't be
     read.

@@ -1,6 +1,6 @@
 """What goes over the socket: one JSON object a line, its fields, its statuses, and the one parser of requests.
 
-Kept true here:
+Invariants:
 - Both sides and `reminders.yaml` judge a field by the same checker (`FIELDS`), so what the file accepts the gateway
   accepts, with the same words when it doesn't.
 - A request is taken whole or not at all: unknown keys, duplicate keys, wrong types, lone surrogates and NUL are refused.

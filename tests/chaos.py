@@ -48,7 +48,7 @@ STEPS = (
     "after the inbox's commit", "after the attempt is counted", "before the turn", "after the turn", "after the reply is kept",
     "after the send's beginning is kept", "before the send", "after the send", "after the final outcome",
 )  # fmt: skip
-SETTLE_MINUTES = 40  # fake ones, until everything must have its last word; the longest grace is 6 minutes
+SETTLE_MINUTES = 40  # fake ones, until everything must have its final outcome; the longest grace is 6 minutes
 READY_SECONDS = 60.0  # of the wall's, for a gateway that is alone
 STOP_SECONDS = 30.0  # of the wall's, for a gateway or a tick to end by itself
 
@@ -401,8 +401,8 @@ class Chaos:
     # --- The end
 
     def _settle(self) -> None:
-        """Let no more harm be done, and time run until every firing has its last word."""
-        self._say("no more kills; waiting for the last words")
+        """Let no more harm be done, and time run until every firing has its final outcome."""
+        self._say("no more kills; waiting for the final outcomes")
         self._refuse(False)
         for doomed in self._gateways:
             doomed.gateway.kill()
@@ -520,7 +520,7 @@ class Books:
         yield from (f"{firing} is not in the log" for firing in self._ledger.keys() - seen.keys())
         for entry in self._entries:
             if entry["outcome"] not in FINAL:
-                yield f"{entry['id']} has no last word: {entry['outcome']}"
+                yield f"{entry['id']} has no final outcome: {entry['outcome']}"
             if entry["outcome"] == "rejected" or "a fault of bub-cron" in (entry["error"] or ""):
                 yield f"{entry['id']} is {entry['outcome']}: {entry['error']}"
 

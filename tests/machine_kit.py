@@ -1,6 +1,6 @@
 """A machine inside the machine: namespaces of its own, with users, homes and, if asked for, a systemd as process 1.
 
-Kept true here: whatever systemd, cron or a user writes lands in file systems of the namespace's own (/tmp, /run, /home,
+Invariants: whatever systemd, cron or a user writes lands in file systems of the namespace's own (/tmp, /run, /home,
 /root, /srv, /etc/systemd, the users, the timers' stamps, the crontabs, the journal), and is gone with it; nothing of the
 machine's own setup is started. A systemd without a /tmp of its own would empty the machine's.
 """

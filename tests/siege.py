@@ -190,7 +190,7 @@ def soak(house: House, gateway: Gateway, firings: int, say: Callable[[str], obje
     seen = []
     for begin in range(0, firings, batch):
         _submit_batch(house, range(begin, min(begin + batch, firings)))
-        until(lambda: not _left(house), "the last word of a batch", 600)
+        until(lambda: not _left(house), "the final outcomes of a batch", 600)
         seen.append((min(begin + batch, firings), round(memory(gateway), 1), descriptors(gateway)))
         say(f"{seen[-1][0]:>7,} firings  {seen[-1][1]:>6} MiB  {seen[-1][2]} descriptors")
     return seen

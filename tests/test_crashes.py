@@ -1,4 +1,4 @@
-"""`kill -9` at every step of a firing's way, one by one: each ends with one last word, and no message is there twice
+"""`kill -9` at every step of a firing's way, one by one: each has one final outcome, and no message is there twice
 unless the record says that it may be."""
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def with_killer(house: House, step: str, with_signal: str = "SIGKILL") -> dict[s
 
 
 def settle(house: House) -> dict[str, str]:
-    """Tick until every firing has its last word; return what each reminder came to."""
+    """Tick until every firing has its final outcome; return what each reminder came to."""
 
     def settled() -> bool:
         house.command("tick")
         outcomes = {entry["outcome"] for entry in house.log()}
         return bool(outcomes) and not outcomes & {"due", "accepted", "running", "retrying"}
 
-    until(settled, "a last word for every firing", 90)
+    until(settled, "a final outcome for every firing", 90)
     entries = house.log()
     assert len(entries) == len({entry["id"] for entry in entries})
     return {entry["reminder"]: entry["outcome"] for entry in entries}

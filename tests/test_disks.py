@@ -482,7 +482,7 @@ def test_a_gateway_on_a_damaged_inbox_runs_once_what_could_be_read(house: House)
     gateway = house.gateway()
     [aside] = path.parent.glob("inbox.db.damaged-*")
     assert aside.read_bytes() == damaged
-    outcomes = until(lambda: all_ended(house.outcomes()), "a last word for each")
+    outcomes = until(lambda: all_ended(house.outcomes()), "a final outcome for each")
     assert len(outcomes) > 260
     arrived = Counter(chat for chat, _ in house.messages())
     assert arrived == Counter(firing.removeprefix("f") for firing in outcomes if int(firing.removeprefix("f")) >= 150)

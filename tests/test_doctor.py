@@ -1,4 +1,4 @@
-"""health/doctor.py: each link that can break is found broken, with what mends it; a whole chain is only ok."""
+"""health/doctor.py: each link that can break is found broken, with what fixes it; a whole chain is only ok."""
 
 from __future__ import annotations
 

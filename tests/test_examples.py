@@ -559,7 +559,7 @@ def test_the_pods_containers_talk_with_volumes_as_the_kubelet_makes_them(plain_m
         until(machine.inside(paths.socket).is_socket, "the socket")
         machine.run(*who, "/bin/sh", "-c", line.split(" ", 5)[-1])
         until(lambda: said(machine.inside(f"{paths.home}/chat.jsonl")), "the message")
-        until(lambda: '"delivered"' in machine.run(*who, "bub-cron", "log", "--json").stdout, "its last word")
+        until(lambda: '"delivered"' in machine.run(*who, "bub-cron", "log", "--json").stdout, "its final outcome")
         modes = machine.run("stat", "-c", "%u %a", paths.socket, paths.ledger, paths.inbox).stdout
         assert modes == f"{ids['runAsUser']} 600\n" * 3
     finally:

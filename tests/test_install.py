@@ -190,7 +190,7 @@ def test_a_second_time_changes_nothing(server: Server) -> None:
     server.run("install")
     server.changes()
     before = server.everything()
-    assert "installed already" in server.run("install").stderr
+    assert "already installed" in server.run("install").stderr
     assert server.changes() == []
     assert server.everything() == before
 
@@ -316,7 +316,7 @@ def test_a_step_that_fails_is_told_with_what_was_done(server: Server, verb: str,
     assert not_done in re.search(r"not done: (.*)", said)[1]  # type: ignore[index]
     server.mend(verb)
     server.run("install")
-    assert (server.fakes / "user active").exists(), "the same again mends it"
+    assert (server.fakes / "user active").exists(), "the same again fixes it"
 
 
 def test_a_first_tick_that_fails_is_said_and_all_is_installed(server: Server) -> None:
@@ -464,7 +464,7 @@ def test_the_gateways_user_runs_it(server: Server, theirs: Path, monkeypatch: py
     assert f"\nReadWritePaths={theirs}/state\n" in text
     assert server.changes()[0] == f"runuser -u daemon -- mkdir -p -m 0700 {theirs}/state"
     assert stat.S_IMODE((theirs / "state").stat().st_mode) == 0o700
-    assert "installed already" in server.run(*arguments).stderr
+    assert "already installed" in server.run(*arguments).stderr
 
 
 @ROOT_ONLY
@@ -498,7 +498,7 @@ def test_other_lines_stay_byte_for_byte(server: Server, before: bytes | None) ->
     entry = units.crontab_entry(sys.executable, find_paths()).encode()
     ended = before if not before or before.endswith(b"\n") else before + b"\n"
     assert server.tab == (ended or b"") + entry
-    assert "installed already" in server.run("install", "--crontab").stderr
+    assert "already installed" in server.run("install", "--crontab").stderr
     server.run("install", "--crontab", "--file", "/srv/a%b.yaml")
     assert server.tab is not None
     assert b"BUB_CRON_FILE=/srv/a\\%b.yaml" in server.tab

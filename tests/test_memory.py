@@ -43,7 +43,7 @@ async def tape(home: House, session: str = "chat:1") -> list[dict[str, Any]]:
 
 
 async def word(home: House, **fields: Any) -> Firing:
-    """Take a firing to its last word, and wait for what comes after that."""
+    """Take a firing to its final outcome, and wait for what comes after that."""
     firing = await home.run(**fields)
     await settle()
     return firing

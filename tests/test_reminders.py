@@ -297,7 +297,7 @@ def test_a_machine_without_a_zone_is_reported_once() -> None:
         ("reminders: {}\nremnders: {}\n", "2:1: unknown key 'remnders', did you mean 'reminders'?"),
         ("reminders: {}\nstandup: {}\n", "2:1: unknown key 'standup'; a reminder goes under reminders:, indented"),
         ("reminders: {}\ntimezone: UTC\n", "2:1: timezone belongs under defaults or to a reminder, not here"),
-        ("reminders: {}\nreminders: {}\n", "2:1: 'reminders' stands here twice, also on line 1; keep one"),
+        ("reminders: {}\nreminders: {}\n", "2:1: 'reminders' is given twice, first on line 1; keep one"),
         ("reminders: {}\n---\na: b\n", "2:1: a second document begins here; keep all reminders in one, without ---"),
         ("reminders:\n  - name: a\n", "2:3: reminders must be names, each with its keys, not a list"),
         ("reminders: 5\n", "1:12: reminders must be names, each with its keys, not text"),
@@ -344,7 +344,7 @@ def test_a_file_of_millions_of_values_is_given_up() -> None:
         (HEAD + BODY.replace("a:", "2026-12-01:"), "4:3: '2026-12-01' must be text, but YAML reads '2026-12-01' as a date; put it in quotes: \"2026-12-01\""),
         (HEAD + BODY.replace("a:", "~:"), "4:3: '~' must be a name: letters, digits, - _ . only, at most 64; a name is no title, the chat gets the message alone"),
         (HEAD + "  ? [a]\n  : b\n", "4:5: a key must be a word, not a list"),
-        (HEAD + BODY + BODY, "7:3: 'a' stands here twice, also on line 4; keep one"),
+        (HEAD + BODY + BODY, "7:3: 'a' is given twice, first on line 4; keep one"),
         (HEAD + "  a: hello\n", "4:3: 'a' must be a group of keys, not text"),
         (HEAD + "  a: [x]\n", "4:3: 'a' must be a group of keys, not a list"),
         (HEAD + "  a:\n    every: 30m\n", "4:3: 'a' has no message; give it one of prompt, text or command"),
@@ -352,7 +352,7 @@ def test_a_file_of_millions_of_values_is_given_up() -> None:
         ("reminders:\n" + BODY, "2:3: 'a' has no target; write to: telegram:123456789 (channel:chat_id), here or under defaults"),
         (HEAD + BODY + "    prompt: hi\n", "7:5: 'a' has two messages, text and prompt; keep one"),
         (HEAD + BODY + '    cron: "0 9 * * *"\n', "7:5: 'a' has two schedules, every and cron; keep one"),
-        (HEAD + BODY + "    every: 1h\n", "7:5: 'every' stands here twice, also on line 5; keep one"),
+        (HEAD + BODY + "    every: 1h\n", "7:5: 'every' is given twice, first on line 5; keep one"),
         (HEAD + BODY + "    on: UTC\n", "7:5: unknown key 'on', did you mean 'only'?"),
         (HEAD + BODY + "    atempts: 3\n", "7:5: unknown key 'atempts', did you mean 'attempts'?"),
         (HEAD + BODY + "    zzz: UTC\n", f"7:5: unknown key 'zzz'; known are {', '.join(values.REMINDER_KEYS)}"),
@@ -436,7 +436,7 @@ def test_what_a_syntax_error_cut_off_is_not_called_missing(broken: str) -> None:
         ("context: {thread_id: 12}", "5:26: context.thread_id must be text, but YAML reads '12' as a number; put it in quotes: \"12\""),
         ("context: {a: }", "5:18: context.a is empty"),
         ("context: {a: [b]}", "5:18: context.a must be text, not a list"),
-        ("context: {a: b, a: c}", "5:21: 'a' stands here twice, also on line 5; keep one"),
+        ("context: {a: b, a: c}", "5:21: 'a' is given twice, first on line 5; keep one"),
         ("context: {no: b}", "5:15: context must be text, but YAML reads 'no' as false; put it in quotes: \"no\""),
         ("context: {chat_id: b}", "5:15: context may not set chat_id: that is what `to` is for"),
         ("context: {_a: b}", "5:15: context may not set _a: keys that begin with _ are Bub's own"),
@@ -606,7 +606,7 @@ def test_all_faults_come_at_once_sorted_by_place() -> None:
         "9:9: at: '2026-12-01' is a date without a time; add one, as in 2026-12-01 08:30",
         '10:11: a text that holds a colon and a space must be in quotes: "Note: bring the card"',
         "11:12: quiet must be true or false without quotes, not text",
-        "12:3: 'dentist' stands here twice, also on line 8; keep one",
+        "12:3: 'dentist' is given twice, first on line 8; keep one",
         "13:12: every needs a unit: 30m for minutes, 30h for hours",
         "14:13: prompt begins with a comma, so Bub would run it as a command; write it under command instead",
         "16:18: context.thread_id must be text, but YAML reads '12' as a number; put it in quotes: \"12\"",
@@ -624,10 +624,10 @@ def test_the_error_holds_the_path_and_the_text() -> None:
 def test_after_a_hundred_faults_it_stops() -> None:
     found = faults(HEAD + "".join(f"  r{n}:\n    cron: '61 * * * *'\n    text: hi\n" for n in range(150)))
     assert len(found) == 101
-    assert found[-1] == "302:11: there are more faults; mend these first"
+    assert found[-1] == "302:11: there are more faults; fix these first"
 
 
-def test_mending_syntax_stays_cheap_in_a_big_file() -> None:
+def test_fixing_syntax_stays_cheap_in_a_big_file() -> None:
     reminder = "  r{}:\n    cron: * * * * *\n    text: " + "x" * 1000 + "\n"
     found = faults(HEAD + "".join(reminder.format(n) for n in range(2000)))
     assert 1 <= len(found) <= 3
@@ -777,7 +777,7 @@ def test_a_file_that_is_written_on_while_it_is_read_is_read_again(
     assert seen == [WHOLE[:cut].encode(), WHOLE.encode()]
 
 
-def test_a_file_that_never_holds_still_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_never_holds_still_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(WHOLE)
     seen = written_on(monkeypatch, path, *(WHOLE + "#" * number for number in range(1, 20)))

@@ -253,13 +253,13 @@ def test_the_tick_says_nothing_to_a_stranger_that_has_taken_the_sockets_place(pl
 # --- The file
 
 
-@pytest.mark.parametrize(("mode", "believed"), [(0o600, True), (0o644, True), (0o664, False), (0o606, False)])
-def test_a_file_that_others_may_write_is_not_believed(place: Path, mode: int, believed: bool) -> None:
+@pytest.mark.parametrize(("mode", "counts"), [(0o600, True), (0o644, True), (0o664, False), (0o606, False)])
+def test_a_file_that_others_may_write_is_ignored(place: Path, mode: int, counts: bool) -> None:
     file = place / "reminders.yaml"
     file.write_text("reminders:\n  a: {every: 1h, to: 'chat:1', text: hi}\n")
     shutil.chown(file, group="nogroup")
     file.chmod(mode)
-    if believed:
+    if counts:
         assert [reminder.name for reminder in load(str(file))] == ["a"]
         return
     with pytest.raises(FileUnreadableError, match=rf"written by others \(mode {mode:04o}\).*: chmod go-w {file}"):
@@ -267,7 +267,7 @@ def test_a_file_that_others_may_write_is_not_believed(place: Path, mode: int, be
 
 
 @as_root
-def test_a_file_of_another_user_is_not_believed_unless_root_put_it_in_their_place(place: Path) -> None:
+def test_a_file_of_another_user_is_ignored_unless_root_put_it_in_their_place(place: Path) -> None:
     file = place / "reminders.yaml"
     file.write_text("reminders:\n  a: {every: 1h, to: 'chat:1', text: hi}\n")
     os.chown(file, NOBODY, NOBODY)

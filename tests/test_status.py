@@ -207,8 +207,8 @@ def test_what_is_tried_again_is_shown_with_its_error_and_needs_nobody(place: Pla
         found = json.loads(run(place, "--json").output)
     assert done.exit_code == 0
     lines = [line for line in done.output.splitlines() if line.startswith("retrying")]
-    assert lines[0] == "retrying   x-6: refused"
-    assert lines[5] == "retrying   ... and 2 more like that"
+    assert lines[0] == "retrying     x-6: refused"
+    assert lines[5] == "retrying     ... and 2 more like that"
     assert found["retrying"][6] == {"id": "x-0", "error": "refused\nagain"}
     assert found["waiting"] == {"due": 0, "accepted": 7}
 
@@ -305,7 +305,7 @@ def test_what_gates_skipped_in_a_day(place: Place) -> None:
 
 def test_the_command_shows_what_gates_skipped(place: Place) -> None:
     place.fill_inbox(id="mail", reminder="mail", state="skipped", reason="gate", accepted_at=int(time.time()) - 60)
-    assert "gates      mail: skipped 1 of 1 by its gate\n" in run(place).output
+    assert "gates        mail: skipped 1 of 1 by its gate\n" in run(place).output
 
 
 def test_the_gaps_of_a_day(place: Place) -> None:
@@ -344,15 +344,15 @@ def test_the_command_shows_each_part_and_exits_0_or_1(place: Place) -> None:
         done = run(place)
     assert done.exit_code == 0, done.output
     gateway, trigger, reminders, waiting, day = done.output.splitlines()
-    assert gateway.startswith("gateway    listens since 2026-11-23 ")
+    assert gateway.startswith("gateway      listens since 2026-11-23 ")
     assert "for telegram; 0 wait and 0 run (process 4242, " in gateway
-    assert trigger.startswith("trigger    the last tick was ")
-    assert reminders.startswith("reminders  1; the next is pills, at ")
-    assert (waiting, day) == ("waiting    nothing", "24 hours   nothing fired")
+    assert trigger.startswith("trigger      the last tick was ")
+    assert reminders.startswith("reminders    1; the next is pills, at ")
+    assert (waiting, day) == ("waiting      nothing", "24 hours     nothing fired")
     done = run(place)
     assert done.exit_code == 1
-    assert done.output.startswith("gateway    does not answer\n")
-    assert done.output.splitlines()[-1].startswith("to mend    no gateway listens at ")
+    assert done.output.startswith("gateway      does not answer\n")
+    assert done.output.splitlines()[-1].startswith("needs fixing no gateway listens at ")
 
 
 def test_the_commands_json_is_one_object_with_the_same(place: Place) -> None:
@@ -380,7 +380,7 @@ def test_the_command_survives_each_trouble(place: Place, breaks: Break) -> None:
     assert done.exit_code == 1
     assert not isinstance(done.exception, Exception) or isinstance(done.exception, SystemExit)
     if breaks is damaged_ledger:
-        assert "trigger    when the last tick ran can't be read\n" in done.output
+        assert "trigger      when the last tick ran can't be read\n" in done.output
     if breaks is broken_file:
         assert "the last good version stays in force" in done.output
 

@@ -128,7 +128,7 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine) -> None:
 
 
 def told_how_it_stands(machine: Machine, alice: Chat, bub: Chat) -> None:
-    """By doctor and status: all well; and with the timer stopped, what is broken and the command that mends it."""
+    """By doctor and status: all well; and with the timer stopped, what is broken and the command that fixes it."""
     # Root may look at bub's; what is bub's it never runs as root.
     for chat, user, option in ((alice, "alice", "--user "), (bub, "root", "")):
         print(well := chat.bub_cron("doctor", user=user, BUB_HOME=chat.home))

@@ -343,7 +343,7 @@ def _plainly(record: Record) -> str:
 
 
 def _outlook(paths: Paths, name: str, outcome: str | None, shown: _Shown, *, has_rows: bool) -> str:
-    """Return what a person who asks about a reminder, and why it didn't fire, wants to know besides its firings."""
+    """Return what a person who asks about a reminder, and why it didn't fire, needs besides its firings."""
     title = terminal.clean(name)
     none = "" if has_rows else f"no firing of {title} is {outcome or 'recorded'}; "
     try:

@@ -1,6 +1,6 @@
 """The commands that set the machine up to run the tick, and undo that: install, uninstall.
 
-Kept true here:
+Invariants:
 - What is to be done is planned first, and planning only reads; nothing is done that was not in the plan.
 - What someone changed by hand, and every other line of a crontab, stays unless `--force` says otherwise.
 """
@@ -108,7 +108,7 @@ def install(
     _note_others(plan, where)
     _note_missing(plan, paths)
     if not plan.steps and not plan.kept:
-        click.echo("it is installed already, just so", err=True)
+        click.echo("already installed, nothing to change", err=True)
     plan.carry_out(dry_run=dry_run, again="run `bub-cron install`")
 
 
@@ -375,7 +375,7 @@ def _note_missing(plan: Plan, paths: Paths) -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands, options and reminders' names.
+    """Print the shell's completion script: commands, options and reminders' names.
 
     bash: add `eval "$(bub-cron completion bash)"` to ~/.bashrc; zsh the same to ~/.zshrc; fish: `bub-cron completion
     fish > ~/.config/fish/completions/bub-cron.fish`.

@@ -1,6 +1,6 @@
 """What install and uninstall do to a machine, as a plan of steps that is either shown or carried out.
 
-Kept true here:
+Invariants:
 - A file is written whole beside its place and renamed into it; a symbolic link there is never written through.
 - A dry run shows the very steps that would be done, each whole.
 - When a step fails, the text says which, what was done before it and what was not.
@@ -128,14 +128,14 @@ class Plan:
         for note in self.notes:
             click.echo(f"note: {terminal.clean(note)}", err=True)
         if self.kept:
-            raise HandChangedError("what is your own doing was kept; --force goes over it")
+            raise HandChangedError("your changes were kept; use --force to overwrite them")
 
     def _half_done(self, at: int, error: Exception, again: str) -> str:
         before = ", ".join(map(_past, self.steps[:at])) or "nothing"
         after = ", ".join(map(str, self.steps[at + 1 :])) or "nothing"
         return (
             f"could not {self.steps[at]}: {error}\ndone before that: {before}\nnot done: {after}\n"
-            f"mend that, then {again} again"
+            f"fix that, then {again} again"
         )
 
 

@@ -1,6 +1,6 @@
 """What Bub would run as a command, and whether this gateway lets it.
 
-Kept true here: nothing that Bub would run as a command passes as a prompt, whatever the gateway's prefix; and a command
+Invariants: nothing that Bub would run as a command passes as a prompt, whatever the gateway's prefix; and a command
 passes only where the gateway's owner allowed commands, as a gate only where gates are. It is asked when a request comes and again when its turn begins,
 since a restart in between may have changed either.
 """

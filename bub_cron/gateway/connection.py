@@ -35,7 +35,7 @@ from bub_cron.states import REJECTED
 from bub_cron.wire import BUSY, MAX_LINE, PONG, UNKNOWN_ID, Ping, Request, StatusQuery, encode, parse_request
 
 LINE_SECONDS = 30.0  # from a line's first byte to its end
-IDLE_SECONDS = 600.0  # without a request, and with no answer still to come
+IDLE_SECONDS = 600.0  # without a request, and with no answer outstanding
 UNREAD_SECONDS = 120.0  # that a caller may leave its answers unread
 GONE_SECONDS = 5.0  # between looks at whether a caller that sends nothing more has gone altogether
 MOST_LINES = 400  # judged and accepted together: some milliseconds of the event loop's time
@@ -235,7 +235,7 @@ class Connection:
     # --- Final answers
 
     def _owe_final(self, request: Request, firing: Firing) -> None:
-        """Owe the caller the final answer to a request, if it waits for one that is still to come."""
+        """Owe the caller the final answer to a request, if it waits for one."""
         if not request.wait or firing.is_final:
             return
         self._owed[firing.id] = self._owed.get(firing.id, 0) + 1

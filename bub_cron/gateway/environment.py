@@ -17,7 +17,7 @@ def gateway_environ() -> dict[str, str]:
     """Return the environment without those of our paths that only a `.env` file sets, for no cron job sees that file.
 
     Bub loads `.env` into its environment before any plugin is there. What the process was started with is in
-    /proc/self/environ; where that can't be read, `.env` is believed.
+    /proc/self/environ; where that can't be read, `.env` counts.
     """
     environ = dict(os.environ)
     try:

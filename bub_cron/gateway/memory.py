@@ -1,7 +1,7 @@
 """Let the agent know what was said in its name: write a delivered message onto the tape of its chat's session.
 
 A `text` runs no turn, and a `prompt` may run in another session than the chat's own; without this, an answer such as
-"done" or "skip it tomorrow" would mean nothing to the agent. Kept true here: only what was delivered is written, as one
+"done" or "skip it tomorrow" would mean nothing to the agent. Invariants: only what was delivered is written, as one
 message of the assistant's, by Bub's public tape; a failure here is logged and never touches the firing's outcome.
 
 What it costs: one append per such message to the session's tape, thus its tokens in that session's later turns until the

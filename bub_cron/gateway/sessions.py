@@ -1,6 +1,6 @@
 """Who is busy: the turns that users have running, by session.
 
-Kept true here: a session counts as busy from `load_state` of a user's turn until its `save_state` or the end of its
+Invariants: a session counts as busy from `load_state` of a user's turn until its `save_state` or the end of its
 asyncio task, whichever is first (Bub calls no `save_state` when building the prompt raises). Nothing here raises or
 waits on behalf of the user's turn: these calls stand in the way of every message of every channel.
 """

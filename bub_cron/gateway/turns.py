@@ -1,6 +1,6 @@
 """Run one turn through the live framework and tell what came of it.
 
-Kept true here:
+Invariants:
 - A turn's reply comes to us and to nobody else: the message goes in with our channel as its own and as its output, so
   Bub's answers and error notices end in our `send()`, which shows nobody anything. Sending is `delivery.py`'s.
 - A normal return proves nothing. Error events in the stream, a model that gave nothing (Bub then returns the prompt as

@@ -225,7 +225,7 @@ def _triggers(status: Status, triggers: list[Trigger], paths: Paths) -> Iterator
 
 def _tick(status: Status) -> Finding:
     if status.stores_error is not None:
-        return Finding("tick", BROKEN, "when the last one ran can't be read", "mend the stores, above")
+        return Finding("tick", BROKEN, "when the last one ran can't be read", "fix the stores first, see above")
     if status.last_tick is None:
         return Finding("tick", BROKEN, "no tick has ever run here", "bub-cron tick    # and see the trigger, above")
     if status.is_late:
@@ -363,7 +363,7 @@ def _channels(reminders: list[Reminder], pong: dict[str, Any]) -> Iterator[Findi
 
 def _firings(paths: Paths, status: Status) -> Iterator[Finding]:
     if status.stores_error is not None:
-        yield Finding("firings", BROKEN, status.stores_error, "mend the stores, above")
+        yield Finding("firings", BROKEN, status.stores_error, "fix the stores first, see above")
         return
     if status.stuck:
         yield Finding("firings", BROKEN, status.stuck, "bub-cron tick    # says why")

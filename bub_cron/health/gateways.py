@@ -1,6 +1,6 @@
 """The `bub gateway` processes of this machine, and the units that run one: why none listens where the tick looks.
 
-Kept true here: looking changes nothing; no program that another user named is run.
+Invariants: looking changes nothing; no program that another user named is run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _QUOTED = re.compile(r'^WorkingDirectory="', re.MULTILINE)
 
 @dataclass(slots=True)
 class Cause:
-    """One reason why no gateway listens, and what mends it."""
+    """One reason why no gateway listens, and what fixes it."""
 
     text: str
     remedy: str

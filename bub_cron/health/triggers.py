@@ -1,6 +1,6 @@
 """What runs the tick on this machine: systemd timers and crontab lines, and with which interpreter and paths.
 
-Kept true here: looking changes nothing; what one of the machine's programs doesn't tell is left out, not guessed.
+Invariants: looking changes nothing; what one of the machine's programs doesn't tell is left out, not guessed.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Invariants:
 - A file is taken whole or not at all, and is only ever read.
-- Whoever mends it sees all of its faults at once. Only a syntax error that leaves the meaning open ends the reading.
+- Whoever fixes it sees all of its faults at once. Only a syntax error that leaves the meaning open ends the reading.
 - Whatever the bytes, nothing but `FileFaultsError` comes out of `parse`.
 
 yaml, and what a tick doesn't need (the schema, the suspicions), are imported where they are used: a shell that completes a

@@ -37,7 +37,7 @@ class Faults:
         self.found.append(Fault(line, column, message))
         if len(self.found) == MAX_FAULTS:
             line, column = max((fault.line, fault.column) for fault in self.found)
-            self.found.append(Fault(line, column, "there are more faults; mend these first"))
+            self.found.append(Fault(line, column, "there are more faults; fix these first"))
             raise EnoughError
 
 

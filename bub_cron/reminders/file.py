@@ -71,12 +71,10 @@ def _refuse_what_others_write(path: str, descriptor: int, found: os.stat_result)
         )
         if os.geteuid() != 0 or not given:
             right = f"chown it to the user who runs the tick (uid {os.geteuid()}), or to root"
-            raise FileUnreadableError(
-                f"{path} belongs to another user (uid {found.st_uid}), so it isn't believed: {right}"
-            )
+            raise FileUnreadableError(f"{path} belongs to another user (uid {found.st_uid}), so it is ignored: {right}")
     if others_write(found, descriptor):
         mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
-        raise FileUnreadableError(f"{path} may be written by others ({mode}), so it isn't believed: chmod go-w {path}")
+        raise FileUnreadableError(f"{path} may be written by others ({mode}), so it is ignored: chmod go-w {path}")
 
 
 def _parse_or_faults(

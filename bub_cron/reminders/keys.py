@@ -40,7 +40,7 @@ class Keys:
                 pairs.append((key, value))
                 first = places.setdefault(key.text, key)
                 if first is not key:
-                    what = f"{shown(key.text)} stands here twice, also on line {first.line}; keep one"
+                    what = f"{shown(key.text)} is given twice, first on line {first.line}; keep one"
                     self.faults.add(key, what)
             elif key.kind != BROKEN:
                 self.faults.add(key, f"a key must be a word, not {key.kind}")

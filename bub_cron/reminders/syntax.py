@@ -1,4 +1,4 @@
-"""What a YAML parser stumbles over -> a fault in the user's words; and the slips that quotes would mend.
+"""What a YAML parser stumbles over -> a fault in the user's words; and the slips that quotes would fix.
 
 Invariants: a line is mended only where its meaning is plain, a value that lacks its quotes. Nothing else is guessed.
 """
@@ -22,7 +22,7 @@ _INDICATORS = "*&@`%!|>,"
 
 
 def explain(context: str, problem: str, start: Mark, mark: Mark, lines: list[str]) -> tuple[Fault, bool]:
-    """Return the fault, and whether it is a slip on its line that `quote_value` mends.
+    """Return the fault, and whether it is a slip on its line that `quote_value` fixes.
 
     `context` and `problem` are the parser's own words, `start` and `mark` their places.
     """

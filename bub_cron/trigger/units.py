@@ -150,7 +150,7 @@ After=bub-gateway.service
 Type=oneshot
 SyslogIdentifier=bub-cron
 {where}ExecStart={command} fire %i
-# No TimeoutStartSec: it stays until the reminder has its last word, which the reminder's own timeout and attempts bound.
+# No TimeoutStartSec: it stays until the reminder has its final outcome, which the reminder's own timeout and attempts bound.
 {hardening}"""
 
 _FIRE_TIMER = """\
