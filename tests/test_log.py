@@ -229,13 +229,13 @@ def test_a_name_or_an_id_shows_all_there_is(place: Place) -> None:
         messages=[{"state": "undelivered", "sends": 3, "error": "chat not found"}],
     )  # fmt: skip
     details = [
-        "    reason: attempts", "    reply to telegram:1: undelivered after 3 sends: chat not found",
+        "    took: 3 attempts, 1,200 tokens", "    reason: attempts", "    reply to telegram:1: undelivered after 3 sends: chat not found",
         "    gate: two mails / from Ann", "    | Dear", "    | all",
     ]  # fmt: skip
-    for arguments, head in ((["pills"], []), (["--id", "x"], ["    id: x"])):
+    for arguments, head in ((["pills"], []), (["--id", "x"], ["    id: x", "    to: -"])):
         lines = CliRunner().invoke(commands, ["log", *arguments]).stdout.splitlines()
-        assert lines[0].split()[2:] == ["reminder", "outcome", "tokens", "attempts", "reply", "or", "reason"]
-        assert lines[1].split()[2:] == ["pills", "failed", "1,200", "3", "the", "model", "said", "no"]
+        assert lines[0].split()[2:] == ["reminder", "outcome", "reply", "or", "reason"]
+        assert lines[1].split()[2:] == ["pills", "failed", "the", "model", "said", "no"]
         assert lines[2:] == head + details
     assert len(log()) == 1
 

@@ -167,8 +167,8 @@ def _is_known(paths: Paths, name: str) -> bool:
         return True
 
 
-_COLUMNS = ("reminder", "outcome", "seconds", "tokens", "attempts", "reply or reason")
-_LEAST = (16, 16, 11, 7, 6, 8, 20)  # of the columns, where rows follow later
+_COLUMNS = ("reminder", "outcome", "reply or reason")
+_LEAST = (16, 16, 11, 30)  # of the columns, where rows follow later
 _AHEAD_SECONDS = 60
 _DATED_AHEAD = "dated in the future, by a clock that was ahead or by the sender:"
 _FOLLOWED = 1000  # of the newest firings, how many are watched
@@ -211,9 +211,6 @@ class _Shown:
             _fire_time(record, self.time),
             record.reminder or record.id,
             terminal.outcome(record.outcome),
-            "" if record.seconds is None else f"{record.seconds:.1f}",
-            f"{record.tokens:,}" if record.tokens else "",
-            str(record.attempts or ""),
             words,
         )
         return _Row(cells, list(self._details(record, has_why=bool(why))) if self._whole else [])
@@ -221,6 +218,14 @@ class _Shown:
     def _details(self, record: Record, *, has_why: bool) -> Iterator[str]:
         if self._has_id:
             yield f"id: {record.id}"
+            yield f"to: {record.to or '-'}"
+        took = [
+            f"{record.attempts} attempts" if record.attempts > 1 else "",
+            f"{record.tokens:,} tokens" if record.tokens else "",
+            "" if record.seconds is None else terminal.span(record.seconds),
+        ]
+        if any(took):
+            yield f"took: {', '.join(filter(None, took))}"
         if record.reason:
             yield f"reason: {record.reason}"
         if record.count > 1:
@@ -248,7 +253,7 @@ class _Shown:
             times, all_ = (f"{len(run_):,} times ", " in all") if len(run_) > 1 else ("", "")
             since_, until_ = self.time(began), self.time(ended)
             text = f"{times}until {until_[11:] if until_[:10] == since_[:10] else until_} ({lost}{all_})"
-            rows.append((began, _Row((since_, "(no tick)", "", "", "", "", text), [])))
+            rows.append((began, _Row((since_, "(no tick)", "", text), [])))
         return rows
 
     def left_out_rows(self, reminder: Reminder, after: int, until: int) -> list[tuple[float, _Row]]:
@@ -258,8 +263,7 @@ class _Shown:
         except BubCronError:
             return []  # what is wrong with the files is told below the table
         return [
-            (out.instant, _Row((self.time(out.instant), reminder.name, "(left out)", "", "", "", out.why), []))
-            for out in found
+            (out.instant, _Row((self.time(out.instant), reminder.name, "(left out)", out.why), [])) for out in found
         ]
 
 
@@ -328,7 +332,9 @@ def _said(record: Record, *, whole: bool) -> str:
     if whole and len(said.splitlines()) > 1:
         return plainly  # its lines are told below
     line = terminal.first_line(said)
-    text = f"{plainly}: {line}" if plainly and line else plainly or line
+    if not line:
+        return plainly
+    text = f"{plainly}: {line}" if plainly else line
     return text if whole else terminal.Brief(text, "")
 
 

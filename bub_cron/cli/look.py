@@ -44,6 +44,7 @@ from bub_cron.schedule.zones import LAST
 from bub_cron.wire import iso
 
 DEFAULT_COUNT = 10
+_MINUTE = 60
 _DAY = 86400
 OFTEN = 4  # fire times in 24 h, from which on a reminder takes one line
 _COUNTED = 1440
@@ -254,9 +255,7 @@ def _upcoming(
             in_a_day = len(list(islice(fire_times(reminder.schedule, first - 1, first - 1 + _DAY), _COUNTED)))
             if in_a_day >= OFTEN:
                 more = "or more " if in_a_day == _COUNTED else ""
-                return iter([
-                    Upcoming(first, reminder, f"{in_a_day:,} {more}times in 24 h", pause=covering(held, first))
-                ])
+                return iter([Upcoming(first, reminder, f"{in_a_day:,}x {more}in 24 h", pause=covering(held, first))])
         times = (
             Upcoming(moment, reminder, pause=covering(held, moment))
             for moment in fire_times(reminder.schedule, after, until)
@@ -348,4 +347,6 @@ def local_fire_time(moment: int, reminder: Reminder) -> str:
 
 
 def _away(seconds: int) -> str:
-    return terminal.span(seconds) if seconds >= 0 else f"{terminal.span(-seconds)} ago"
+    """Return how far away an instant is, above a minute in whole minutes: fire times are."""
+    length = abs(seconds) if abs(seconds) < _MINUTE else abs(seconds) // _MINUTE * _MINUTE
+    return terminal.span(length) if seconds >= 0 else f"{terminal.span(length)} ago"
