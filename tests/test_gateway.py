@@ -293,12 +293,12 @@ def test_fire_and_send_show_the_outcome_and_the_reply(live: Live) -> None:
     house.reminders.write_text(
         'reminders:\n  standup: {cron: "0 9 * * *", to: "testchat:fire", prompt: New?, enabled: false}\n'
     )
-    fired = house.command("fire", "standup", check=0).stdout.splitlines()
-    assert fired[0].startswith("delivered to testchat:fire in ")
-    assert fired[1:] == ["the model's reply"]
-    assert house.command("fire", "standup", "--no-wait", check=0).stdout.startswith("accepted for testchat:fire")
+    fired = house.command("fire", "standup", check=0)
+    assert fired.stderr.splitlines()[-1].startswith("delivered to testchat:fire in ")
+    assert fired.stdout == "the model's reply\n"
+    assert house.command("fire", "standup", "--no-wait", check=0).stderr.startswith("accepted for testchat:fire")
     sent = house.command("send", "--to", "testchat:send", "--text", "by hand", check=0)
-    assert sent.stdout.startswith("delivered to testchat:send")
+    assert sent.stderr.startswith("delivered to testchat:send")
     assert ("send", "by hand") in house.messages()
     lost = house.command("send", "--to", "nosuch:1", "--text", "by hand", check=1)
     assert "this gateway has no channel nosuch" in lost.stderr

@@ -169,7 +169,7 @@ def _is_known(paths: Paths, name: str) -> bool:
 
 _COLUMNS = ("reminder", "outcome", "reply or reason")
 _LEAST = (16, 16, 11, 30)  # of the columns, where rows follow later
-_AHEAD_SECONDS = 60
+_AHEAD_SECONDS = 120  # what two clocks may differ by without a word
 _DATED_AHEAD = "dated in the future, by a clock that was ahead or by the sender:"
 _FOLLOWED = 1000  # of the newest firings, how many are watched
 _LOOK_SECONDS = 1.0
