@@ -311,6 +311,12 @@ def names_in_force(paths: Paths) -> list[str]:
     return _read(paths, lambda view: [row["name"] for row in _rows(view, "reminders", query)])
 
 
+def next_in_force(paths: Paths) -> dict[str, int]:
+    """Return the first fire time that is not yet recorded of each reminder that the ledger has in force, if it has one."""
+    query = "SELECT name, next_at FROM ledger.reminders WHERE next_at IS NOT NULL AND enabled"
+    return _read(paths, lambda view: {row["name"]: row["next_at"] for row in _rows(view, "reminders", query)})
+
+
 def check(path: str) -> None:
     """Look through a whole store; `StoreError` says what is wrong with it, `DamagedStoreError` if it is damaged."""
     name = "inbox" if path.endswith("inbox.db") else "ledger"

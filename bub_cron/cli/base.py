@@ -168,7 +168,7 @@ def paths_of(context: click.Context) -> Paths:
 
 def complete_names(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
     """Return the reminders' names that begin so, for the shell: of the file, or where it is broken of the last good one."""
-    from bub_cron.cli.names import names_for_shell
+    from bub_cron.cli.unchanged import names_for_shell
 
     return [name for name in names_for_shell(paths_of(context)) if name.startswith(begun)]
 

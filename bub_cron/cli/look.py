@@ -18,6 +18,7 @@ import click
 
 from bub_cron import records, terminal
 from bub_cron.cli.base import commands, json_option, named, optional_name_argument, with_paths
+from bub_cron.cli.unchanged import next_times
 from bub_cron.cli.when import begin_of, end_of
 from bub_cron.errors import ScheduleError, StoreError
 from bub_cron.health.status import told_of_nobody
@@ -70,10 +71,11 @@ def list_(paths: Paths, as_json: bool) -> None:
             click.echo(terminal.json_line(_reminder_json(reminder, last.get(reminder.name), pauses, now)))
         return
     clock, zone = screen_clock(reminders)
+    known = next_times(paths)
     rows = [
         (
             reminder.name,
-            _next_in_words(reminder, pauses, now, clock),
+            _next_in_words(reminder, pauses, now, clock, known.get(reminder.name)),
             terminal.outcome(last[reminder.name].outcome) if reminder.name in last else "-",
             reminder.to,
             # Of the clock that the head names, the zone need not be said again.
@@ -102,11 +104,13 @@ def print_drop_ins(reminders: Iterable[Reminder], paths: Paths) -> None:
         terminal.paragraph(f"from {terminal.clean(os.path.basename(file))}: ", ", ".join(dict.fromkeys(there)))
 
 
-def _next_in_words(reminder: Reminder, pauses: Pauses, now: int, clock: tzinfo | None) -> str:
+def _next_in_words(reminder: Reminder, pauses: Pauses, now: int, clock: tzinfo | None, known: int | None) -> str:
+    """Return when a reminder fires next; `known` is what the ledger has, if it is right."""
     if not reminder.enabled:
         return "disabled"
-    moment = next_of(reminder, now, pauses)
-    pause = in_force(pauses.of(reminder.name, reminder.pause_until), now)
+    held = pauses.of(reminder.name, reminder.pause_until)
+    moment = known if known is not None and known > now and not held else next_of(reminder, now, pauses)
+    pause = in_force(held, now)
     if moment is None:
         return "ended" if next_fire_time(reminder.schedule, now) is None else "paused"
     return f"{datetime.fromtimestamp(moment, clock):%a %Y-%m-%d %H:%M}{' (paused)' if pause else ''}"

@@ -1,4 +1,4 @@
-"""cli/names.py: what a shell completes is what the files say, and where they are unchanged it is read from the ledger."""
+"""cli/unchanged.py: names and fire times are what the files say; where those are unchanged the ledger tells them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from fake_gateway import Place
 
-from bub_cron.cli.names import names_for_shell
+from bub_cron.cli.unchanged import names_for_shell, next_times
 from bub_cron.paths import find_paths
+from bub_cron.reminders import load
+from bub_cron.schedule import next_fire_time
 
 NOW = int(time.time())
 CODE = """
 import sys
-from bub_cron.cli.names import names_for_shell
+from bub_cron.cli.unchanged import names_for_shell, next_times
 from bub_cron.paths import find_paths
 print(*names_for_shell(find_paths()), "yaml" in sys.modules)
 """
@@ -65,3 +67,17 @@ def test_a_ledger_of_another_file_or_with_a_fault_does_not_count(place: Place, t
     place.write("reminders: [", NOW - 100)
     place.tick(NOW + 60)
     assert names_for_shell(place.paths) == ["a", "b"], "the last good ones"
+
+
+def test_next_times_are_those_that_the_files_give(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert next_times(place.paths) == {}
+    entries = "  a: {cron: '7 9 * * mon', to: 'x:1', text: x}\n  spare: {every: 1h, to: 'x:1', text: x, enabled: false}\n"
+    place.write(f"reminders:\n{entries}  old: {{at: 2020-01-01 08:00, to: 'x:1', text: x}}\n", NOW - 600)
+    place.tick(NOW)
+    (one, *_) = load(place.paths.file)
+    assert next_times(place.paths) == {"a": next_fire_time(one.schedule, NOW)}
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    assert next_times(place.paths) == {}, "the machine's zone is another one here"
+    monkeypatch.delenv("TZ")
+    place.write(f"reminders:\n{entries}", NOW - 500)
+    assert next_times(place.paths) == {}
