@@ -63,9 +63,9 @@ def test_one_firing_from_its_gate_to_its_ping(house: House, monitor: tuple[str, 
     assert house.messages_to("2") == ["the model's reply"]
     assert house.messages_to("1") == ["the model's reply"] * 2
     told = sorted(house.messages_to("9"))
-    assert told[0].startswith("The reminder broken due at")
+    assert told[0].startswith("The reminder broken, due ")
     assert "ended with 127" in told[0]
-    assert "mail due at" in told[1]
+    assert "mail, due " in told[1]
     assert "no channel nosuch" in told[1]
     asked = [message["content"] for conversation in house.model.conversations for message in conversation]
     assert any("```\ntwo mails\n```" in str(text) for text in asked)
@@ -87,7 +87,7 @@ KILLED = [
     ("after the final outcome", 'text: x, also: "testchat:2"', "delivered", 0, [("1", "x"), ("2", "x")], 0),
     ("before the send", 'text: x, also: "testchat:2"', "unknown", 0, [("2", "x")], 0),
     ("after the failure is kept", 'prompt: x, gate: exit 3, attempts: 1, alert: "testchat:9"', "failed", 0,
-     [("9", "The reminder mail due at ")], 0),
+     [("9", "The reminder mail, due ")], 0),
     ("after the final outcome", "text: x, ping: PING", "delivered", 0, [("1", "x")], 1),
 ]  # fmt: skip
 

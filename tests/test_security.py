@@ -675,6 +675,7 @@ def test_no_statement_is_put_together_from_values() -> None:
         "_VIEW", "change", "marks", "where", "condition", "query", "name", "shape.journal", "shape.application_id",
         "shape.version", "pragma", "into", "values", "columns", "table", "names", "key", "column", "rowid", "later", "oldest",
         "backwards", "conflict", "each", "ids", "nothing", "only", "source", "store", "DUE", "FAR", "OPEN_BESIDE", "TOLD",
+        "_COLUMNS", "_ENDED",
     }  # fmt: skip
 
 
