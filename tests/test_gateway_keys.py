@@ -127,3 +127,21 @@ def test_a_kill_in_the_middle_of_a_gate(house: House) -> None:
     [entry] = house.log()
     assert (entry["attempts"], entry["sends"], house.messages_to("1")) == (2, 1, ["Mail:"])
     assert (house.home / "runs").read_text() == "run\nrun\n"
+
+
+def test_what_the_ledger_ends_reaches_the_alerts_chat_and_the_monitor(
+    house: House, monitor: tuple[str, list[tuple[str, str]]]
+) -> None:
+    address, got = monitor
+    keys = f'to: "testchat:1", text: hi, alert: "testchat:9", ping: "{address}"'
+    house.reminders.write_text(f"reminders:\n  dentist: {{{keys}, at: 2020-01-01 08:00, timezone: Europe/Berlin}}\n")
+    house.command("tick")  # no gateway yet: the alert waits, the ping doesn't
+    assert (house.outcomes(), got) == ({"dentist@2020-01-01T07:00:00Z": "missed"}, [("/secret/fail", "missed")])
+    house.gateway()
+    house.command("tick")
+    until(lambda: house.messages_to("9"), "the alert")
+    house.command("tick")
+    [told] = house.messages_to("9")
+    assert told.startswith("The reminder dentist, due Wed 2020-01-01 08:00 Europe/Berlin, was missed: ")
+    assert told.endswith(" To look: bub-cron log --id dentist@2020-01-01T07:00:00Z")
+    assert (house.messages_to("1"), len(got)) == ([], 1)
