@@ -164,7 +164,7 @@ def test_every_field_of_json_is_in_the_table(furnished: Place) -> None:
 
 
 def _row_of_next(table: str) -> str:
-    return re.findall(r"^\| `next --json` \|.*$", table, re.MULTILINE)[0]
+    return next(line for line in table.splitlines() if line.startswith("| `next --json`"))
 
 
 def test_every_key_of_a_reminder_is_in_the_table_of_keys() -> None:
