@@ -200,6 +200,15 @@ def test_the_readme_links_to_every_page() -> None:
         assert page == "README.md" or f"]({page})" in PAGES["README.md"], page
 
 
+def test_the_overview_of_the_code_names_every_module_or_its_directory_and_none_that_is_gone() -> None:
+    layers = (ROOT / "AGENTS.md").read_text().partition("## Layers")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", layers))
+    package = ROOT / "bub_cron"
+    assert [name for name in sorted(named) if not (package / name).exists()] == []
+    modules = [path.relative_to(package) for path in package.rglob("*.py") if path.name != "__init__.py"]
+    assert [str(one) for one in modules if str(one) not in named and f"{one.parent}/" not in named] == []
+
+
 def test_the_version_is_said_in_one_voice() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert CliRunner().invoke(commands, ["--version"]).output.strip().endswith(project["version"])
