@@ -56,8 +56,10 @@ def test_a_clean_environment_has_the_command_the_plugin_the_skill_and_the_types(
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=120)
     python, site = environment / "bin" / "python", next((environment / "lib").glob("python*/site-packages"))
-    install = ["--python", python, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", wheel]
-    subprocess.run([sys.executable, "-m", "pip", *install], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", wheel],
+        check=True, timeout=120,
+    )  # fmt: skip
     # What it depends on is here already. A path alone brings the modules there, but not an editable bub-cron.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
 

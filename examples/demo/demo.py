@@ -35,7 +35,7 @@ reminders:
     text: This can't arrive, and is not lost in silence.
 """
 NEXT = """
-That was the demo. Its files are removed, and nothing on this machine has changed.
+That was the demo. Its files are removed, and nothing outside of this directory has changed.
 Next: your first reminder in your own chat. README.md has the five steps; they begin with
 
   pip install .      # into the environment in which your Bub runs"""
