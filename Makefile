@@ -4,9 +4,10 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# A shell function: runs a quiet command, and says every five seconds that it is still at work.
+# A shell function: runs a quiet command, and says every few seconds that it is still at work.
+EVERY := 5
 PATIENTLY := patiently() { \
-		( seconds=0; while sleep 5 >/dev/null; do seconds=$$((seconds + 5)); echo "  still at it, $$seconds s"; done ) & ticker=$$!; \
+		( seconds=0; while sleep $(EVERY) >/dev/null; do seconds=$$((seconds + $(EVERY))); echo "  still at it, $$seconds s"; done ) & ticker=$$!; \
 		trap 'kill $$ticker' EXIT; trap 'exit 130' INT TERM; \
 		"$$@"; \
 	}; patiently
@@ -132,5 +133,5 @@ format: $(VENV)/.ready ## Format the code
 	@$(BIN)/ruff check --fix .
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
