@@ -34,9 +34,7 @@ def test_a_command_that_fails_fails_the_target() -> None:
 
 
 def test_the_demo_says_first_how_long_it_takes_and_at_its_end_what_is_next() -> None:
-    assert (
-        make("--dry-run", "demo").stdout.partition("\n")[0].endswith('echo "The demo takes about half a minute."; \\')
-    )
+    assert "The demo takes" in make("--dry-run", "demo").stdout.splitlines()[0]
     assert "about half a minute" in make("demo-begins").stdout
     assert "minutes" in make("demo-begins", "VENV=/nowhere").stdout
     assert "README.md" in demo.NEXT
