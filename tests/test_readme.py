@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 import tomllib
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import yaml
 from click import Context
 from click.testing import CliRunner
 from editor_kit import as_editor_reads
-from fake_gateway import Place
+from fake_gateway import Place, ending
 from health_kit import answering
 from jsonschema import Draft202012Validator
 
@@ -97,6 +98,23 @@ def test_the_readme_begins_with_a_file_of_two_reminders() -> None:
     # Nothing of the inside before a newcomer has seen it work.
     assert not re.search(r"ledger|inbox|socket|sqlite", before, re.IGNORECASE)
     assert re.findall(r"^\*\*(\d)\. ", before, re.MULTILINE) == ["1", "2", "3", "4", "5"]
+
+
+def test_the_fourth_step_leads_to_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path / "bub")
+    monkeypatch.setenv("BUB_HOME", str(place.home))
+    [step] = [block for block in blocks("README.md", "console") if "bub-cron init" in block]
+    with place.gateway(ending(status="delivered", seconds=0.1)) as gateway:
+        for line in step.splitlines():
+            program, *arguments = shlex.split(line.removeprefix("$ "), comments=True)
+            if program == "nano":  # what the step says to do in the editor
+                text = Path(place.paths.file).read_text()
+                [deleted] = [line for line in text.splitlines(keepends=True) if "    enabled: false" in line]
+                Path(place.paths.file).write_text(text.replace(deleted, "").replace("telegram:123456789", "telegram:7"))
+                continue
+            done = CliRunner().invoke(commands, arguments)
+            assert done.exit_code == 0, done.output
+    assert [(one["to"], one["text"]) for one in gateway.requests] == [("telegram:7", "Good morning.")]
 
 
 def test_the_example_files_are_good_and_show_every_key() -> None:
