@@ -4,6 +4,7 @@ Kept true here: data goes to standard output, words about it to standard error; 
 """
 
 from bub_cron.cli import (  # noqa: F401 - each adds its commands
+    chats,
     file,
     firings,
     ics,

@@ -61,7 +61,7 @@ def ics(paths: Paths, days: int) -> None:
         if count > len(times):
             name = terminal.clean(reminder.name)
             click.echo(f"{name}: the first {len(times):,} fire times; {count - len(times):,} are left out", err=True)
-    click.get_binary_stream("stdout").write(calendar.write(entries, "Bub reminders", __version__))
+    click.echo(calendar.write(entries, "Bub reminders", __version__), nl=False)
 
 
 def _times(reminder: Reminder, pauses: Pauses, after: int, until: int, most: int) -> tuple[list[int], int]:

@@ -68,6 +68,12 @@ CREATE TABLE spent (
     UNIQUE (reminder, day)
 )
 """)
+_CHATS = _compact(f"""
+CREATE TABLE chats (
+    "to"        TEXT NOT NULL UNIQUE {text('"to"')}, -- channel:chat_id
+    seen        REAL NOT NULL {instant("seen", "real")} -- when somebody last wrote there
+)
+""")
 TOLD = "kind IN ('alert', 'notice')"
 """Which messages tell somebody that a reminder doesn't work."""
 OPEN_BESIDE = f"kind IN ('alert', 'notice', 'ping') AND state IN {sql_list(MESSAGE_OPEN)}"
@@ -131,12 +137,13 @@ _FROM_3 = (
     *made_anew("firings", _FIRINGS, _OF_3, _OF_3),
     _GATES,
     _SPENT,
+    _CHATS,
     *_INDEXES,
 )
 SHAPE = Shape(
     application_id=0x62634958,  # "bcIX"
     version=4,
-    schema=(_FIRINGS, _MESSAGES, _GATES, _SPENT, *_INDEXES),
+    schema=(_FIRINGS, _MESSAGES, _GATES, _SPENT, _CHATS, *_INDEXES),
     journal="WAL",
     # Version 1 is version 2 without checks: its rows are read the same way.
     migrations={1: (), 2: _FROM_2, 3: _FROM_3},

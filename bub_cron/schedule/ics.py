@@ -38,4 +38,5 @@ def write(entries: Iterable[Entry], name: str, product: str) -> bytes:
         event.add("description", entry.description)
         event.add("transp", "TRANSPARENT")  # nobody is busy for it
         calendar.add_component(event)
-    return calendar.to_ical()
+    written: bytes = calendar.to_ical()
+    return written
