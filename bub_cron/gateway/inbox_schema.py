@@ -11,8 +11,10 @@ from bub_cron.store import FAR, Shape, instant, made_anew, number, text
 
 
 def _compact(statement: str) -> str:
-    """Return a statement without its comments and indentation: the whole schema is to fit on the store's first page."""
-    return "\n".join(line for line in (line.partition("--")[0].strip() for line in statement.splitlines()) if line)
+    """Return a statement without its comments and needless blanks: the whole schema is to fit on the store's first page."""
+    return "\n".join(
+        line for line in (" ".join(line.partition("--")[0].split()) for line in statement.splitlines()) if line
+    )
 
 
 _FIRINGS = _compact(f"""
@@ -135,6 +137,7 @@ _OF_3 = (
 _FROM_3 = (
     "DROP INDEX IF EXISTS messages_notices",
     *made_anew("firings", _FIRINGS, _OF_3, _OF_3),
+    *made_anew("messages", _MESSAGES),  # in fewer words, for the schema to fit on its page
     _GATES,
     _SPENT,
     _CHATS,
