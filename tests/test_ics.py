@@ -85,6 +85,16 @@ def test_a_frequent_one_is_bounded_and_says_so(place: Place) -> None:
     assert done.stderr == b"often: the first 1,000 fire times; 1,880 are left out\n"
 
 
+def test_many_are_bounded_together_and_say_so_in_few_lines(place: Place) -> None:
+    often = "\n".join(f"  r{number}: {{every: 1m, to: 'x:1', text: x}}" for number in range(30))
+    place.write(f"reminders:\n{often}\n", 0)
+    done = run(place, "ics", "--days", "1")
+    assert done.stdout.count(b"BEGIN:VEVENT") == 20_000
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == "r0: the first 1,000 fire times; 440 are left out"
+    assert lines[5:] == ["... and 25 more like that"]
+
+
 def test_a_long_prompt_is_cut(place: Place) -> None:
     place.write(f"reminders: {{a: {{every: 1d, to: 'x:1', prompt: {'y' * 5000}}}}}\n", 0)
     (event,) = events(place, "--days", "1")

@@ -16,6 +16,7 @@ import click
 from bub_cron import __version__, terminal
 from bub_cron.cli.base import commands, with_paths
 from bub_cron.cli.look import known_pauses
+from bub_cron.health.status import few
 from bub_cron.paths import Paths
 from bub_cron.pauses import Pauses, parts
 from bub_cron.reminders import Reminder, load
@@ -36,7 +37,7 @@ def ics(paths: Paths, days: int) -> None:
 
     Reminders that are disabled, and fire times that a pause holds back, are left out. Each fire time keeps its UID, so a
     calendar that subscribes to the file, or imports it again, shows nothing twice. Of a reminder that fires very often,
-    the first 1,000 are there, and standard error tells how many are not.
+    the first 1,000 are there, and 20,000 of all; standard error tells how many are left out.
 
     \b
     For example:
@@ -48,6 +49,7 @@ def ics(paths: Paths, days: int) -> None:
     from bub_cron.schedule import ics as calendar  # loads icalendar, which no other command needs
 
     entries: list[calendar.Entry] = []
+    cut: list[str] = []
     for reminder in reminders:
         if not reminder.enabled:
             continue
@@ -59,8 +61,9 @@ def ics(paths: Paths, days: int) -> None:
             uid = f"{firing_id(reminder.name, iso(moment))}/bub-cron"
             entries.append(calendar.Entry(uid, moment, revised, reminder.name, description))
         if count > len(times):
-            name = terminal.clean(reminder.name)
-            click.echo(f"{name}: the first {len(times):,} fire times; {count - len(times):,} are left out", err=True)
+            cut.append(f"{reminder.name}: the first {len(times):,} fire times; {count - len(times):,} are left out")
+    for sentence in few(cut):
+        click.echo(terminal.clean(sentence), err=True)
     click.echo(calendar.write(entries, "Bub reminders", __version__), nl=False)
 
 
