@@ -23,7 +23,7 @@ from bub_cron.wire import CHATS, parse_instant
 @with_paths
 @json_option
 def chats(paths: Paths, as_json: bool) -> None:
-    """Show the chats that have written to this gateway, as `to:` takes them.
+    """Show the chats that have written to the gateway, for `to:`.
 
     To find out what to write as `to:`, write a message to your bot, then run this. The chat that wrote last comes first.
     Exits with 69 where no gateway answers.
