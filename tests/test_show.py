@@ -155,6 +155,15 @@ def test_what_the_defaults_give_is_not_the_entrys_own(place: Place) -> None:
     assert standup.limits == {"until": "2037-12-31"}
 
 
+def test_a_zone_may_be_the_machines(place: Place) -> None:
+    place.write("reminders:\n  a: {cron: '* * * * *', to: 'x:1', text: x}\n  b: {every: 5m, to: 'x:1', text: x}\n", 0)
+    found = [json.loads(run(place, "show", name, "--json").stdout)["values"]["timezone"] for name in ("a", "b")]
+    assert found == [
+        {"value": "UTC", "from": "machine", "line": None},
+        {"value": "UTC", "from": "built-in", "line": None},
+    ]
+
+
 @pytest.mark.parametrize("seconds", [1, 90, 3600, 5400, 86400, 90061, 1209600])
 def test_a_duration_reads_as_it_was(seconds: int) -> None:
     assert parse_duration(duration(seconds)) == seconds

@@ -1,7 +1,7 @@
 """The command show: everything about one reminder.
 
 Invariants:
-- Each value has its origin: the entry, the `defaults` of its file, or what is built in.
+- Each value has its origin: the entry, the `defaults` of its file, what is built in, or (a zone) the machine.
 - One clock per screen: that of the reminder's zone.
 - The address of a ping is a secret: only its host is shown.
 """
@@ -39,11 +39,11 @@ _DAYS = 30
 _DAY = 86400
 _WIDTH = 10
 _DURATIONS = ("grace", "timeout", "mark_late")
-_ENTRY, _DEFAULTS, _BUILT_IN = "entry", "defaults", "built-in"
+_ENTRY, _DEFAULTS, _BUILT_IN, _MACHINE = "entry", "defaults", "built-in", "machine"
 
 
 class Value(NamedTuple):
-    """The value in force for a key, and where it comes from; `line` is that of the reminder's file, None if built in."""
+    """The value in force for a key, and where it comes from; `line` is that of the reminder's file, None if not from there."""
 
     key: str
     value: Any
@@ -95,9 +95,15 @@ def values_of(reminder: Reminder) -> list[Value]:
         if key in SCHEDULES + MESSAGES and key not in reminder.own:
             continue
         place = reminder.places.get(key)
-        origin = _BUILT_IN if place is None else _ENTRY if key in reminder.own else _DEFAULTS
+        built_in = _MACHINE if key == "timezone" and _has_machines_zone(reminder) else _BUILT_IN
+        origin = built_in if place is None else _ENTRY if key in reminder.own else _DEFAULTS
         found.append(Value(key, _value(reminder, key), origin, None if place is None else place[0]))
     return found
+
+
+def _has_machines_zone(reminder: Reminder) -> bool:
+    """Tell whether its zone is the machine's; an `every` without a start counts in UTC on every machine."""
+    return reminder.machine_zone and (reminder.schedule.kind != "every" or "start" in reminder.limits)
 
 
 def _value(reminder: Reminder, key: str) -> Any:
@@ -179,7 +185,7 @@ def _print_values(reminder: Reminder) -> None:
 
 def _origin(one: Value) -> str:
     if one.line is None:
-        return _BUILT_IN
+        return one.origin
     return f"line {one.line}" if one.origin == _ENTRY else f"defaults, line {one.line}"
 
 
