@@ -6,10 +6,13 @@ who takes the file again finds no change where there is none.
 
 from __future__ import annotations
 
+import heapq
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import click
 
@@ -25,7 +28,7 @@ from bub_cron.wire import firing_id, iso
 
 _DAY = 86400
 _MOST = 1000  # fire times of one reminder: an hour apart, those of 41 days
-_MOST_IN_ALL = 20_000  # some 6 MiB
+_MOST_IN_ALL = 20_000  # the earliest ones; some 6 MiB, which take icalendar 8 s to write
 _MOST_TEXT = 2000  # characters of a message
 
 
@@ -44,40 +47,70 @@ def ics(paths: Paths, days: int) -> None:
       bub-cron ics --days 90 > reminders.ics
     """
     now = int(time.time())
-    reminders = load(paths.file)
+    reminders = [reminder for reminder in load(paths.file) if reminder.enabled]
     pauses = known_pauses(paths)
     from bub_cron.schedule import ics as calendar  # loads icalendar, which no other command needs
 
-    entries: list[calendar.Entry] = []
-    cut: list[str] = []
-    for reminder in reminders:
-        if not reminder.enabled:
-            continue
-        times, count = _times(reminder, pauses, now, now + days * _DAY, min(_MOST, _MOST_IN_ALL - len(entries)))
-        revised = _saved(reminder.file, now)
-        what = f"{reminder.kind}: {reminder.body[:_MOST_TEXT]}{'...' if len(reminder.body) > _MOST_TEXT else ''}"
-        description = f"{what.rstrip()}\nto: {reminder.to}"
-        for moment in times:
-            uid = f"{firing_id(reminder.name, iso(moment))}/bub-cron"
-            entries.append(calendar.Entry(uid, moment, revised, reminder.name, description))
-        if count > len(times):
-            cut.append(f"{reminder.name}: the first {len(times):,} fire times; {count - len(times):,} are left out")
+    spans = {one.name: _free(one, pauses, now, now + days * _DAY) for one in reminders}
+    first = (islice(_times(one, spans[one.name]), _MOST) for one in reminders)
+    times = list(islice(heapq.merge(*first, key=_moment), _MOST_IN_ALL))
+    told = Counter(one.reminder.name for one in times)
+    cut = [
+        f"{one.name}: the first {told[one.name]:,} fire times; {left:,} are left out"
+        for one in reminders
+        if (left := _count(one, spans[one.name]) - told[one.name])
+    ]
     for sentence in few(cut):
         click.echo(terminal.clean(sentence), err=True)
+    saved = {file: _saved(file, now) for file in {one.file for one in reminders}}
+    entries = (
+        calendar.Entry(_uid(one), one.instant, saved[one.reminder.file], one.reminder.name, _description(one.reminder))
+        for one in times
+    )
     click.echo(calendar.write(entries, "Bub reminders", __version__), nl=False)
 
 
-def _times(reminder: Reminder, pauses: Pauses, after: int, until: int, most: int) -> tuple[list[int], int]:
-    """Return the fire times in (after, until] that nothing holds back: the first so many, and how many there are in all."""
+class Time(NamedTuple):
+    """A fire time of a reminder."""
+
+    instant: int
+    reminder: Reminder
+
+
+class Span(NamedTuple):
+    """Instants in (after, until]."""
+
+    after: int
+    until: int
+
+
+def _free(reminder: Reminder, pauses: Pauses, after: int, until: int) -> list[Span]:
+    """Return what no pause covers of (after, until]."""
     held = pauses.of(reminder.name, reminder.pause_until)
-    free = [(begin, end) for begin, end, pause in parts(held, after, until) if pause is None]
+    return [Span(begin, end) for begin, end, pause in parts(held, after, until) if pause is None]
 
-    def each() -> Iterator[int]:
-        for begin, end in free:
-            yield from fire_times(reminder.schedule, begin, end)
 
-    times = list(islice(each(), most))
-    return times, sum(count_fire_times(reminder.schedule, begin, end) for begin, end in free)
+def _times(reminder: Reminder, spans: list[Span]) -> Iterator[Time]:
+    for span in spans:
+        for instant in fire_times(reminder.schedule, span.after, span.until):
+            yield Time(instant, reminder)
+
+
+def _count(reminder: Reminder, spans: list[Span]) -> int:
+    return sum(count_fire_times(reminder.schedule, span.after, span.until) for span in spans)
+
+
+def _moment(one: Time) -> int:
+    return one.instant
+
+
+def _uid(one: Time) -> str:
+    return f"{firing_id(one.reminder.name, iso(one.instant))}/bub-cron"
+
+
+def _description(reminder: Reminder) -> str:
+    more = "..." if len(reminder.body) > _MOST_TEXT else ""
+    return f"{reminder.kind}: {reminder.body[:_MOST_TEXT].rstrip()}{more}\nto: {reminder.to}"
 
 
 def _saved(file: str, now: int) -> int:
