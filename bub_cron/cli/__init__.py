@@ -4,13 +4,16 @@ Kept true here: data goes to standard output, words about it to standard error; 
 """
 
 from bub_cron.cli import (  # noqa: F401 - each adds its commands
+    chats,
     file,
     firings,
+    ics,
     look,
     now,
     pausing,
     remove,
     setup,
+    show,
     state,
     usage,
     week,

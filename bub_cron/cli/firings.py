@@ -85,7 +85,7 @@ def log(
     status = 0 if records or name is None or _is_known(paths, name) else 1
     if as_json:
         for record in records:
-            click.echo(terminal.json_line(_record_json(record)))
+            click.echo(terminal.json_line(record_json(record)))
         sys.exit(status)
     whole = name is not None or firing_id is not None
     shown = [(record.moment, _row(record, whole=whole)) for record in records]
@@ -125,17 +125,13 @@ _LOOK_SECONDS = 1.0
 
 def _row(record: Record, *, whole: bool = False) -> tuple[str | Text, ...]:
     """Return what a row of the table says of a firing; with `whole`, all of why it is where it is."""
-    words: str | Text = _words(record)
-    if whole and record.why:
-        # What overflows is folded, not cut.
-        words = Text(" ".join(terminal.clean_lines(_explained(record, record.why))), overflow="fold")
     return (
         _when(record),
         record.reminder or record.id,
         terminal.outcome(record.outcome),
         "" if record.seconds is None else f"{record.seconds:.1f}",
         str(record.attempts or ""),
-        words,
+        whole_words(record) if whole and record.why else _words(record),
     )
 
 
@@ -188,7 +184,7 @@ def _follow(paths: Paths, count: int, since: float | None, wanted: dict[str, Any
     while True:
         if as_json:
             for record in reversed(fresh):
-                click.echo(terminal.json_line(_record_json(record)))
+                click.echo(terminal.json_line(record_json(record)))
         elif fresh or fresh_gaps or widths is None:
             shown = [(record.moment, _row(record, whole=whole)) for record in reversed(fresh)]
             shown += _gap_rows(fresh_gaps, [record.moment for record in fresh])
@@ -229,6 +225,13 @@ def _words(record: Record) -> str:
     plainly = _plainly(record)
     said = terminal.first_line(record.reply or record.text)
     return f"{plainly}: {said}" if plainly and said else plainly or said
+
+
+def whole_words(record: Record) -> Text:
+    """Return all of why a firing is where it is, or else what it said; as a cell that is folded, not cut."""
+    if not record.why:
+        return Text(_words(record), overflow="fold")
+    return Text(" ".join(terminal.clean_lines(_explained(record, record.why))), overflow="fold")
 
 
 def _explained(record: Record, why: str) -> str:
@@ -277,7 +280,7 @@ def _when(record: Record) -> str:
         return record.fire_time or terminal.local_time(record.accepted_at)
 
 
-def _record_json(record: Record) -> dict[str, Any]:
+def record_json(record: Record) -> dict[str, Any]:
     return {
         "id": record.id,
         "reminder": record.reminder,
