@@ -1,9 +1,16 @@
 # Sets up .venv by itself; needs a Python of 3.12 or newer (with venv), or uv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test channels check docs format clean chaos bench fuzz siege soak lowest lock audit
+.PHONY: help demo demo-begins test channels check docs pictures dist format clean chaos bench fuzz siege soak lowest lock audit
 
 VENV := .venv
 BIN := $(VENV)/bin
+# A shell function: runs a quiet command, and says every few seconds that it is still at work.
+EVERY := 5
+PATIENTLY := patiently() { \
+		( seconds=0; while sleep $(EVERY) >/dev/null; do seconds=$$((seconds + $(EVERY))); echo "  still at it, $$seconds s"; done ) & ticker=$$!; \
+		trap 'kill $$ticker' EXIT; trap 'exit 130' INT TERM; \
+		"$$@"; \
+	}; patiently
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -26,17 +33,21 @@ $(VENV)/.ready: pyproject.toml
 		echo "  anywhere:        uv (https://docs.astral.sh/uv), which brings its own" >&2; \
 		exit 1; \
 	fi
-	@echo "installing what it needs (half a minute or so)"
-	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@echo "installing what it needs into $(VENV) (half a minute to two minutes)"
+	@$(PATIENTLY) $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@if [ -n "$(LOCKED)" ]; then \
-		$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock && \
+		$(PATIENTLY) $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock && \
 		$(BIN)/python -m pip install --quiet --no-deps --editable .; \
 	else \
-		$(BIN)/python -m pip install --quiet --editable . --group dev; \
+		$(PATIENTLY) $(BIN)/python -m pip install --quiet --editable . --group dev; \
 	fi
 	@touch $@
 
-demo: $(VENV)/.ready ## Show the main job at work: reminders, a tick, a live gateway, the messages, the log
+demo-begins:
+	@if [ $(VENV)/.ready -nt pyproject.toml ]; then echo "The demo takes about half a minute."; \
+	else echo "The first time, this takes one to three minutes: it sets up $(VENV), then the demo runs for half a minute."; fi
+
+demo: demo-begins $(VENV)/.ready ## Show the main job at work: reminders, a tick, a live gateway, the messages, the log
 	@$(BIN)/python examples/demo/demo.py
 
 $(VENV)/channels/.ready: $(VENV)/.ready
@@ -104,10 +115,23 @@ check: $(VENV)/.ready ## Lint, check types and import rules
 docs: $(VENV)/.ready ## Write docs/states.md from the tables of states
 	@$(BIN)/python docs/make_states.py
 
+pictures: $(VENV)/.ready ## Write docs/pictures/ anew, from what the commands print
+	@$(BIN)/python docs/make_pictures.py docs/pictures
+
+build/dist/.ready: $(VENV)/.ready
+	@$(BIN)/python -m venv build/dist
+	@build/dist/bin/python -m pip install --quiet build twine
+	@touch $@
+
+dist: build/dist/.ready ## Build wheel and sdist into dist/, and check them
+	@rm -rf dist
+	@build/dist/bin/python -m build --outdir dist .
+	@build/dist/bin/twine check --strict dist/*
+
 format: $(VENV)/.ready ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

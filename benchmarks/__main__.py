@@ -15,7 +15,7 @@ from benchmarks.measure import HEAD
 
 FIGURES = (
     "idle_tick", "idle_tick_dropins", "idle_tick_10000", "idle_tick_memory", "due_tick", "edited_file", "burst", "ping_in_burst", "which_due",
-    "turn_start", "thousand_firings", "idle_gateway", "gateway_memory", "one_firing", "log_history",
+    "turn_start", "thousand_firings", "idle_gateway", "gateway_memory", "one_firing", "gate_skip", "log_history",
     "listing", "help_start",
 )  # fmt: skip
 

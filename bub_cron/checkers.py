@@ -39,6 +39,16 @@ def parse_duration(text: str) -> int:
     return total
 
 
+def duration(seconds: int) -> str:
+    """Return seconds as `parse_duration` reads them: `1h30m`. Weeks are written as days."""
+    parts = []
+    for unit, size in _UNITS[1:]:
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
 def split_to(to: str) -> tuple[str, str]:
     """Return (channel, chat id) of a target; everything after the first colon is the chat id."""
     channel, _, chat_id = to.partition(":")

@@ -146,6 +146,15 @@ class NoSuchManagerError(BubCronError):
     exit_status = EX_UNAVAILABLE
 
 
+class MissingExtraError(BubCronError):
+    """An optional dependency that a command needs and that isn't installed; the text says how to install it.
+
+    By sysexits.h, 69 is also for a support program that can't be found.
+    """
+
+    exit_status = EX_UNAVAILABLE
+
+
 class NotAllowedError(BubCronError):
     """Something that only another user, mostly root, may do."""
 

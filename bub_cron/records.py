@@ -18,7 +18,7 @@ import sqlite3
 
 from bub_cron.errors import DamagedStoreError, StoreError
 from bub_cron.pauses import Pause, Pauses
-from bub_cron.states import BAD, DUE, MISSED, OPEN, REASONS, sql_list
+from bub_cron.states import BAD, DUE, GOOD, MISSED, OPEN, REASONS, sql_list
 from bub_cron.store import ERRORS, FAR, MENDED, store_error
 from bub_cron.store_check import uri
 
@@ -161,6 +161,26 @@ def last_records(paths: Paths, since: float = 0, until: float = FAR) -> dict[str
             Record(row) for source in _SOURCES for row in view.execute(_newest_of_each(source), between).fetchall()
         ]
         return {record.reminder: record for record in sorted(found, key=_by_moment) if record.reminder is not None}
+
+    return _read(paths, ask)
+
+
+def last_good(paths: Paths) -> dict[str, float]:
+    """Return when each reminder last worked; one that never did, as far as the stores go back, is left out."""
+    good = f" AND outcome IN {sql_list(GOOD)}"
+    between = {"since": 0, "until": FAR}
+
+    def ask(view: sqlite3.Connection) -> dict[str, float]:
+        found = [
+            Record(row)
+            for source in _SOURCES
+            for row in view.execute(_newest_of_each(source, good), between).fetchall()
+        ]
+        return {
+            record.reminder: record.moment if record.finished_at is None else record.finished_at
+            for record in sorted(found, key=_by_moment)
+            if record.reminder is not None
+        }
 
     return _read(paths, ask)
 
@@ -368,8 +388,11 @@ def _newest(view: sqlite3.Connection, source: str, wanted: Mapping[str, object],
     return [Record(row) for row in view.execute(query, values).fetchall()]
 
 
-def _newest_of_each(source: str) -> str:
-    """Return the query for each reminder's newest row between two instants: from name to name in the index."""
+def _newest_of_each(source: str, only: str = "") -> str:
+    """Return the query for each reminder's newest row between two instants: from name to name in the index.
+
+    `only` is a further condition, from its AND on.
+    """
     return f"""
     WITH RECURSIVE names (name) AS (
         SELECT min(reminder) FROM {source}
@@ -377,7 +400,7 @@ def _newest_of_each(source: str) -> str:
     )
     SELECT * FROM {source} WHERE id IN (
         SELECT (
-            SELECT id FROM {source} WHERE reminder = name AND moment BETWEEN :since AND :until
+            SELECT id FROM {source} WHERE reminder = name AND moment BETWEEN :since AND :until{only}
             ORDER BY moment DESC, id DESC LIMIT 1
         ) FROM names WHERE name IS NOT NULL
     ){_SOURCES[source]}"""  # noqa: S608 - our own words

@@ -37,6 +37,7 @@ MAX_LINE = 64 * 1024  # bytes, the newline not counted
 BUSY = "busy"
 UNKNOWN_ID = "unknown-id"
 PONG = "pong"
+CHATS = "chats"
 
 PROMPT, TEXT, COMMAND = "prompt", "text", "command"
 MESSAGES = (PROMPT, TEXT, COMMAND)
@@ -301,7 +302,13 @@ class Ping:
     __slots__ = ()
 
 
-def parse_request(line: bytes, *, now: float, new_id: Callable[[], str]) -> Request | StatusQuery | Ping:
+class ChatsQuery:
+    """`{"chats": true}`: which chats has the gateway seen?"""
+
+    __slots__ = ()
+
+
+def parse_request(line: bytes, *, now: float, new_id: Callable[[], str]) -> Request | StatusQuery | Ping | ChatsQuery:
     """Read one line as a request; raise `RequestError`, with the request's id where it has one, if it is none.
 
     `now` (epoch seconds) is what a missing `expires` counts from; `new_id` makes an id for a request without one.
@@ -312,6 +319,8 @@ def parse_request(line: bytes, *, now: float, new_id: Callable[[], str]) -> Requ
     try:
         if fields.get("ping") is True or (len(fields) == 1 and "ping" in fields):
             return _only(fields, "ping", Ping() if fields["ping"] is True else None, '{"ping": true}')
+        if "chats" in fields:
+            return _only(fields, "chats", ChatsQuery() if fields["chats"] is True else None, '{"chats": true}')
         if "status" in fields:
             return _only(fields, "status", StatusQuery(_check_id(fields["status"])), '{"status": ID}')
         return Request(check_fields(fields, REQUEST_FIELDS), new_id=new_id, now=now)

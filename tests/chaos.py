@@ -455,7 +455,7 @@ class Books:
     """Chat, log, ledger and inbox, held against each other and against what the schedules say."""
 
     _NOTICE = re.compile(r"The reminder ([\w-]+) failed: .+\.", re.DOTALL)
-    _MESSAGE = re.compile(r"(TEXT|REPLY) ([\w:@-]+)")
+    _MESSAGE = re.compile(r"(?:\(due at [\w:,/ ]+ late\)\n)?(TEXT|REPLY) ([\w:@-]+)")
 
     def __init__(self, chaos: Chaos, first: int, last: int, asked: Counter[str]) -> None:
         self._chaos = chaos

@@ -28,6 +28,7 @@ SMALL = {
     "idle_gateway": ("--pairs", "1", "--seconds", "0.1"),
     "gateway_memory": ("--pairs", "1"),
     "one_firing": ("--pairs", "1"),
+    "gate_skip": ("--pairs", "1", "--firings", "4"),
     "log_history": ("--pairs", "1", "--firings", "200"),
     "listing": ("--pairs", "1", "--reminders", "20"),
     "help_start": ("--pairs", "1", "--reminders", "20"),

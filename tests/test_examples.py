@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
+from editor_kit import as_editor_reads
 from gateway_kit import PATIENCE, SCRIPTS, until
 from jsonschema import Draft202012Validator
 from machine_kit import ROOT, Machine, need
@@ -75,17 +76,6 @@ def commands_of_root(readme: Path) -> list[str]:
 def test_the_parser_and_the_schema_take_every_file(name: str) -> None:
     assert load(str(EXAMPLES / name))
     Draft202012Validator(json_schema()).validate(as_editor_reads((EXAMPLES / name).read_text()))
-
-
-def as_editor_reads(text: str) -> Any:
-    """Load as YAML 1.2, which language servers use: it has no dates."""
-
-    resolvers = {
-        first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    loader: Any = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
-    return yaml.load(text, Loader=loader)  # noqa: S506
 
 
 def test_the_days_that_people_mean() -> None:

@@ -63,9 +63,9 @@ def test_one_firing_from_its_gate_to_its_ping(house: House, monitor: tuple[str, 
     assert house.messages_to("2") == ["the model's reply"]
     assert house.messages_to("1") == ["the model's reply"] * 2
     told = sorted(house.messages_to("9"))
-    assert told[0].startswith("The reminder broken due at")
+    assert told[0].startswith("The reminder broken, due ")
     assert "ended with 127" in told[0]
-    assert "mail due at" in told[1]
+    assert "mail, due " in told[1]
     assert "no channel nosuch" in told[1]
     asked = [message["content"] for conversation in house.model.conversations for message in conversation]
     assert any("```\ntwo mails\n```" in str(text) for text in asked)
@@ -87,7 +87,7 @@ KILLED = [
     ("after the final outcome", 'text: x, also: "testchat:2"', "delivered", 0, [("1", "x"), ("2", "x")], 0),
     ("before the send", 'text: x, also: "testchat:2"', "unknown", 0, [("2", "x")], 0),
     ("after the failure is kept", 'prompt: x, gate: exit 3, attempts: 1, alert: "testchat:9"', "failed", 0,
-     [("9", "The reminder mail due at ")], 0),
+     [("9", "The reminder mail, due ")], 0),
     ("after the final outcome", "text: x, ping: PING", "delivered", 0, [("1", "x")], 1),
 ]  # fmt: skip
 
@@ -127,3 +127,21 @@ def test_a_kill_in_the_middle_of_a_gate(house: House) -> None:
     [entry] = house.log()
     assert (entry["attempts"], entry["sends"], house.messages_to("1")) == (2, 1, ["Mail:"])
     assert (house.home / "runs").read_text() == "run\nrun\n"
+
+
+def test_what_the_ledger_ends_reaches_the_alerts_chat_and_the_monitor(
+    house: House, monitor: tuple[str, list[tuple[str, str]]]
+) -> None:
+    address, got = monitor
+    keys = f'to: "testchat:1", text: hi, alert: "testchat:9", ping: "{address}"'
+    house.reminders.write_text(f"reminders:\n  dentist: {{{keys}, at: 2020-01-01 08:00, timezone: Europe/Berlin}}\n")
+    house.command("tick")  # no gateway yet: the alert waits, the ping doesn't
+    assert (house.outcomes(), got) == ({"dentist@2020-01-01T07:00:00Z": "missed"}, [("/secret/fail", "missed")])
+    house.gateway()
+    house.command("tick")
+    until(lambda: house.messages_to("9"), "the alert")
+    house.command("tick")
+    [told] = house.messages_to("9")
+    assert told.startswith("The reminder dentist, due Wed 2020-01-01 08:00 Europe/Berlin, was missed: ")
+    assert told.endswith(" To look: bub-cron log --id dentist@2020-01-01T07:00:00Z")
+    assert (house.messages_to("1"), len(got)) == ([], 1)

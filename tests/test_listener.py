@@ -85,7 +85,13 @@ async def door(path: Path, **options: Any) -> AsyncIterator[Door]:
     max_waiting = options.pop("max_waiting", 100_000)
     async with house(path, max_waiting=max_waiting) as home:
         rule = CommandRule(options.pop("command_prefix", ","), allowed=options.pop("allow_commands", False))
-        service = Service(home.inbox, home.runner, rule, options.pop("about", lambda: {"pid": 42}))
+        service = Service(
+            home.inbox,
+            home.runner,
+            rule,
+            options.pop("about", lambda: {"pid": 42}),
+            lambda: {"status": "chats", "chats": []},
+        )
         listener = Listener(service, options.pop("uids", frozenset()))
         bound = BoundSocket(str(path / "s"), 0o600)
         await listener.start(bound)
@@ -252,6 +258,7 @@ async def test_a_ping_tells_about_the_gateway_and_its_counts(made: Door) -> None
         await caller.ask({"id": firing_id, "to": "chat:1", "prompt": "x", "wait": False})
     await asyncio.sleep(1)
     assert await caller.ask({"ping": True}) == {"status": "pong", "pid": 42, "waiting": 1, "running": 1}
+    assert await caller.ask({"chats": True}) == {"status": "chats", "chats": []}
 
 
 @in_virtual_time

@@ -53,17 +53,20 @@ def answered(
 
 @pytest.mark.parametrize(("choice", "value"), [(0, "prompt"), (1, "text"), (2, "off")])
 def test_each_choice_is_a_value_of_the_setting(monkeypatch: pytest.MonkeyPatch, choice: int, value: str) -> None:
-    assert answered(monkeypatch, {}, choice)[0] == {"cron": {"chat": value, "allow_commands": False}}
+    assert answered(monkeypatch, {}, choice)[0] == {
+        "cron": {"chat": value, "allow_commands": False, "allow_gates": False}
+    }
 
 
 @pytest.mark.parametrize(
     ("current", "proposed"),
     [
-        ({}, [0, False]),
-        ({"cron": None}, [0, False]),
-        ({"cron": {"chat": "text", "allow_commands": True}}, [1, True]),
-        ({"cron": yaml.safe_load("chat: off")}, [2, False]),
-        ({"cron": {"chat": "nonsense", "allow_commands": "nonsense"}}, [0, False]),
+        ({}, [0, False, False]),
+        ({"cron": None}, [0, False, False]),
+        ({"cron": {"chat": "text", "allow_commands": True}}, [1, True, False]),
+        ({"cron": {"allow_gates": True}}, [0, False, True]),
+        ({"cron": yaml.safe_load("chat: off")}, [2, False, False]),
+        ({"cron": {"chat": "nonsense", "allow_commands": "nonsense"}}, [0, False, False]),
     ],
 )
 def test_what_is_set_already_is_proposed(
@@ -75,7 +78,7 @@ def test_what_is_set_already_is_proposed(
 def test_other_keys_of_the_section_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     current = {"cron": {"keep_days": 7, "chat": "off"}, "model": "x"}
     assert answered(monkeypatch, current, yes=True)[0] == {
-        "cron": {"keep_days": 7, "chat": "prompt", "allow_commands": True}
+        "cron": {"keep_days": 7, "chat": "prompt", "allow_commands": True, "allow_gates": True}
     }
     assert current["cron"] == {"keep_days": 7, "chat": "off"}  # what was handed in is left alone
 
@@ -107,10 +110,13 @@ def test_a_real_bub_onboard_asks_on_a_terminal_and_keeps_the_rest(house: House) 
     config.parent.mkdir()
     config.write_text("cron:\n  keep_days: 7\n  chat: off\n")
     shown = on_a_terminal(
-        house, ["onboard", "cron"], [("Which reminders may the agent make", "\x1b[A\r"), ("run commands", "\r")]
-    )
+        house, ["onboard", "cron"],
+        [("Which reminders may the agent make", "\x1b[A\r"), ("run commands", "\r"), ("May a gate", "\r")],
+    )  # fmt: skip
     assert "Timer: " in shown or "Reminders need a tick" in shown
-    assert yaml.safe_load(config.read_text()) == {"cron": {"keep_days": 7, "chat": "text", "allow_commands": False}}
+    assert yaml.safe_load(config.read_text()) == {
+        "cron": {"keep_days": 7, "chat": "text", "allow_commands": False, "allow_gates": False}
+    }
     assert not Path(house.reminders).exists()
 
 

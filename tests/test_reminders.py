@@ -94,7 +94,7 @@ reminders:
       thread_id: "12"
       note: ""
 """
-    assert one(text)._replace(places={}) == Reminder(
+    assert one(text)._replace(places={}, own=frozenset()) == Reminder(
         name="a.B-1_",
         schedule=parse_cron("0 9 * * mon-fri", "Europe/Berlin", "a.B-1_"),
         schedule_text="0 9 * * mon-fri",
@@ -120,7 +120,9 @@ reminders:
 
 
 def test_what_is_not_written_has_the_defaults_of_the_contract() -> None:
-    assert one("reminders:\n  a:\n    cron: 0 9 * * 1\n    text: hi\n    to: x:1\n")._replace(places={}) == Reminder(
+    assert one("reminders:\n  a:\n    cron: 0 9 * * 1\n    text: hi\n    to: x:1\n")._replace(
+        places={}, own=frozenset()
+    ) == Reminder(
         name="a",
         schedule=parse_cron("0 9 * * 1", "UTC", "a"),
         schedule_text="0 9 * * 1",

@@ -1,12 +1,8 @@
-"""skills/reminders: found by Bub wherever bub-cron is installed, and true to the tools that there are; docs/chat.md, too."""
+"""skills/reminders: found by Bub, and true to the tools that there are; docs/chat.md, too. Of the wheel, see test_wheel.py."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,10 +13,6 @@ from bub_cron.reminders import parse
 from bub_cron.reminders.chat_file import ChatFile
 
 ROOT = Path(__file__).parent.parent
-FOUND = (
-    "import sys; from pathlib import Path; from bub.skills import discover_skills\n"
-    "print(*(skill.location for skill in discover_skills(Path(sys.argv[1])) if skill.name == 'reminders'))"
-)
 
 
 @pytest.fixture
@@ -31,25 +23,6 @@ def skill(tmp_path: Path) -> SkillMetadata:
 
 def test_an_editable_install_has_it(skill: SkillMetadata) -> None:
     assert skill.location == ROOT / "skills" / "reminders" / "SKILL.md"
-
-
-def test_a_wheel_has_it(tmp_path: Path) -> None:
-    built = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    if "hatchling" in built.stderr and built.returncode != 0:
-        pytest.skip("hatchling, which builds the wheel, can't be had here")
-    assert built.returncode == 0, built.stderr
-    [wheel] = tmp_path.glob("*.whl")
-    site = tmp_path / "site"
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
-    found = subprocess.run(
-        [sys.executable, "-P", "-c", FOUND, tmp_path],
-        capture_output=True, text=True, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)},
-    )  # fmt: skip
-    assert found.stdout == f"{site}/skills/reminders/SKILL.md\n"
 
 
 def test_what_stands_in_every_prompt_is_short_and_the_rest_not_long(skill: SkillMetadata) -> None:

@@ -100,6 +100,7 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine) -> None:
     print("alice", alice.wait_for_message_in_time("the first message"))
     until(bub.times, "bub's first message")
     told_how_it_stands(machine, alice, bub)
+    metrics_are_written(machine)
     print("bub", late := min(at % 60 for at in bub.times()))
     if late >= 3:
         bub.wait_for_message_in_time("a message of bub's")
@@ -141,6 +142,32 @@ def told_how_it_stands(machine: Machine, alice: Chat, bub: Chat) -> None:
         assert broken.count("broken") == 1
         assert f"-> systemctl {option}enable --now bub-cron.timer\n" in broken
         systemctl(machine, "start", "bub-cron.timer", user=user)
+
+
+def metrics_are_written(machine: Machine) -> None:
+    """As systemd/metrics/ says, but for the paths: by a service that may write nowhere else."""
+    machine.run("cp", "-r", f"{ROOT}/systemd/metrics/.", "/etc/systemd/system")
+    there = machine.inside("/srv/textfile")
+    machine.run("install", "-d", "-o", "bub", "/srv/textfile")
+    tick = machine.inside("/etc/systemd/system/bub-cron.service").read_text()
+    [home] = re.findall(r"^Environment=.*BUB_HOME.*$", tick, re.MULTILINE)
+    (drop_in := machine.inside("/etc/systemd/system/bub-cron-metrics.service.d")).mkdir()
+    paths = (
+        f"Environment=PATH={SCRIPTS}:/usr/bin:/bin DIR=/srv/textfile\nReadWritePaths=\nReadWritePaths=/srv/textfile\n"
+    )
+    (drop_in / "paths.conf").write_text(f"[Service]\n{home}\n{paths}")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "bub-cron-metrics.service")
+    print(text := (there / "bub-cron.prom").read_text())
+    for line in ("gateway_up 1.0", "gateway_ready 1.0", "stores_readable 1.0", "faulty_files 0.0", "needs_fixing 0.0"):
+        assert f"\nbub_cron_{line}\n" in text
+    assert re.search(r"^bub_cron_reminder_last_good_timestamp_seconds\{reminder=\"minute\"\} ", text, re.MULTILINE)
+    assert (there / "bub-cron.prom").stat().st_mode & 0o777 == 0o644
+    machine.run("systemctl", "start", "bub-cron-metrics.timer")
+    assert "bub-cron-metrics.service" in systemctl(machine, "list-timers", "--no-pager")
+    machine.run("systemctl", "stop", "bub-cron-metrics.timer")
+    machine.run("sh", "-c", "rm -r /etc/systemd/system/bub-cron-metrics.*")
+    machine.run("systemctl", "daemon-reload")
 
 
 def a_failing_tick_says_why(machine: Machine, bub: Chat) -> None:

@@ -71,7 +71,9 @@ def test_a_ledger_of_another_file_or_with_a_fault_does_not_count(place: Place, t
 
 def test_next_times_are_those_that_the_files_give(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert next_times(place.paths) == {}
-    entries = "  a: {cron: '7 9 * * mon', to: 'x:1', text: x}\n  spare: {every: 1h, to: 'x:1', text: x, enabled: false}\n"
+    entries = (
+        "  a: {cron: '7 9 * * mon', to: 'x:1', text: x}\n  spare: {every: 1h, to: 'x:1', text: x, enabled: false}\n"
+    )
     place.write(f"reminders:\n{entries}  old: {{at: 2020-01-01 08:00, to: 'x:1', text: x}}\n", NOW - 600)
     place.tick(NOW)
     (one, *_) = load(place.paths.file)

@@ -168,7 +168,9 @@ def test_systemd_finds_nothing_wrong_with_the_files(manager: str, tmp_path: Path
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     files = [str(path) for path in UNITS[manager].glob("bub-cron*.*")]
-    files += [str(ROOT / "systemd" / "on-failure" / "bub-cron-failed.service")] if manager == SYSTEM else []
+    if manager == SYSTEM:
+        files += [str(ROOT / "systemd" / "on-failure" / "bub-cron-failed.service")]
+        files += [str(path) for path in (ROOT / "systemd" / "metrics").iterdir()]
     done = subprocess.run(
         ["systemd-analyze", f"--{manager}", "verify", *files],
         env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}, capture_output=True, text=True,
@@ -176,7 +178,7 @@ def test_systemd_finds_nothing_wrong_with_the_files(manager: str, tmp_path: Path
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("name", ["bub-cron.service", "bub-cron@.service"])
+@pytest.mark.parametrize("name", ["bub-cron.service", "bub-cron@.service", "metrics/bub-cron-metrics.service"])
 def test_little_is_exposed(name: str) -> None:
     """Below 3 of 10, as `systemd-analyze security` counts."""
     if shutil.which("systemd-analyze") is None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bub_cron import checkers, wire
 from bub_cron.errors import EX_PROTOCOL, RequestError
-from bub_cron.wire import MAX_LINE, Ping, Request, StatusQuery, parse_request
+from bub_cron.wire import MAX_LINE, ChatsQuery, Ping, Request, StatusQuery, parse_request
 
 GOOD: dict[str, Any] = {"to": "telegram:1", "text": "hello"}
 NOW = 1_000_000.0
@@ -147,6 +147,7 @@ def test_the_error_carries_the_requests_own_id_where_it_can_be_read() -> None:
 
 def test_ping_and_status_are_questions() -> None:
     assert isinstance(parse_request(b'{"ping": true}', now=NOW, new_id=str), Ping)
+    assert isinstance(parse_request(b'{"chats": true}', now=NOW, new_id=str), ChatsQuery)
     query = parse_request(b'{"status": "a@2026-12-01T07:30:00Z"}', now=NOW, new_id=str)
     assert isinstance(query, StatusQuery)
     assert query.id == "a@2026-12-01T07:30:00Z"
@@ -158,6 +159,9 @@ def test_ping_and_status_are_questions() -> None:
         (b'{"ping": 1}', 'ping goes alone, as {"ping": true}'),
         (b'{"ping": false}', 'ping goes alone, as {"ping": true}'),
         (b'{"ping": true, "id": "a"}', 'ping goes alone, as {"ping": true}'),
+        (b'{"chats": 1}', 'chats goes alone, as {"chats": true}'),
+        (b'{"chats": true, "ping": true}', 'ping goes alone, as {"ping": true}'),
+        (b'{"chats": true, "to": "a:1"}', 'chats goes alone, as {"chats": true}'),
         (b'{"status": "a", "id": "a"}', 'status goes alone, as {"status": ID}'),
         (b'{"status": 1}', "must be text, not a number"),
         (b'{"status": "a b"}', "may hold letters, digits and - _ . : @ + / ~ only"),

@@ -30,6 +30,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "list": Entry(
             "look", "Show all reminders, with next and last.", ("bub-cron list", "bub-cron list --json"), _FILE
         ),
+        "show": Entry("show", "Show everything about one reminder.", ("bub-cron show standup",), _REMINDER),
         "next": Entry(
             "look",
             "Show the fire times to come.",
@@ -43,6 +44,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "week": Entry(
             "week", "Show seven days, a column each.", ("bub-cron week", "bub-cron week --after 2026-12-21"), _FILE
         ),
+        "ics": Entry("ics", "Print the fire times as iCalendar.", ("bub-cron ics --days 90 > reminders.ics",), _FILE),
         "schema": Entry("file", "Print the JSON Schema of the file.", ("bub-cron schema > reminders.schema.json",)),
         "remove": Entry(
             "remove",
@@ -100,9 +102,11 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "status": Entry(
             "state", "Show how all stands, and what needs fixing.", ("bub-cron status",), "0, 1 needs fixing"
         ),
+        "metrics": Entry("state", "Print what status tells as OpenMetrics.", ("bub-cron metrics",)),
         "doctor": Entry(
             "state", "Examine the whole chain, with remedies.", ("bub-cron doctor",), "0, 1 a link is broken"
         ),
+        "chats": Entry("chats", "Show the chats that this gateway has seen.", ("bub-cron chats",), "0, 69"),
         "completion": Entry("setup", "Print the shell's completion script.", ('eval "$(bub-cron completion bash)"',)),
     },
 }

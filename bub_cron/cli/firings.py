@@ -102,7 +102,7 @@ def log(
     status = 0 if found or ahead or name is None or reminder is not None or _is_known(paths, name) else 1
     if as_json:
         for record in [*found, *ahead]:
-            click.echo(terminal.json_line(_record_json(record)))
+            click.echo(terminal.json_line(record_json(record)))
         sys.exit(status)
     rows = [(record.moment, shown.row(record)) for record in found]
     if outcome is None and firing_id is None:
@@ -205,8 +205,8 @@ class _Shown:
         )  # fmt: skip
 
     def row(self, record: Record) -> _Row:
-        why = " ".join(terminal.clean_lines(_explained(record, record.why))) if record.why else ""
-        words = why or _said(record, whole=self._whole)
+        why = why_of(record)
+        words = why or said_of(record, whole=self._whole)
         cells = (
             _fire_time(record, self.time),
             record.reminder or record.id,
@@ -299,7 +299,7 @@ def _follow(
     while _is_read(sys.stdout):
         if as_json:
             for record in reversed(fresh):
-                click.echo(terminal.json_line(_record_json(record)))
+                click.echo(terminal.json_line(record_json(record)))
         elif fresh or fresh_gaps or widths is None:
             rows = [(record.moment, shown.row(record)) for record in reversed(fresh)]
             rows += shown.gap_rows(fresh_gaps, [record.moment for record in fresh])
@@ -325,7 +325,12 @@ _PLAINLY = {
 }
 
 
-def _said(record: Record, *, whole: bool) -> str:
+def why_of(record: Record) -> str:
+    """Return, in one line, why a firing is where it is; "" if nothing more is known than its outcome."""
+    return " ".join(terminal.clean_lines(_explained(record, record.why))) if record.why else ""
+
+
+def said_of(record: Record, *, whole: bool) -> str:
     """Return, in one line, what a firing said; without `whole` its end may be cut."""
     plainly = _plainly(record)
     said = (record.reply or record.text or "").strip()
@@ -381,7 +386,7 @@ def _fire_time(record: Record, clock: Callable[[float | None], str]) -> str:
         return record.fire_time or clock(record.accepted_at)
 
 
-def _record_json(record: Record) -> dict[str, Any]:
+def record_json(record: Record) -> dict[str, Any]:
     return {
         "id": record.id,
         "reminder": record.reminder,

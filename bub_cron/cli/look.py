@@ -185,7 +185,7 @@ def next_(
     end = LAST if until is None else end_of(until, now, ahead=True, zone=clock)
     folds = not as_json and name is None and count is None and until is None and tried is None
     most = count or (DEFAULT_COUNT if until is None else None)
-    pauses = Pauses() if tried else _known_pauses(paths)
+    pauses = Pauses() if tried else known_pauses(paths)
     upcoming = list(islice(_upcoming(chosen, begin, end, pauses, folds=folds, with_left_out=with_left_out), most))
     if as_json:
         for one in upcoming:
@@ -201,7 +201,7 @@ def next_(
     print_drop_ins((one.reminder for one in upcoming), paths)
 
 
-def _known_pauses(paths: Paths) -> Pauses:
+def known_pauses(paths: Paths) -> Pauses:
     """Return the pauses in the ledger; where it can't be read, say so, for the file alone tells the fire times."""
     try:
         return records.pauses(paths)
@@ -216,7 +216,7 @@ def _print_upcoming(upcoming: list[Upcoming], clock: tzinfo | None, zone: str, n
     rows = [
         [
             f"{datetime.fromtimestamp(one.instant, clock):%a %Y-%m-%d %H:%M}",
-            _away(one.instant - now),
+            away(one.instant - now),
             *([one.reminder.name, one.reminder.to] if has_names else []),
             *([_noted(one, clock)] if shows_why else []),
         ]
@@ -281,7 +281,7 @@ def _moment(one: Upcoming) -> int:
 
 
 def _upcoming_json(one: Upcoming) -> dict[str, Any]:
-    local = _zoned(one.instant, one.reminder).isoformat()
+    local = zoned(one.instant, one.reminder).isoformat()
     line: dict[str, Any] = {"reminder": one.reminder.name or None, "fire_time": iso(one.instant), "local": local}
     line["paused"] = paused_json(one.pause)
     return {**line, "left_out": one.left_out} if one.left_out else line
@@ -342,15 +342,15 @@ def next_of(reminder: Reminder, now: int, pauses: Pauses | None = None) -> int |
     return next_running(reminder.schedule, held, now) if reminder.enabled else None
 
 
-def _zoned(moment: int, reminder: Reminder) -> datetime:
+def zoned(moment: int, reminder: Reminder) -> datetime:
     return datetime.fromtimestamp(moment, ZoneInfo(reminder.timezone))
 
 
 def local_fire_time(moment: int, reminder: Reminder) -> str:
-    return f"{_zoned(moment, reminder):%a %Y-%m-%d %H:%M} {reminder.timezone}"
+    return f"{zoned(moment, reminder):%a %Y-%m-%d %H:%M} {reminder.timezone}"
 
 
-def _away(seconds: int) -> str:
+def away(seconds: int) -> str:
     """Return how far away an instant is, above a minute in whole minutes: fire times are."""
     length = abs(seconds) if abs(seconds) < _MINUTE else abs(seconds) // _MINUTE * _MINUTE
     return terminal.span(length) if seconds >= 0 else f"{terminal.span(length)} ago"

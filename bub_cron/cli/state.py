@@ -1,6 +1,6 @@
-"""The commands that tell how it all stands: status, doctor.
+"""The commands that tell how it all stands: status, metrics, doctor.
 
-Invariants: looking changes nothing; they exit with 1 exactly when they name something that needs a human.
+Invariants: looking changes nothing; status and doctor exit with 1 exactly when they name something that needs a human.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bub_cron.cli.base import commands, json_option, with_paths
 from bub_cron.errors import one_line
 from bub_cron.health.doctor import examine
 from bub_cron.health.finding import BROKEN, OK, WARNING
+from bub_cron.health.metrics import metrics as metrics_of
 from bub_cron.health.status import Status, because, few, look
 from bub_cron.paths import Paths
 from bub_cron.pauses import Pause
@@ -45,6 +46,18 @@ def status(paths: Paths, as_json: bool) -> None:
     else:
         _show(found)
     sys.exit(1 if found.attention else 0)
+
+
+@commands.command()
+@with_paths
+def metrics(paths: Paths) -> None:
+    """Print how it all stands as OpenMetrics text: for monitors.
+
+    Gauges only, and no texts of reminders: for the textfile collector of Prometheus' node_exporter. systemd/metrics/ holds
+    a service and a timer that write the file. It needs prometheus_client (the extra `metrics`), and exits with 69 without
+    it. Exits with 0 also where something needs a human: bub_cron_needs_fixing tells how much.
+    """
+    click.echo(metrics_of(paths, look(paths, int(time.time()))), nl=False)
 
 
 @commands.command()

@@ -72,7 +72,9 @@ class Attempts:
         gate = request.gate or {}
         try:
             said = await self._run_gate(gate, request.reminder, request.fire_time)
-        except (gates.GateFailedError, OSError) as error:
+        except gates.GateFailedError as error:
+            return await self._ended(firing, Turn(firing, error=str(error)))
+        except OSError as error:
             return await self._ended(firing, Turn(firing, error=described(error)))
         why = None if said.runs else "gate"
         if said.runs and gate["changed"] and request.reminder is not None:

@@ -16,7 +16,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from itertools import count
@@ -30,7 +30,7 @@ from bub.streaming import StreamEvent
 from loguru import logger
 
 from bub_cron import __version__
-from bub_cron.errors import described
+from bub_cron.errors import StoreError, described
 from bub_cron.gateway.address import BoundSocket, Ownership, TakenError
 from bub_cron.gateway.chat.book import Book
 from bub_cron.gateway.chat.callers import Desk
@@ -43,6 +43,7 @@ from bub_cron.gateway.listener import Listener
 from bub_cron.gateway.memory import Memory
 from bub_cron.gateway.readiness import Readiness
 from bub_cron.gateway.runner import Runner
+from bub_cron.gateway.seen import Seen
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settings import OFF, CronSettings
 from bub_cron.gateway.settling import recover
@@ -69,6 +70,7 @@ class CronChannel(Lifecycle):
         users: UserTurns,
         readiness: Readiness,
         desk: Desk,
+        seen: Seen,
     ) -> None:
         self._framework = framework
         self._message_handler = message_handler
@@ -76,6 +78,7 @@ class CronChannel(Lifecycle):
         self._users = users
         self._readiness = readiness
         self._desk = desk
+        self._seen = seen
         self._service: asyncio.Task[None] | None = None
         self._handles_sigterm = False
 
@@ -137,6 +140,8 @@ class CronChannel(Lifecycle):
         stack.push_async_callback(inbox.close)
         delivery = Delivery(self._framework, manager)
         stack.callback(delivery.close)
+        await self._seen.load(inbox)
+        stack.push_async_callback(_keep_seen, self._seen, inbox, delivery)
         rule = CommandRule(
             str(get_value("command_prefix", ",")),
             allowed=settings.allow_commands,
@@ -172,20 +177,38 @@ class CronChannel(Lifecycle):
                 **_unknown_tools(self._turns),
                 **self._readiness.answer(),
             },
+            lambda: self._seen.answer(delivery.targets()),
         )
         listener = Listener(service, settings.uids)
         stack.push_async_callback(listener.close)
         # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
         await listener.start(BoundSocket(paths.socket, 0o666 if settings.uids else 0o600))
         logger.info("cron.listening socket={} inbox={}", paths.socket, paths.inbox)
-        chores = asyncio.create_task(_chores(listener, inbox, runner, settings), name="bub-cron chores")
+        chores = asyncio.create_task(
+            _chores(listener, inbox, runner, settings, lambda: self._seen.store(inbox, delivery.targets())),
+            name="bub-cron chores",
+        )
         stack.callback(chores.cancel)
         return runner
 
 
-async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: CronSettings) -> None:
-    """Twice a minute, see that the socket and the store are where others look for them, and hold all that is in hand, and
-    drop what is beyond the store's size; once a day, drop old records.
+async def _keep_seen(seen: Seen, inbox: Inbox, delivery: Delivery) -> None:
+    """Write at the end which chats were seen, if the disk takes it: they are not worth waiting for."""
+    try:
+        await seen.store(inbox, delivery.targets(), all_=True)
+    except StoreError as error:
+        logger.warning("cron.chats: {}", error)
+
+
+async def _chores(
+    listener: Listener,
+    inbox: Inbox,
+    runner: Runner,
+    settings: CronSettings,
+    keep_seen: Callable[[], Awaitable[None]],
+) -> None:
+    """Twice a minute, see that the socket and the store are where others look for them, and hold all that is in hand and
+    the chats that were seen, and drop what is beyond the store's size; once a day, drop old records.
     """
     for chore in count():
         try:
@@ -194,6 +217,7 @@ async def _chores(listener: Listener, inbox: Inbox, runner: Runner, settings: Cr
             await inbox.prune_to(settings.keep_mib << 20)
             await listener.look_after_place()
             await inbox.keep(runner.in_hand)
+            await keep_seen()
         except Exception as error:
             # Whatever it was (a fault of ours, too): the next look may be the one that finds the socket gone.
             logger.warning("cron.chores: {}", described(error))

@@ -32,7 +32,18 @@ from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.inbox import FullError, Inbox
 from bub_cron.gateway.runner import Runner
 from bub_cron.states import REJECTED
-from bub_cron.wire import BUSY, MAX_LINE, PONG, UNKNOWN_ID, Ping, Request, StatusQuery, encode, parse_request
+from bub_cron.wire import (
+    BUSY,
+    MAX_LINE,
+    PONG,
+    UNKNOWN_ID,
+    ChatsQuery,
+    Ping,
+    Request,
+    StatusQuery,
+    encode,
+    parse_request,
+)
 
 LINE_SECONDS = 30.0  # from a line's first byte to its end
 IDLE_SECONDS = 600.0  # without a request, and with no answer outstanding
@@ -55,12 +66,16 @@ _MADE_ROOM = "all connections of this user were taken, and this one stood in the
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What all connections work with. `about` gives what a ping is answered with, besides its status and the counts."""
+    """What all connections work with.
+
+    `about` gives what a ping is answered with, besides its status and the counts; `chats` the answer to who asks for those.
+    """
 
     inbox: Inbox
     runner: Runner
     rule: CommandRule
     about: Callable[[], dict[str, Any]]
+    chats: Callable[[], dict[str, Any]]
     warnings: LogLimit = field(default_factory=lambda: LogLimit(_WARNINGS_A_MINUTE))
 
 
@@ -181,6 +196,8 @@ class Connection:
         if isinstance(request, Ping):
             counts = {"waiting": service.runner.waiting, "running": service.runner.running}
             return encode({"status": PONG, **service.about(), **counts})
+        if isinstance(request, ChatsQuery):
+            return encode(service.chats())
         if isinstance(request, Request):
             if refusal := service.rule.refusal(request):
                 return self._refusal(REJECTED, request.id, refusal)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -135,6 +135,17 @@ class Inbox(StoreThread):
         query = "SELECT coalesce(sum(tokens), 0) AS tokens FROM spent WHERE reminder = ? AND day >= ?"
         row = await self._insist(lambda connection: connection.execute(query, (reminder, since)).fetchone())
         return int(row["tokens"])
+
+    # --- The chats that were seen
+
+    async def chats(self) -> dict[str, float]:
+        """Return the chats that have written to this gateway, and when each last did."""
+        query = 'SELECT "to", seen FROM chats'
+        return await self.ask(lambda connection: {row["to"]: row["seen"] for row in connection.execute(query)})
+
+    async def keep_chats(self, chats: Mapping[str, float], most: int) -> None:
+        """Write when these chats were last seen; of all, the newest `most` are kept."""
+        await self.ask(lambda connection: _keep_chats(connection, chats, most))
 
     async def _insist[Result](self, step: Callable[[sqlite3.Connection], Result]) -> Result:
         seconds = 1.0
@@ -505,6 +516,13 @@ def _unfinished(connection: sqlite3.Connection, now: float) -> list[Firing]:
     beside = f"SELECT DISTINCT firing FROM messages WHERE {OPEN_BESIDE}"  # noqa: S608
     ids = [row["firing"] for row in connection.execute(beside)]
     return [*found, *_get_all(connection, ids).values()]
+
+
+def _keep_chats(connection: sqlite3.Connection, chats: Mapping[str, float], most: int) -> None:
+    connection.executemany('INSERT OR REPLACE INTO chats ("to", seen) VALUES (?, ?)', chats.items())
+    connection.execute(
+        "DELETE FROM chats WHERE rowid NOT IN (SELECT rowid FROM chats ORDER BY seen DESC LIMIT ?)", (most,)
+    )
 
 
 def _prune_old(connection: sqlite3.Connection, now: float, keep_days: float) -> None:

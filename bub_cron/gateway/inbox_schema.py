@@ -11,8 +11,10 @@ from bub_cron.store import FAR, Shape, instant, made_anew, number, text
 
 
 def _compact(statement: str) -> str:
-    """Return a statement without its comments and indentation: the whole schema is to fit on the store's first page."""
-    return "\n".join(line for line in (line.partition("--")[0].strip() for line in statement.splitlines()) if line)
+    """Return a statement without its comments and needless blanks: the whole schema is to fit on the store's first page."""
+    return "\n".join(
+        line for line in (" ".join(line.partition("--")[0].split()) for line in statement.splitlines()) if line
+    )
 
 
 _FIRINGS = _compact(f"""
@@ -66,6 +68,12 @@ CREATE TABLE spent (
     day         REAL NOT NULL {instant("day", "real")}, -- its start, on the reminder's clock
     tokens      INTEGER NOT NULL,
     UNIQUE (reminder, day)
+)
+""")
+_CHATS = _compact(f"""
+CREATE TABLE chats (
+    "to"        TEXT NOT NULL UNIQUE {text('"to"')}, -- channel:chat_id
+    seen        REAL NOT NULL {instant("seen", "real")} -- when somebody last wrote there
 )
 """)
 TOLD = "kind IN ('alert', 'notice')"
@@ -129,14 +137,16 @@ _OF_3 = (
 _FROM_3 = (
     "DROP INDEX IF EXISTS messages_notices",
     *made_anew("firings", _FIRINGS, _OF_3, _OF_3),
+    *made_anew("messages", _MESSAGES),  # in fewer words, for the schema to fit on its page
     _GATES,
     _SPENT,
+    _CHATS,
     *_INDEXES,
 )
 SHAPE = Shape(
     application_id=0x62634958,  # "bcIX"
     version=4,
-    schema=(_FIRINGS, _MESSAGES, _GATES, _SPENT, *_INDEXES),
+    schema=(_FIRINGS, _MESSAGES, _GATES, _SPENT, _CHATS, *_INDEXES),
     journal="WAL",
     # Version 1 is version 2 without checks: its rows are read the same way.
     migrations={1: (), 2: _FROM_2, 3: _FROM_3},

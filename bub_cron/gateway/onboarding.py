@@ -39,7 +39,11 @@ def ask(current_config: Mapping[str, Any]) -> dict[str, Any]:
         "May reminders of your own file run commands (Bub's, or the shell's)?",
         default=section.get("allow_commands") is True,
     )
-    for name in ("BUB_CRON_CHAT", "BUB_CRON_ALLOW_COMMANDS"):
+    section["allow_gates"] = inquirer.ask_confirm(
+        "May a gate, a command of this user, decide whether a reminder runs?",
+        default=section.get("allow_gates") is True,
+    )
+    for name in ("BUB_CRON_CHAT", "BUB_CRON_ALLOW_COMMANDS", "BUB_CRON_ALLOW_GATES"):
         if os.environ.get(name):
             typer.echo(f"{name}={os.environ[name]} is set in the environment, and wins over the answer.")
     typer.echo(_of_timer())

@@ -23,6 +23,7 @@ from bub_cron.gateway.chat.tools import offer
 from bub_cron.gateway.cron_command import add_cron_command
 from bub_cron.gateway.onboarding import ask
 from bub_cron.gateway.readiness import Readiness
+from bub_cron.gateway.seen import Seen
 from bub_cron.gateway.sessions import UserTurns
 from bub_cron.gateway.settings import chat_setting
 from bub_cron.gateway.turns import Turns
@@ -37,11 +38,13 @@ class CronPlugin:
         self._users = UserTurns()
         self._readiness = Readiness()
         self._desk = Desk()
+        self._seen = Seen()
         offer(chat_setting())
 
     @hookimpl
     def provide_channels(self, message_handler: MessageHandler) -> list[Channel]:
-        return [CronChannel(self._framework, message_handler, self._turns, self._users, self._readiness, self._desk)]
+        shared = (self._turns, self._users, self._readiness, self._desk, self._seen)
+        return [CronChannel(self._framework, message_handler, *shared)]
 
     @hookimpl
     def register_cli_commands(self, app: typer.Typer) -> None:
@@ -59,8 +62,12 @@ class CronPlugin:
 
     @hookimpl(tryfirst=True)
     def admit_message(self, session_id: str, message: Envelope, turn: TurnSnapshot) -> AdmitDecision | None:
-        """Drop the sentinel that tells us that the gateway is listening, before any other plugin makes a turn of it."""
+        """Drop the sentinel that tells us that the gateway is listening, before any other plugin makes a turn of it.
+
+        Of all other messages, note the chat.
+        """
         if not self._readiness.see(message):
+            self._seen.note(message)
             return None
         return AdmitDecision("drop", "bub-cron: the channels have started")
 

@@ -39,7 +39,7 @@ from bub_cron.wire import DEFAULT_LIFE, TEXT, Request
 
 _FEW = 16
 _CROWD_SECONDS = 0.001  # between two starts, while more than a few firings are to be started
-_BURST_SECONDS = 0.020  # the same, while more are being accepted: a burst is on disk before it is worked off
+_BURST_SECONDS = 0.050  # the same, while more are being accepted: a burst is on disk before it is worked off
 _USER_WAIT = 600.0  # seconds that a firing waits for a user's turn
 _SEND_STOP_WAIT = 4.0  # seconds that a send in flight gets when the gateway stops
 _STOP_FOLLOWS_SECONDS = 60.0  # between the unbinding of the router and our own stop; more than Bub's channels take

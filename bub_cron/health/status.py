@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bub_cron import records
-from bub_cron.errors import BubCronError, FaultyFilesError, FileFaultsError, each_of, one_line
+from bub_cron.errors import BubCronError, FaultyFilesError, FileFaultsError, FileMissingError, each_of, one_line
 from bub_cron.paths import Paths
 from bub_cron.pauses import SKIP, Pause, Pauses, in_force, next_running
 from bub_cron.records import Gated, Record
@@ -47,6 +47,7 @@ class Status:
     gateway_error: str | None = None
     refused: bool = False  # there is a gateway, and it does not talk to this user
     reminders: list[Reminder] | None = None
+    faulty_files: int = 0
     next_fire: tuple[int, str] | None = None  # (instant, reminder)
     stores_error: str | None = None  # then all below is as if there were none
     last_tick: int | None = None
@@ -212,10 +213,12 @@ def _look_at_file(status: Status, paths: Paths) -> None:
     try:
         status.reminders = load(paths.file)
     except (FileFaultsError, FaultyFilesError) as error:
+        status.faulty_files = len(each_of(error))
         for one in each_of(error):
             status.attention.append(f"{faults_in_short(one)}: see `bub-cron check`")
         return
     except BubCronError as error:
+        status.faulty_files = int(not isinstance(error, FileMissingError))
         status.attention.append(str(error))
         return
 

@@ -46,7 +46,7 @@ class Judge:
         self._keys = Keys(faults, is_cut)
         self._plans = Plans(self._keys, machine_zone)
         self._calendars = Calendars(self._keys, directory)
-        self._default_places: dict[str, tuple[int, int]] = {}
+        self._defaults: Entries = {}
         self._readers: dict[str, Callable[[Node], Any]] = {
             **READERS, "context": self._context, "gate": self._gate, "only": self._calendars.named, "except": self._calendars.named,
         }  # fmt: skip
@@ -60,9 +60,8 @@ class Judge:
             self._calendars.take(entries["calendars"][1])
         defaults: Values = {}
         if "defaults" in entries and keys.is_group(entries["defaults"][1], "defaults", "a group of keys"):
-            given = self._entries(entries["defaults"][1], DEFAULT_KEYS)
-            defaults = self._values(given)
-            self._default_places = _places(given)
+            self._defaults = self._entries(entries["defaults"][1], DEFAULT_KEYS)
+            defaults = self._values(self._defaults)
         if "reminders" not in entries:
             if not keys.is_cut:
                 keys.faults.add(root, "reminders is missing; write reminders:, and under it each reminder by its name")
@@ -121,7 +120,7 @@ class Judge:
         pause_until = self._plans.pause_until(name, values)
         if not is_named or plan is None or not what or "to" not in values or None in values.values():
             return None
-        reminder = _build(name, plan, entries, when, what, {**values, "pause_until": pause_until}, self._default_places)
+        reminder = _build(name, plan, entries, when, what, {**values, "pause_until": pause_until}, self._defaults)
         self._check_size(reminder, entries[what][1])
         return reminder
 
@@ -189,10 +188,6 @@ def _written(node: Node) -> str:
     return ", ".join(item.text for item in node.items) if node.kind == LIST else node.text
 
 
-def _places(entries: Entries) -> dict[str, tuple[int, int]]:
-    return {key: (value.line, value.column) for key, (_, value) in entries.items()}
-
-
 def _build(
     name: Node,
     plan: Schedule,
@@ -200,7 +195,7 @@ def _build(
     when: str,
     kind: str,
     values: Values,
-    default_places: dict[str, tuple[int, int]],
+    defaults: Entries,
 ) -> Reminder:
     """Fill in the defaults that depend on other keys; every value was checked by its reader."""
     fallbacks = {
@@ -211,6 +206,7 @@ def _build(
         "context": {},
     }
     given = {key: value for key, value in values.items() if key in DEFAULT_KEYS and key not in LIMITS}
+    all_entries = {**defaults, **entries}
     return Reminder(
         name=name.text,
         schedule=plan,
@@ -220,7 +216,9 @@ def _build(
         line=name.line,
         column=name.column,
         machine_zone="timezone" not in values,
-        places={**default_places, **_places(entries)},
+        places={key: (value.line, value.column) for key, (_, value) in all_entries.items()},
+        own=frozenset(entries),
+        limits={key: _written(all_entries[key][1]) for key in LIMITS if key in all_entries},
         cut=entries[kind][1].cut,
         **{**fallbacks, **given},
     )

@@ -18,9 +18,10 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     `schedule_text` is the schedule as written (`0 9 * * mon-fri`, `30m`, the dates of an `at` joined by ", ");
     `kind` is `prompt`, `text` or `command` and `body` the message; `grace` and `timeout` are seconds; `timezone` is
     where its times are read, "UTC" for an `every` without one; `file` is the path of the file that holds it, `line` and
-    `column` are those of its name there, from 1, and `places` those of the values given for it, by key; `machine_zone`
-    tells that its zone is the machine's, for want of another; `cut` is what YAML took for a comment behind the message;
-    `pause_until` is the instant before which it doesn't run.
+    `column` are those of its name there, from 1, and `places` those of the values given for it, by key, of which `own` are
+    in the entry itself, and the others in the file's `defaults`; `limits` are the schedule's limits (`start`, `until`, ...)
+    as written; `machine_zone` tells that its zone is the machine's, for want of another; `cut` is what YAML took for a
+    comment behind the message; `pause_until` is the instant before which it doesn't run.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Reminder(NamedTuple):  # a dataclass would import `inspect`, at a quarter 
     file: str = ""
     machine_zone: bool = False
     places: Mapping[str, tuple[int, int]] = {}  # never changed
+    own: frozenset[str] = frozenset()
+    limits: Mapping[str, str] = {}  # never changed
     cut: str = ""
     pause_until: int | None = None
 

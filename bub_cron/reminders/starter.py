@@ -13,7 +13,7 @@ STARTER = """\
 
 # What every reminder has unless it says otherwise: any key but the schedule and the message.
 defaults:
-  to: telegram:123456789  # channel:chat_id; put your own here
+  to: telegram:123456789  # channel:chat_id; put your own here (`bub-cron chats` lists them)
   # timezone: Europe/Berlin  # an IANA name; without it, the machine's zone
 
 # Sets of days, for `only` and `except`.

@@ -34,6 +34,11 @@ reminders:
     to: nosuchchat:bob
     text: This can't arrive, and is not lost in silence.
 """
+NEXT = """
+That was the demo. Its files are removed, and nothing outside of this directory has changed.
+Next: your first reminder in your own chat. README.md has the five steps; they begin with
+
+  pip install .      # into the environment in which your Bub runs"""
 ASKED = "Remind me in half a minute to take the cake out."
 
 
@@ -142,6 +147,7 @@ def main() -> None:
             gateway.terminate()
             gateway.wait()
             model.stop()
+    print(NEXT)
 
 
 def wait_until_settled(bub_cron: str, environment: dict[str, str]) -> None:
