@@ -19,12 +19,12 @@ from bub_cron.cli.base import commands, json_option, with_paths
 from bub_cron.errors import one_line
 from bub_cron.health.doctor import examine
 from bub_cron.health.finding import BROKEN, OK, WARNING
-from bub_cron.health.status import Status, because, few, look
+from bub_cron.health.status import Status, because, few, look, work_in_words
 from bub_cron.paths import Paths
 from bub_cron.pauses import Pause
 from bub_cron.records import Gated
 
-_WIDTH = 11
+_WIDTH = 13
 _GAPS = 3
 _STYLES = {OK: "green", WARNING: "yellow", BROKEN: "bold red"}
 
@@ -62,7 +62,7 @@ def doctor(paths: Paths, as_json: bool) -> None:
         if as_json:
             click.echo(terminal.json_line(asdict(finding)))
             continue
-        head = Text(f"{finding.state:9}", style=_STYLES[finding.state]) + Text(f"{finding.link:{_WIDTH + 2}}")
+        head = Text(f"{finding.state:9}", style=_STYLES[finding.state]) + Text(f"{finding.link:{_WIDTH}}")
         terminal.paragraph(head, finding.text)
         if finding.state != OK and finding.remedy:
             # Never wrapped by us: it is there to be copied.
@@ -85,7 +85,7 @@ def _show(found: Status) -> None:
     for title, text in lines:
         terminal.paragraph(Text(f"{title:{_WIDTH}}", style="bold"), text)
     for text in found.attention:
-        terminal.paragraph(Text(f"{'to mend':{_WIDTH}}", style="bold red"), text)
+        terminal.paragraph(Text(f"{'needs fixing':{_WIDTH}}", style="bold red"), text)
 
 
 def _gateway(found: Status) -> str:
@@ -95,7 +95,7 @@ def _gateway(found: Status) -> str:
     channels = ", ".join(map(str, pong.get("channels", ()))) or "no channel"
     ready = f"; not ready: {found.why_not_ready}" if found.why_not_ready else ""
     return (
-        f"listens since {_since(pong.get('since'))} for {channels}; {pong.get('waiting')} wait and {pong.get('running')} run{ready}"
+        f"listens since {_since(pong.get('since'))} for {channels}; {work_in_words(pong)}{ready}"
         f" (process {pong.get('pid')}, bub-cron {pong.get('version')}, bub {pong.get('bub')})"
     )
 
@@ -113,7 +113,7 @@ def _trigger(found: Status) -> str:
     if found.last_tick is None or found.next_tick is None:
         return "no tick has ever run here"
     if found.last_tick > found.now:
-        return f"the last tick was at {_clock(found.last_tick)}, which is still to come"
+        return f"the last tick was at {_clock(found.last_tick)}, which is in the future"
     ago = f"{terminal.span(found.now - found.last_tick)} ago" if found.now > found.last_tick else "just now"
     late = f", {terminal.span(found.now - found.next_tick)} ago" if found.is_late else ""
     word = "is" if found.now < found.next_tick else "was"
@@ -123,10 +123,11 @@ def _trigger(found: Status) -> str:
 
 def _reminders(found: Status) -> str:
     if found.reminders is None:
-        return "the file can't be used; the last good version stays in force"
+        kept = sum(found.in_force.values())
+        return f"the files can't all be used; in force are {kept:,} of earlier good versions"
     count = f"{len(found.reminders):,}"
     if found.next_fire is None:
-        return f"{count}; none is to fire"
+        return f"{count}; no upcoming fire times"
     moment, name = found.next_fire
     return f"{count}; the next is {name}, at {terminal.local_time(moment)}, in {terminal.span(moment - found.now)}"
 

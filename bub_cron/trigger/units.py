@@ -381,6 +381,11 @@ def entries(crontab: str) -> list[Entry]:
     return found
 
 
+def runs_tick(line: str) -> bool:
+    """Tell whether a line of a crontab runs a tick."""
+    return _RUNS_TICK.match(line) is not None
+
+
 def foreign_ticks(crontab: str) -> list[str]:
     """Return the lines that run a tick and are not ours."""
     ours = {at for entry in entries(crontab) for at in range(entry.start, entry.end)}
