@@ -154,6 +154,12 @@ class HandChangedError(BubCronError):
     exit_status = EX_CANTCREAT
 
 
+class OtherHomeError(BubCronError):
+    """What `install` would write over runs the tick for another home; nothing was touched."""
+
+    exit_status = EX_CANTCREAT
+
+
 class HalfDoneError(BubCronError):
     """A command that `install` or `uninstall` ran, or a write, failed; the text says which, why, and what stands now."""
 

@@ -15,7 +15,7 @@ from fake_gateway import Message, Place, Script, at
 from bub_cron import __version__
 from bub_cron.paths import Paths
 from bub_cron.trigger import machine
-from bub_cron.trigger.units import tick_command
+from bub_cron.trigger.crontabs import tick_command
 from bub_cron.wire import PROTOCOL
 
 NOON = at("2026-11-23T12:00:00")

@@ -24,7 +24,7 @@ from bub_cron.health import doctor, gateways, status
 from bub_cron.health.doctor import examine
 from bub_cron.health.finding import BROKEN, OK, WARNING, Finding
 from bub_cron.paths import chat_file, find_paths
-from bub_cron.trigger import units
+from bub_cron.trigger import crontabs, units
 from bub_cron.trigger.ledger import Ledger
 from bub_cron.trigger.machine import find_triggers
 
@@ -114,7 +114,7 @@ def test_remedies_keep_the_flags_in_force(place: Place, programs: Programs) -> N
 
 def test_our_entry_that_was_commented_out_has_a_remedy_that_helps(place: Place, programs: Programs) -> None:
     programs.unit("user", "bub-cron.timer", LoadState="not-found")
-    programs.tab(units.crontab_entry(sys.executable, place.paths).replace("\n* *", "\n#* *"))
+    programs.tab(crontabs.crontab_entry(sys.executable, place.paths).replace("\n* *", "\n#* *"))
     found = the_one(examined(place), "trigger", WARNING)
     assert "is commented out" in found.text
     assert found.remedy.startswith("crontab -e ")
@@ -264,7 +264,7 @@ def test_a_crontab_without_a_cron(place: Place, programs: Programs, monkeypatch:
 def test_a_crontab_line_that_tells_a_monitor_is_known(place: Place, programs: Programs, program: str) -> None:
     programs.unit("user", "bub-cron.timer", LoadState="not-found")
     ping = units.TickPing("https://hc-ping.com/secret-uuid", program)
-    programs.tab(units.crontab_entry(sys.executable, place.paths, ping))
+    programs.tab(crontabs.crontab_entry(sys.executable, place.paths, ping))
     [found] = [trigger for trigger in find_triggers() if trigger.manager == "crontab"]
     assert found.serves(place.paths)
     assert found.python == sys.executable

@@ -13,7 +13,7 @@ import pytest
 from health_kit import Programs
 
 from bub_cron.paths import Paths, find_paths
-from bub_cron.trigger import machine, units
+from bub_cron.trigger import crontabs, machine
 from bub_cron.trigger.machine import command_line, find_triggers
 
 ODD = "/srv/bub/a b%h \"q\" 'r' \\$d"
@@ -110,7 +110,7 @@ def test_a_system_service_that_names_no_home_has_its_users(programs: Programs) -
 @pytest.mark.parametrize("home", ["/srv/bub", ODD])
 def test_the_crontab_entry_of_install(programs: Programs, home: str) -> None:
     paths = places(home)
-    programs.tab("MAILTO=me\n" + units.crontab_entry(sys.executable, paths))
+    programs.tab("MAILTO=me\n" + crontabs.crontab_entry(sys.executable, paths))
     [found] = find_triggers()
     assert (found.what, found.manager, found.is_active, found.python) == (
         "your crontab",
@@ -213,7 +213,7 @@ def test_an_assignment_of_a_crontab_counts_for_the_lines_below_it(programs: Prog
 
 @pytest.mark.usefixtures("crond")
 def test_our_entry_that_was_commented_out_is_there_and_not_active(programs: Programs) -> None:
-    entry = units.crontab_entry(sys.executable, places())
+    entry = crontabs.crontab_entry(sys.executable, places())
     programs.tab(entry.replace("\n* *", "\n# * *"))
     [found] = find_triggers()
     assert (found.is_active, found.serves(places())) == (False, True)
@@ -237,8 +237,12 @@ def test_a_timer_with_a_name_is_found(programs: Programs, tmp_path: Path) -> Non
     directory = tmp_path / ".config" / "systemd" / "user"
     directory.mkdir(parents=True)
     (directory / "bub-cron-second.timer").touch()
+    (directory / "bub-cron-metrics.timer").touch()
+    started = "{ path=/usr/bin/env ; argv[]=/usr/bin/env bub-cron tick ; ignore_errors=no }"
+    programs.unit("user", "bub-cron-metrics.timer", ActiveState="active")
+    programs.unit("user", "bub-cron-metrics.service", ExecStart=started.replace("tick", "metrics"))
     programs.unit("user", "bub-cron-second.timer", ActiveState="active")
-    programs.unit("user", "bub-cron-second.service", Environment="BUB_HOME=/srv/bub")
+    programs.unit("user", "bub-cron-second.service", Environment="BUB_HOME=/srv/bub", ExecStart=started)
     [found] = find_triggers()
     assert (found.what, found.is_active) == ("your bub-cron-second.timer", True)
     assert found.serves(places())

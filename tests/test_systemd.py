@@ -87,8 +87,8 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine) -> None:
     said = bub.bub_cron("install", "--system", user="root", BUB_HOME=ODD_HOME)
     print(said)
     assert "bub-cron.service runs as bub" in said
-    assert "installed already" in alice.bub_cron("install")
-    assert "installed already" in bub.bub_cron("install", "--system", user="root", BUB_HOME=ODD_HOME)
+    assert "already installed" in alice.bub_cron("install")
+    assert "already installed" in bub.bub_cron("install", "--system", user="root", BUB_HOME=ODD_HOME)
     shown = systemctl(machine, "show", "bub-cron.service", "--property=ReadWritePaths,User")
     assert f'ReadWritePaths="{ODD_HOME}/cron"\n' in re.sub(r"\\(.)", r"\1", shown)
     for user in ("root", "alice"):

@@ -4,14 +4,16 @@ Kept true here: data goes to standard output, words about it to standard error; 
 """
 
 from bub_cron.cli import (  # noqa: F401 - each adds its commands
+    completion,
     file,
     firings,
+    install,
     look,
     now,
     pausing,
     remove,
-    setup,
     state,
+    uninstall,
     usage,
     week,
 )

@@ -24,7 +24,7 @@ from urllib.parse import unquote
 from bub_cron.errors import NoSuchManagerError
 from bub_cron.paths import VARIABLES, Paths, find_paths
 from bub_cron.programs import crontab, first_line, shown_properties
-from bub_cron.trigger import units
+from bub_cron.trigger import crontabs, units
 from bub_cron.trigger.units import SYSTEM, USER
 
 CRONTAB, CRON_D = "crontab", "cron.d"
@@ -56,6 +56,8 @@ class Trigger:
     why_inactive: str  # what to say where it is not active,
     remedy: str  # and what activates it
     account: str = ""  # who runs it, "" for this user
+    name: str = ""  # that of `install --name`
+    is_ours: bool = True  # `install` made it
     failure: str = ""  # what its last tick said, if it failed
     environment: dict[str, str] = field(
         default_factory=dict
@@ -91,9 +93,14 @@ def unit_directory(manager: str) -> str:
 
 
 def timers(manager: str) -> list[str]:
-    """Return the names of the timers that `install` may have written for a manager: the usual one, and those with a name."""
+    """Return the names of the timers that may be of `install`: the usual one, and those with a name."""
     named = glob.glob(os.path.join(glob.escape(unit_directory(manager)), "bub-cron-*.timer"))
     return [units.TIMER, *sorted(map(os.path.basename, named))]
+
+
+def systemctl(manager: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command that asks or tells a manager something."""
+    return ("systemctl", *(("--user",) if manager == USER else ()), *arguments)
 
 
 def user_manager_runs() -> bool:
@@ -140,17 +147,21 @@ def _of_timer(manager: str, timer: str) -> Trigger | None:
     environment = _read(_shown_words(service.get("Environment", "")))
     environment |= _of_environment_files(_ENVIRONMENT_FILE.findall(service.get("EnvironmentFiles", "")))
     started = _STARTED.search(service.get("ExecStart", ""))
+    words = _shown_words((started and started[2]) or "")
+    if timer != units.TIMER and "tick" not in words:
+        return None  # it is for something else
     what = f"your {timer}" if is_users else f"the system's {timer}"
     sudo = "" if is_users or os.geteuid() == 0 else "sudo "
     return Trigger(
         what=what,
         manager=manager,
         is_active=shown.get("ActiveState") == "active",
-        places=_places(environment, _shown_words((started and started[2]) or ""), account, "~" if is_users else "/"),
+        places=_places(environment, words, account, "~" if is_users else "/"),
         python=_python(started[1]) if started else None,
         why_inactive=f"{what} is off ({shown.get('ActiveState') or shown['LoadState']})",
         remedy=f"{sudo}systemctl {'--user ' if is_users else ''}enable --now {timer}",
         account=account,
+        name=timer.removeprefix("bub-cron").removesuffix(".timer")[1:],
         failure=service.get("StatusText", "") if service.get("ActiveState") == "failed" else "",
         environment=environment,
     )
@@ -204,13 +215,15 @@ def _of_system_tabs() -> list[Trigger]:
 
 
 def _of_tab(text: str, what: str, manager: str) -> Iterator[Trigger]:
-    ours = {number for entry in units.entries(text) for number in range(entry.start, entry.end)}
+    ours = {number: entry.name for entry in crontabs.entries(text) for number in range(entry.start, entry.end)}
     around: dict[str, str] = {}  # cron itself sets what stands in lines of its own, for the commands below them
     for number, line in enumerate(text.split("\n")):
         # Of a comment we understand what was an entry of ours.
         bare = line.lstrip("# ") if number in ours else line
-        if units.runs_tick(bare):
-            yield _of_line(bare, around, what, manager, is_comment=bare != line)
+        if crontabs.runs_tick(bare):
+            found = _of_line(bare, around, what, manager, is_comment=bare != line)
+            found.name, found.is_ours = ours.get(number, ""), number in ours
+            yield found
         elif assigned := _TAB_ASSIGNMENT.fullmatch(line):
             around[assigned[2]] = _unquoted(assigned[3].strip())
 
