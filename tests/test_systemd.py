@@ -122,6 +122,7 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine) -> None:
     assert bub.times()[-1] - started < 15
 
     machine.run("systemctl", "start", "bub-cron@minute.service")
+    idle_minutes_leave_no_line(machine)
     a_failing_tick_says_why(machine, bub)
     one_reminder_from_a_timer_of_its_own(machine, alice)
     uninstalled(machine, alice, bub)
@@ -141,6 +142,14 @@ def told_how_it_stands(machine: Machine, alice: Chat, bub: Chat) -> None:
         assert broken.count("broken") == 1
         assert f"-> systemctl {option}enable --now bub-cron.timer\n" in broken
         systemctl(machine, "start", "bub-cron.timer", user=user)
+
+
+def idle_minutes_leave_no_line(machine: Machine) -> None:
+    """Neither of the system's manager nor of a user's: only that the timers were started is in the journal."""
+    journal = machine.run("journalctl", "--no-pager", "-o", "cat").stdout
+    print("\n".join(line for line in journal.splitlines() if "bub-cron" in line))
+    assert "Started bub-cron.timer" in journal, "it is kept at all"
+    assert re.findall(r".*(?:Starting|Finished) bub-cron.service.*|bub-cron.service: .*", journal) == []
 
 
 def a_failing_tick_says_why(machine: Machine, bub: Chat) -> None:
@@ -163,6 +172,8 @@ def a_failing_tick_says_why(machine: Machine, bub: Chat) -> None:
         until(lambda: "'broken' has no message" in read_if_there(mails), "the mail")
     journal = machine.run("journalctl", "--no-pager", "-u", "bub-cron.service", "-o", "cat").stdout
     assert re.search(r"^bub-cron: .*reminders.yaml:2:3: 'broken' has no message", journal, re.MULTILINE)
+    assert "bub-cron.service: Failed with result 'exit-code'." in journal
+    assert "Failed to start bub-cron.service" in journal
     assert machine.run("systemctl", "is-failed", "bub-cron.service").stdout == "failed\n"
     print(mail := mails.read_text())
     assert re.search(r"^mail -s bub-cron failed on \S+ root\n", mail)
