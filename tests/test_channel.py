@@ -193,7 +193,9 @@ class Named(FakeChat):
 
 
 @at_home
-async def test_a_gateway_without_any_chat_says_so_and_which_channels_it_could_enable(path: Path, log: list[str]) -> None:
+async def test_a_gateway_without_any_chat_says_so_and_which_channels_it_could_enable(
+    path: Path, log: list[str]
+) -> None:
     set_up, bare = Named("telegram"), Named("slack", is_set_up=False)
     gateway = Gateway(path, [set_up, bare, Named("discord")], enabled="cron,discord")
     async with gateway.up():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import shutil
 import stat
 import subprocess
@@ -632,6 +635,27 @@ def run(place: Place) -> tuple[int, str]:
     environment = {"BUB_HOME": str(place.home), "BUB_CRON_FILE": "", "BUB_CRON_STATE": "", "BUB_CRON_SOCKET": ""}
     done = CliRunner().invoke(commands, ["doctor"], env=environment)
     return done.exit_code, done.output
+
+
+def test_at_80_columns_each_text_is_wrapped_below_itself_and_no_command_is(place: Place, programs: Programs) -> None:
+    record(place, NOON - 3600, error="a long reason " * 12)
+    programs.unit("user", "bub-cron.timer", LoadState="not-found")
+    controller, slave = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"}
+    command = [sys.executable, "-m", "bub_cron", "doctor"]
+    subprocess.run(command, stdout=slave, env=environment, timeout=60, check=False)
+    os.close(slave)
+    shown = ""
+    with contextlib.suppress(OSError):  # that is how a terminal's end is told
+        while more := os.read(controller, 65536):
+            shown += more.decode()
+    os.close(controller)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    for line in lines:
+        begins = re.match(r"(ok|warning|broken) +\w+ +| {9}-> | {12}# | {12}| {22}", line)
+        assert begins, line
+        assert len(line) <= 80 or "-> " in line or " " not in line.strip(), line
+    assert any(line.startswith(" " * 22) for line in lines)
 
 
 def test_the_command_exits_with_1_for_a_broken_link_alone(place: Place, programs: Programs, tmp_path: Path) -> None:

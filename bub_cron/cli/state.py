@@ -26,6 +26,8 @@ from bub_cron.records import Gated
 
 _WIDTH = 13
 _GAPS = 3
+_REMEDY = 12  # columns before a remedy
+_COMMENT = "    # "
 _STYLES = {OK: "green", WARNING: "yellow", BROKEN: "bold red"}
 
 
@@ -65,8 +67,13 @@ def doctor(paths: Paths, as_json: bool) -> None:
         head = Text(f"{finding.state:9}", style=_STYLES[finding.state]) + Text(f"{finding.link:{_WIDTH}}")
         terminal.paragraph(head, finding.text)
         if finding.state != OK and finding.remedy:
-            # Never wrapped by us: it is there to be copied.
-            out.print(Text(f"{'':9}-> {terminal.clean(finding.remedy)}", style="bold"), soft_wrap=True)
+            command, _, comment = finding.remedy.partition(_COMMENT)
+            fits = len(finding.remedy) + _REMEDY <= out.width
+            # A command is never wrapped by us: it is there to be copied.
+            shown = terminal.clean(finding.remedy if fits else command)
+            out.print(Text(f"{'->':>{_REMEDY - 1}} {shown}", style="bold"), soft_wrap=True)
+            if comment and not fits:
+                terminal.paragraph(Text(" " * _REMEDY), f"# {comment}")
     sys.exit(1 if broken else 0)
 
 
