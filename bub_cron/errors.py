@@ -202,3 +202,13 @@ def described(error: BaseException, most: int = 300) -> str:
     except Exception:
         text = ""  # it comes from anybody's code, and so does what makes its text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def user_name(uid: int) -> str:
+    """Return a user's name as `user bub`, or the number of one that has none here."""
+    import pwd
+
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:  # a container's, say
+        return f"user {uid}"

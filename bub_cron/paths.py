@@ -152,7 +152,9 @@ def why_unsafe(directory: str) -> str | None:
             continue
         if found.st_uid not in trusted:
             if os.geteuid() != 0 or not given:
-                return f"{place} belongs to another user (uid {found.st_uid}), who could replace what is in it"
+                from bub_cron.errors import user_name
+
+                return f"{place} belongs to {user_name(found.st_uid)}, who could replace what is in it"
             trusted.add(found.st_uid)
         if found.st_mode & _KIND == _LINK:
             links += 1

@@ -179,25 +179,18 @@ async def test_a_ping_tells_whether_and_where_reminders_can_be_made_in_chat(path
         assert pong["chat_error"] == f"{path}/reminders.d is not a directory"
 
 
-class Named(FakeChat):
-    """A chat of a known channel's name, which may lack its settings."""
-
-    def __init__(self, name: str, *, is_set_up: bool = True) -> None:
-        super().__init__()
-        self.name = name
-        self._is_set_up = is_set_up
-
-    @property
-    def enabled(self) -> bool:
-        return self._is_set_up
+def named(name: str, *, is_set_up: bool = True) -> FakeChat:
+    """Return a chat of a known channel's name, which may lack its settings."""
+    made: FakeChat = type("Named", (FakeChat,), {"name": name, "enabled": property(lambda _: is_set_up)})()
+    return made
 
 
 @at_home
 async def test_a_gateway_without_any_chat_says_so_and_which_channels_it_could_enable(
     path: Path, log: list[str]
 ) -> None:
-    set_up, bare = Named("telegram"), Named("slack", is_set_up=False)
-    gateway = Gateway(path, [set_up, bare, Named("discord")], enabled="cron,discord")
+    set_up, bare = named("telegram"), named("slack", is_set_up=False)
+    gateway = Gateway(path, [set_up, bare, named("discord")], enabled="cron,discord")
     async with gateway.up():
         (pong,) = await gateway.call({"ping": True})
         assert pong["not_enabled"] == {"telegram": "left out", "slack": "not configured"}

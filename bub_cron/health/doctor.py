@@ -13,7 +13,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from bub_cron import __version__
-from bub_cron.errors import BubCronError, FaultyFilesError, FileFaultsError, FileMissingError, ScheduleError, each_of
+from bub_cron.errors import (
+    BubCronError,
+    FaultyFilesError,
+    FileFaultsError,
+    FileMissingError,
+    ScheduleError,
+    each_of,
+    user_name,
+)
 from bub_cron.health.channels import channel_findings
 from bub_cron.health.chat import chat_findings
 from bub_cron.health.finding import BROKEN, OK, WARNING, Finding
@@ -27,7 +35,6 @@ from bub_cron.reminders import load, suspicions
 from bub_cron.schedule import machine_zone
 from bub_cron.trigger.machine import command_line, find_triggers, gateway_line, owner_of
 from bub_cron.wire import PROTOCOL
-from bub_cron.writable import user_name
 
 
 def examine(paths: Paths, now: int) -> Iterator[Finding]:

@@ -12,11 +12,11 @@ import shlex
 import shutil
 from dataclasses import dataclass
 
+from bub_cron.errors import user_name
 from bub_cron.paths import Paths, find_paths
 from bub_cron.programs import output, shown_properties
 from bub_cron.trigger.machine import command_line, gateway_line, installed_from, is_same
 from bub_cron.trigger.units import SYSTEM, USER
-from bub_cron.writable import user_name
 
 UNIT = "bub-gateway.service"  # what `bub gateway --install` writes
 _PLUGIN = (

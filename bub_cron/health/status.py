@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bub_cron import records
-from bub_cron.errors import BubCronError, FaultyFilesError, FileFaultsError, each_of, one_line
+from bub_cron.errors import BubCronError, FaultyFilesError, FileFaultsError, each_of, one_line, user_name
 from bub_cron.health.finding import BROKEN
 from bub_cron.health.storage import disk_finding, why_refused
 from bub_cron.paths import Paths
@@ -25,7 +25,6 @@ from bub_cron.states import DUE, FAILED, MISSED, REJECTED, RETRYING, UNDELIVERED
 from bub_cron.trigger.client import ask
 from bub_cron.trigger.machine import command_line, owner_of
 from bub_cron.wire import PONG, iso, parse_instant
-from bub_cron.writable import user_name
 
 DAY = 86400
 MINUTE = 60
