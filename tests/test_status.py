@@ -395,6 +395,12 @@ def test_the_command_shows_each_part_and_exits_0_or_1(place: Place) -> None:
     assert done.output.splitlines()[-1].startswith("needs fixing no gateway listens at ")
 
 
+def test_where_no_version_was_ever_good_none_is_said_to_be_in_force(tmp_path: Path) -> None:
+    place = Place(tmp_path / "bub")
+    broken_file(place)
+    assert "\nreminders    the file can't be used, and there is no earlier good version\n" in run(place).output
+
+
 def test_the_commands_json_is_one_object_with_the_same(place: Place) -> None:
     now_well(place)
     with place.gateway(answering()):
@@ -422,7 +428,7 @@ def test_the_command_survives_each_trouble(place: Place, breaks: Break) -> None:
     if breaks is damaged_ledger:
         assert "trigger      when the last tick ran can't be read\n" in done.output
     if breaks is broken_file:
-        assert "the files can't all be used; in force are 1 of earlier good versions" in done.output
+        assert "the files can't all be used; of their last good versions, 1 is in force" in done.output
 
 
 def test_many_gaps_are_summed_up(place: Place) -> None:

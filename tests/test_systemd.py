@@ -130,6 +130,11 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine) -> None:
 
 def told_how_it_stands(machine: Machine, alice: Chat, bub: Chat) -> None:
     """By doctor and status: all well; and with the timer stopped, what is broken and the command that mends it."""
+    for command in ("doctor", "status"):
+        print(theirs := alice.bub_cron(command, check=1, BUB_HOME=bub.home))
+        assert "is user bub's, and this is user alice" in theirs
+        assert re.search(rf"sudo -u bub env BUB_HOME='.*' \S*bub-cron {command}", theirs)
+        assert theirs.count("needs fixing") + theirs.count("broken") == 1
     # Root may look at bub's; what is bub's it never runs as root.
     for chat, user, option in ((alice, "alice", "--user "), (bub, "root", "")):
         print(well := chat.bub_cron("doctor", user=user, BUB_HOME=chat.home))

@@ -18,7 +18,7 @@ from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, with_paths
 from bub_cron.errors import one_line
 from bub_cron.health.doctor import examine
-from bub_cron.health.finding import BROKEN, OK, WARNING
+from bub_cron.health.finding import BROKEN, OK, WARNING, Finding
 from bub_cron.health.status import Status, because, few, look, work_in_words
 from bub_cron.paths import Paths
 from bub_cron.pauses import Pause
@@ -57,7 +57,6 @@ def doctor(paths: Paths, as_json: bool) -> None:
 
     Exits with 1 if a link is broken.
     """
-    out = terminal.console()
     broken = False
     for finding in examine(paths, int(time.time())):
         broken = broken or finding.state == BROKEN
@@ -67,14 +66,22 @@ def doctor(paths: Paths, as_json: bool) -> None:
         head = Text(f"{finding.state:9}", style=_STYLES[finding.state]) + Text(f"{finding.link:{_WIDTH}}")
         terminal.paragraph(head, finding.text)
         if finding.state != OK and finding.remedy:
-            command, _, comment = finding.remedy.partition(_COMMENT)
-            fits = len(finding.remedy) + _REMEDY <= out.width
-            # A command is never wrapped by us: it is there to be copied.
-            shown = terminal.clean(finding.remedy if fits else command)
-            out.print(Text(f"{'->':>{_REMEDY - 1}} {shown}", style="bold"), soft_wrap=True)
-            if comment and not fits:
-                terminal.paragraph(Text(" " * _REMEDY), f"# {comment}")
+            _show_remedy(finding)
     sys.exit(1 if broken else 0)
+
+
+def _show_remedy(finding: Finding) -> None:
+    arrow = Text(f"{'->':>{_REMEDY - 1}} ", style="bold")
+    out = terminal.console()
+    command, _, comment = finding.remedy.partition(_COMMENT)
+    if not finding.is_command:
+        terminal.paragraph(arrow, finding.remedy)
+    elif not comment or len(finding.remedy) + _REMEDY <= out.width:
+        # A command is never wrapped by us: it is there to be copied.
+        out.print(arrow + Text(terminal.clean(finding.remedy), style="bold"), soft_wrap=True)
+    else:
+        out.print(arrow + Text(terminal.clean(command), style="bold"), soft_wrap=True)
+        terminal.paragraph(Text(" " * _REMEDY), f"# {comment}")
 
 
 def _show(found: Status) -> None:
@@ -131,7 +138,9 @@ def _trigger(found: Status) -> str:
 def _reminders(found: Status) -> str:
     if found.reminders is None:
         kept = sum(found.in_force.values())
-        return f"the files can't all be used; in force are {kept:,} of earlier good versions"
+        if kept == 0:
+            return "the file can't be used, and there is no earlier good version"
+        return f"the files can't all be used; of their last good versions, {kept:,} {'is' if kept == 1 else 'are'} in force"
     count = f"{len(found.reminders):,}"
     if found.next_fire is None:
         return f"{count}; no upcoming fire times"

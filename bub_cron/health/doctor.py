@@ -144,9 +144,10 @@ def _gateway(paths: Paths, status: Status) -> Iterator[Finding]:
         yield Finding("gateway", BROKEN, f"the gateway at {paths.socket} refuses this user: {error}", remedy)
     else:
         causes = ([unit] if unit is not None else []) + why_absent(paths)
-        yield Finding("gateway", BROKEN, error, "" if causes else gateway_line(paths))
+        is_known = any(cause.state == BROKEN for cause in causes)
+        yield Finding("gateway", BROKEN, error, "what follows says why" if is_known else gateway_line(paths))
         for cause in causes:
-            yield Finding("gateway", BROKEN, cause.text, cause.remedy)
+            yield Finding("gateway", cause.state, cause.text, cause.remedy)
 
 
 def _plugin(pong: dict[str, Any]) -> Finding:

@@ -13,6 +13,7 @@ import shutil
 from dataclasses import dataclass
 
 from bub_cron.errors import user_name
+from bub_cron.health.finding import BROKEN, WARNING
 from bub_cron.paths import Paths, find_paths
 from bub_cron.programs import output, shown_properties
 from bub_cron.trigger.machine import command_line, gateway_line, installed_from, is_same
@@ -32,6 +33,7 @@ class Cause:
 
     text: str
     remedy: str
+    state: str = BROKEN
 
 
 def unit_trouble(*, is_absent: bool) -> Cause | None:
@@ -104,7 +106,9 @@ def _why(process: int, words: list[str], paths: Paths) -> Cause:
     theirs = find_paths({"BUB_HOME": os.path.join(environment.get("HOME", ""), ".bub"), **environment})
     if not is_same(theirs.socket, paths.socket):
         text = f"{what}, but at {theirs.socket}: it has another BUB_HOME, or BUB_CRON_SOCKET"
-        return Cause(text, f"{command_line(theirs, 'doctor')}    # or restart it as: {gateway_line(paths)}")
+        return Cause(
+            text, f"{command_line(theirs, 'doctor')}    # if it is to be this one's: {gateway_line(paths)}", WARNING
+        )
     python = words[0] if os.path.isabs(words[0]) else shutil.which(words[0], path=environment.get("PATH")) or words[0]
     if _lacks_plugin(python, environment):
         text = f"{what}: its Python, {python}, has no bub-cron"
