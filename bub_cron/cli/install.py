@@ -33,7 +33,8 @@ from bub_cron.paths import Paths, find_paths
 from bub_cron.programs import crontab, decoded, first_line, output, run_by, shown_properties
 from bub_cron.trigger import crontabs, machine, units
 from bub_cron.trigger.client import Connection
-from bub_cron.trigger.machine import CRONTAB, Trigger, command_line, systemctl, unit_directory, user_manager_runs
+from bub_cron.trigger.machine import CRONTAB, Trigger, systemctl, unit_directory, user_manager_runs
+from bub_cron.trigger.remedies import command_line
 from bub_cron.trigger.units import SYSTEM, USER
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")

@@ -33,7 +33,8 @@ from bub_cron.health.ticks import clock_finding, interpreter_findings, linger_fi
 from bub_cron.paths import Paths
 from bub_cron.reminders import load, suspicions
 from bub_cron.schedule import machine_zone
-from bub_cron.trigger.machine import command_line, find_triggers, gateway_line, owner_of
+from bub_cron.trigger.machine import find_triggers
+from bub_cron.trigger.remedies import command_line, gateway_line, owner_of
 from bub_cron.wire import PROTOCOL
 
 

@@ -14,7 +14,7 @@ from bub_cron.health.status import MOST, Status, local, log_of, retried, told
 from bub_cron.paths import Paths
 from bub_cron.records import Record
 from bub_cron.states import FAILED, MISSED, RETRYING
-from bub_cron.trigger.machine import command_line
+from bub_cron.trigger.remedies import command_line
 
 # What providers of models say, and what to change then. It is advice alone: nothing else is decided by a sentence.
 _OF_MODELS = (

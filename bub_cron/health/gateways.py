@@ -16,7 +16,8 @@ from bub_cron.errors import user_name
 from bub_cron.health.finding import BROKEN, WARNING
 from bub_cron.paths import Paths, find_paths
 from bub_cron.programs import output, shown_properties
-from bub_cron.trigger.machine import command_line, gateway_line, installed_from, is_same
+from bub_cron.trigger.machine import is_same
+from bub_cron.trigger.remedies import command_line, gateway_line, installed_from
 from bub_cron.trigger.units import SYSTEM, USER
 
 UNIT = "bub-gateway.service"  # what `bub gateway --install` writes

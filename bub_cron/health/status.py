@@ -23,7 +23,7 @@ from bub_cron.records import Gated, Record
 from bub_cron.reminders import Reminder, load
 from bub_cron.states import DUE, FAILED, MISSED, REJECTED, RETRYING, UNDELIVERED, UNKNOWN
 from bub_cron.trigger.client import ask
-from bub_cron.trigger.machine import command_line, owner_of
+from bub_cron.trigger.remedies import command_line, owner_of
 from bub_cron.wire import PONG, iso, parse_instant
 
 DAY = 86400

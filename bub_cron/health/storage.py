@@ -15,7 +15,7 @@ from bub_cron import records
 from bub_cron.errors import BubCronError, DamagedStoreError
 from bub_cron.health.finding import BROKEN, OK, WARNING, Finding
 from bub_cron.paths import Paths, why_unsafe
-from bub_cron.trigger.machine import command_line
+from bub_cron.trigger.remedies import command_line
 
 _ROOM = 64 * 1024  # bytes that a store needs room for
 _SCARCE = 20 * 1024 * 1024

@@ -16,7 +16,8 @@ from bub_cron.health.status import LATE_SECONDS, Status, local
 from bub_cron.health.storage import why_refused
 from bub_cron.paths import Paths
 from bub_cron.programs import decoded, output, run_by
-from bub_cron.trigger.machine import CRON_D, CRONTAB, Trigger, command_line, lingers
+from bub_cron.trigger.machine import CRON_D, CRONTAB, Trigger, is_same, lingers
+from bub_cron.trigger.remedies import command_line
 from bub_cron.trigger.units import TICK_PING, USER
 
 
@@ -52,7 +53,8 @@ def trigger_findings(status: Status, triggers: list[Trigger], paths: Paths) -> I
     state = WARNING if ticks_come else BROKEN
     for trigger in triggers:
         text = f"{trigger.what} runs the tick for other places ({_difference(trigger.places, paths)})"
-        remedy = f"{command_line(trigger.places, 'doctor')}    # or for these places: {install} --name NAME"
+        beside = "" if is_same(trigger.places.home, paths.home) else " --name NAME"
+        remedy = f"{command_line(trigger.places, 'doctor')}    # or for these places: {install}{beside}"
         yield Finding("trigger", state, text, remedy)
     if not triggers:
         yield Finding("trigger", state, "no timer and no crontab line of this user runs the tick", install)

@@ -1,7 +1,7 @@
-"""Who runs the tick on this machine: the one model that install, uninstall, status and doctor go by.
+"""Who runs the tick on this machine: the one model that install, uninstall and doctor go by.
 
 A tick is run by a timer of this user's systemd or of the system's, or by a line of a crontab or of /etc/cron.d; each with
-an interpreter, paths and a zone of its own. Remedies are made here, from the paths and flags in force.
+an interpreter, paths and a zone of its own.
 
 Invariants: looking changes nothing; what one of the machine's programs doesn't tell is left out, not guessed; two paths are
 the same if they lead to the same place.
@@ -10,7 +10,6 @@ the same if they lead to the same place.
 from __future__ import annotations
 
 import glob
-import json
 import os
 import pwd
 import re
@@ -18,8 +17,6 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import metadata
-from urllib.parse import unquote
 
 from bub_cron.errors import NoSuchManagerError
 from bub_cron.paths import VARIABLES, Paths, find_paths
@@ -31,8 +28,7 @@ CRONTAB, CRON_D = "crontab", "cron.d"
 SYSTEM_UNITS = "/etc/systemd/system"
 BOOTED = "/run/systemd/system"  # there is a directory where systemd is process 1: sd_booted(3)
 SYSTEM_TABS = ("/etc/crontab", "/etc/cron.d/*")  # their lines name a user before the command
-_SUDO_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_FLAGS = ("file", "state", "socket")
+FLAGS = ("file", "state", "socket")
 _READ = (*VARIABLES, "TZ", units.TICK_PING)
 _MANAGER_RUNS = {"initializing", "starting", "running", "degraded", "maintenance", "stopping"}
 _ENVIRONMENT_FILE = re.compile(r"^-?(.*?) \(ignore_errors=\w+\)$", re.MULTILINE)
@@ -65,7 +61,7 @@ class Trigger:
 
     def serves(self, paths: Paths) -> bool:
         """Tell whether it runs the tick for these very places."""
-        return all(is_same(getattr(self.places, name), getattr(paths, name)) for name in _FLAGS)
+        return all(is_same(getattr(self.places, name), getattr(paths, name)) for name in FLAGS)
 
 
 def is_same(path: str, other: str) -> bool:
@@ -290,7 +286,7 @@ def _places(environment: dict[str, str], words: list[str], account: str, start: 
         return os.path.join(home if start == "~" else start, path)
 
     given = {name: absolute(environment[name]) for name in VARIABLES if environment.get(name)}
-    flags = {name: absolute(value) for name in _FLAGS if (value := _flag(words, name))}
+    flags = {name: absolute(value) for name in FLAGS if (value := _flag(words, name))}
     return find_paths({"BUB_HOME": os.path.join(home, ".bub"), **given}, **flags)
 
 
@@ -333,73 +329,3 @@ def _python(program: str) -> str | None:
     except OSError:
         return None
     return first[2:] if first.startswith("#!/") and "python" in os.path.basename(first) else None
-
-
-# --- Remedies
-
-
-def command_line(paths: Paths, *words: str, uid: int | None = None) -> str:
-    """Return `bub-cron WORDS` as it is typed for these paths: what the environment doesn't give is spelled out.
-
-    With `uid`, as that user runs it through sudo, which passes no environment on.
-    """
-    environ, before, program = dict(os.environ), "", "bub-cron"
-    if uid is not None and uid != os.geteuid():
-        environ = {"BUB_HOME": "/"}
-        account = f"'#{uid}'"
-        try:
-            found = pwd.getpwuid(uid)
-            environ, account = {"BUB_HOME": os.path.join(found.pw_dir, ".bub")}, shlex.quote(found.pw_name)
-        except KeyError:
-            pass  # a user that has a number alone
-        before = "sudo " if uid == 0 else f"sudo -u {account} "
-        if shutil.which(program, path=_SUDO_PATH) is None:
-            program = shlex.quote(shutil.which(program) or program)
-    if not is_same(paths.home, find_paths(environ).home):
-        before += f"{'env ' if before else ''}BUB_HOME={shlex.quote(paths.home)} "
-        environ["BUB_HOME"] = paths.home
-    usual = find_paths(environ)
-    flags = [f"--{name}" for name in _FLAGS if not is_same(getattr(paths, name), getattr(usual, name))]
-    given = " ".join(f"{flag} {shlex.quote(getattr(paths, flag[2:]))}" for flag in flags)
-    return f"{before}{program} {shlex.join(words)}{f' {given}' if given else ''}"
-
-
-def gateway_line(paths: Paths) -> str:
-    """Return what starts a gateway for these paths: what the environment doesn't give is spelled out."""
-    environ, given = dict(os.environ), ""
-    for variable, name in zip(VARIABLES, ("home", *_FLAGS), strict=True):
-        path = getattr(paths, name)
-        if not is_same(path, getattr(find_paths(environ), name)):
-            given += f"{variable}={shlex.quote(path)} "
-            environ[variable] = path
-    return f"{given}bub gateway"
-
-
-def installed_from() -> str:
-    """Return what pip installs this bub-cron from: the directory or the address that it came from, else its name."""
-    try:
-        came = json.loads(metadata.distribution("bub-cron").read_text("direct_url.json") or "{}")
-    except (metadata.PackageNotFoundError, ValueError):
-        return "bub-cron"
-    url = str(came.get("url", ""))
-    if url.startswith("file://"):
-        return unquote(url.removeprefix("file://"))
-    vcs = came.get("vcs_info", {})
-    at = f"@{vcs['commit_id']}" if vcs.get("commit_id") else ""
-    return f"{vcs['vcs']}+{url}{at}" if vcs.get("vcs") else url or "bub-cron"
-
-
-def owner_of(paths: Paths) -> int | None:
-    """Return the user, by uid, whose these places are and who alone can use them, if that isn't this one; else None."""
-    directory, is_closed = paths.state, False
-    while True:
-        try:
-            owner = os.stat(directory).st_uid
-            break
-        except PermissionError:
-            is_closed = True
-        except OSError:
-            pass  # not there yet
-        directory = os.path.dirname(directory)
-    is_theirs = is_closed or owner != 0 or directory == paths.state  # where nothing is yet, root has made the way
-    return owner if is_theirs and owner != os.geteuid() and os.geteuid() != 0 else None
