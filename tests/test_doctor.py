@@ -255,6 +255,23 @@ def test_a_timer_for_another_home(place: Place, programs: Programs, tmp_path: Pa
     assert not_ok(examined(place)) == [], "who has two gateways has two timers"
 
 
+def test_what_else_a_trigger_sets_is_said_and_the_address_of_a_ping_is_not(place: Place, programs: Programs) -> None:
+    values = f"BUB_HOME={place.home} TZ=Asia/Tokyo BUB_CRON_TICK_PING=https://example.org/secret"
+    programs.timer(place.paths, Environment=values)
+    [found] = [finding for finding in examined(place) if finding.link == "trigger"]
+    assert (found.state, found.text) == (OK, "your bub-cron.timer runs the tick, with TZ=Asia/Tokyo and a ping")
+
+
+def test_a_crontab_line_with_other_flags_has_a_remedy_that_names_them(place: Place, programs: Programs) -> None:
+    programs.unit("user", "bub-cron.timer", LoadState="not-found")
+    programs.tab(f"* * * * * BUB_HOME={place.home} bub-cron tick --state /srv/state\n")
+    found = the_one(examined(place), "trigger", WARNING)
+    assert f"for other places (--state /srv/state, and this is {place.paths.state})" in found.text
+    assert found.remedy == "bub-cron doctor --state /srv/state    # or for these places: bub-cron install"
+    [trigger] = find_triggers()
+    assert trigger.serves(find_paths(state="/srv/state")), "so the remedy doesn't lead here again"
+
+
 def test_a_crontab_without_a_cron(place: Place, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bub_cron.trigger.machine._CRONS", frozenset[str]())
     programs.unit("user", "bub-cron.timer", LoadState="not-found")

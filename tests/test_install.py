@@ -378,6 +378,7 @@ def test_a_step_that_fails_is_told_with_what_was_done(server: Server, verb: str,
     assert re.search(rf"could not run systemctl --user {verb}.*: exit status 1: Unit bub-cron.timer is masked.\n", said)
     assert done.format(server.user_units) in re.search(r"done before that: (.*)", said)[1]  # type: ignore[index]
     assert not_done in re.search(r"not done: (.*)", said)[1]  # type: ignore[index]
+    assert "fix that, then run `bub-cron install --user` again\n" in said
     server.mend(verb)
     server.run("install")
     assert (server.fakes / "user active").exists(), "the same again mends it"
@@ -441,7 +442,7 @@ def test_a_gateway_unit_that_systemd_refuses_is_pointed_out(server: Server) -> N
 
 @ROOT_ONLY
 def test_a_home_of_another_user_is_pointed_out(server: Server, theirs: Path) -> None:
-    assert f"{theirs} is another user's" in server.run("install", "--crontab").stderr
+    assert f"{theirs} is user daemon's" in server.run("install", "--crontab").stderr
 
 
 @ROOT_ONLY

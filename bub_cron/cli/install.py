@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from bub_cron.errors import (
     NotAllowedError,
     OtherHomeError,
     UnusablePathError,
+    user_name,
 )
 from bub_cron.health.gateways import UNIT, unit_trouble
 from bub_cron.paths import Paths, find_paths
@@ -34,7 +36,7 @@ from bub_cron.programs import crontab, decoded, first_line, output, run_by, show
 from bub_cron.trigger import crontabs, machine, units
 from bub_cron.trigger.client import Connection
 from bub_cron.trigger.machine import CRONTAB, Trigger, systemctl, unit_directory, user_manager_runs
-from bub_cron.trigger.remedies import command_line
+from bub_cron.trigger.remedies import command_line, gateway_line
 from bub_cron.trigger.units import SYSTEM, USER
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
@@ -59,6 +61,11 @@ def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
 name_option = click.option(
     "--name", default="", metavar="NAME", callback=_checked_name, help="Units bub-cron-NAME, for a second home."
 )
+
+
+def named(name: str) -> list[str]:
+    """Return the option that gives a name, for a command line; [] without one."""
+    return ["--name", name] if name else []
 
 
 @commands.command()
@@ -91,7 +98,7 @@ def install(
     Exits with 0 when it is done, 65 for a path that can't be used, 69 without what was chosen, 73 if something changed by
     hand, or for another home, was kept, 74 if a step failed, 77 if another user has to do it.
     """
-    where = where or _fitting()
+    where = where or _fitting(paths)
     if as_user and where != SYSTEM:
         raise click.UsageError("--as-user goes with --system alone: the others are always this user's own")
     plan = Plan()
@@ -125,7 +132,7 @@ def install(
     _note_missing(plan, paths)
     if not plan.steps and not plan.kept:
         click.echo("already installed, nothing to change", err=True)
-    plan.carry_out(dry_run=dry_run, again="run `bub-cron install`")
+    plan.carry_out(dry_run=dry_run, again=f"run `{command_line(paths, 'install', f'--{where}', *named(name))}`")
 
 
 def _need(where: str, *, dry_run: bool) -> None:
@@ -159,9 +166,8 @@ def _need_same_home(before: str, paths: Paths, name: str, *, force: bool) -> Non
     if former is None or force or former in same or machine.is_same(former, paths.home):
         return
     install = command_line(paths, "install")
-    what = f"`bub-cron install --name {name}`" if name else "`bub-cron install`"
     raise OtherHomeError(
-        f"{what} runs the tick for BUB_HOME={former} already, and this is {paths.home}: `{install} --name NAME` sets up"
+        f"`{shlex.join(['bub-cron', 'install', *named(name)])}` runs the tick for BUB_HOME={former} already, and this is {paths.home}: `{install} --name NAME` sets up"
         " another one beside it; --force takes it over, and nothing runs the tick for the other home any more"
     )
 
@@ -177,7 +183,7 @@ def _tick_ping(given: str | None, before: str) -> units.TickPing | None:
         raise click.UsageError(f"--ping {error}") from error
 
 
-def _fitting() -> str:
+def _fitting(paths: Paths) -> str:
     """Return what fits this machine and user; `NoSuchManagerError` says what there is to choose where that is open."""
     if user_manager_runs():
         return USER
@@ -187,7 +193,7 @@ def _fitting() -> str:
         raise NoSuchManagerError(
             f"no systemd of your own answers ({_said_wrong('systemctl', '--user', 'is-system-running')}), so choose: log in"
             " as this user rather than by su or sudo (or set XDG_RUNTIME_DIR) and use --user; or"
-            " `sudo bub-cron install --system`; or --crontab"
+            f" `{command_line(paths, 'install', '--system', uid=0)}`; or --crontab"
         )
     if shutil.which("crontab"):
         return CRONTAB
@@ -314,8 +320,8 @@ def _note_others(plan: Plan, where: str, paths: Paths) -> None:
 
 
 def _too(trigger: Trigger) -> str:
-    name = f" --name {trigger.name}" if trigger.name else ""
-    return f", too: `bub-cron uninstall --{trigger.manager}{name}` if one is enough" if trigger.is_ours else ", too"
+    uninstall = shlex.join(["bub-cron", "uninstall", f"--{trigger.manager}", *named(trigger.name)])
+    return f", too: `{uninstall}` if one is enough" if trigger.is_ours else ", too"
 
 
 def _foreign_ticks() -> list[str]:
@@ -342,15 +348,17 @@ def _note_gateway_unit(plan: Plan, paths: Paths) -> None:
 
 
 def _note_owner(plan: Plan, paths: Paths) -> None:
-    if os.path.exists(paths.home) and os.stat(paths.home).st_uid != os.geteuid():
-        plan.notes.append(f"{paths.home} is another user's: let that one run this, or root, with --system")
+    if os.path.exists(paths.home) and (owner := os.stat(paths.home).st_uid) != os.geteuid():
+        plan.notes.append(f"{paths.home} is {user_name(owner)}'s: let that one run this, or root, with --system")
 
 
 def _note_missing(plan: Plan, paths: Paths) -> None:
     if not os.path.exists(paths.file):
-        plan.notes.append(f"there is no {paths.file} yet: `bub-cron init` writes one to start from")
+        plan.notes.append(f"there is no {paths.file} yet: `{command_line(paths, 'init')}` writes one to start from")
     try:
         with Connection(paths.socket):
             pass
     except GatewayAbsentError:
-        plan.notes.append(f"no gateway listens on {paths.socket} yet: start `bub gateway`, or `bub gateway --install`")
+        plan.notes.append(
+            f"no gateway listens on {paths.socket} yet: start `{gateway_line(paths)}`, or `bub gateway --install`"
+        )

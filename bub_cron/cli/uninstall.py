@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
 
 import click
 
 from bub_cron.cli.base import commands, with_paths
-from bub_cron.cli.install import name_option, where_option
+from bub_cron.cli.install import name_option, named, where_option
 from bub_cron.cli.steps import Plan, Remove, Run, found_at
 from bub_cron.errors import NotAllowedError, UnusablePathError
 from bub_cron.paths import Paths
@@ -36,7 +37,7 @@ def uninstall(paths: Paths, where: str | None, name: str, dry_run: bool, force: 
     Exits with 0 when nothing of it is left, 73 if something changed by hand was kept, 74 if a step failed, 77 if another
     user has to do it.
     """
-    plan = Plan()
+    plan, chosen = Plan(), [f"--{where}"] if where else []
     for manager in (USER, SYSTEM):
         if where in (None, manager):
             _plan_unit_removal(plan, manager, paths, name, force=force, dry_run=dry_run, chosen=where == manager)
@@ -44,7 +45,7 @@ def uninstall(paths: Paths, where: str | None, name: str, dry_run: bool, force: 
         _plan_entry_removal(plan, paths, name, force=force)
     if not plan.steps and not plan.kept and not plan.notes:
         click.echo("nothing of it is installed", err=True)
-    plan.carry_out(dry_run=dry_run, again="run `bub-cron uninstall`")
+    plan.carry_out(dry_run=dry_run, again=f"run `{shlex.join(['bub-cron', 'uninstall', *chosen, *named(name)])}`")
 
 
 def _plan_unit_removal(

@@ -152,7 +152,7 @@ def local(instant: float) -> str:
 def faults_in_words(error: BubCronError, in_force: Mapping[str, int]) -> str:
     """Say what is wrong with a file, and which of its reminders the tick goes by meanwhile."""
     path = getattr(error, "path", None)
-    if path is not None and path not in in_force:
+    if path is not None and os.path.realpath(path) not in map(os.path.realpath, in_force):
         return f"{faults_in_short(error)}; there is no earlier good version, so none of its reminders fire"
     return f"{faults_in_short(error)}; its last good version stays in force"
 

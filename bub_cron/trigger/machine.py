@@ -106,7 +106,7 @@ def user_manager_runs() -> bool:
 
 def lingers() -> bool:
     """Tell whether this user's own systemd runs without a login."""
-    name = pwd.getpwuid(os.geteuid()).pw_name
+    name = _own_name() or str(os.geteuid())
     return first_line("loginctl", "show-user", name, "--property=Linger", "--value") == "yes"
 
 
