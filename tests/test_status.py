@@ -355,6 +355,8 @@ def test_of_another_users_places_one_thing_is_said(place: Place, monkeypatch: py
     assert "is user daemon's, and this is user " in said
     assert said.endswith(" status`")
     assert "run `sudo -u daemon env BUB_HOME=" in said
+    [line] = run(place).output.splitlines()
+    assert line == f"needs fixing {said}", "nothing is said of what can't be seen"
 
 
 def test_looking_changes_nothing(place: Place) -> None:

@@ -85,7 +85,14 @@ def _show_remedy(finding: Finding) -> None:
 
 
 def _show(found: Status) -> None:
-    lines = [
+    for title, text in () if found.is_closed else _parts(found):
+        terminal.paragraph(Text(f"{title:{_WIDTH}}", style="bold"), text)
+    for text in found.attention:
+        terminal.paragraph(Text(f"{'needs fixing':{_WIDTH}}", style="bold red"), text)
+
+
+def _parts(found: Status) -> list[tuple[str, str]]:
+    return [
         ("gateway", _gateway(found)),
         ("trigger", _trigger(found)),
         ("reminders", _reminders(found)),
@@ -96,10 +103,6 @@ def _show(found: Status) -> None:
         *(("gates", text) for text in few(map(_gated, found.gated))),
         *([("no tick", _gaps(found))] if found.gaps else []),
     ]
-    for title, text in lines:
-        terminal.paragraph(Text(f"{title:{_WIDTH}}", style="bold"), text)
-    for text in found.attention:
-        terminal.paragraph(Text(f"{'needs fixing':{_WIDTH}}", style="bold red"), text)
 
 
 def _gateway(found: Status) -> str:

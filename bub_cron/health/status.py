@@ -49,6 +49,7 @@ class Status:
     now: int
     gateway: dict[str, Any] | None = None
     gateway_error: str | None = None
+    is_closed: bool = False  # these places are another user's, and nothing was looked at
     refused: bool = False  # there is a gateway, and it does not talk to this user
     reminders: list[Reminder] | None = None
     next_fire: tuple[int, str] | None = None  # (instant, reminder)
@@ -214,7 +215,7 @@ def look(paths: Paths, now: int) -> Status:
     """Look at everything there is at `now`."""
     status = Status(now)
     if why := only_for(paths):
-        status.stores_error = status.gateway_error = why
+        status.stores_error, status.gateway_error, status.is_closed = why, why, True
         status.attention.append(f"{why}: run `{command_line(paths, 'status', uid=owner_of(paths))}`")
         return status
     _look_at_gateway(status, paths)
