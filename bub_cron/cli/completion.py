@@ -12,7 +12,7 @@ from bub_cron.cli.base import commands
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands, options and reminders' names.
+    """Print the shell's completion script: commands, options and reminders' names.
 
     bash: add `eval "$(bub-cron completion bash)"` to ~/.bashrc; zsh the same to ~/.zshrc; fish: `bub-cron completion
     fish > ~/.config/fish/completions/bub-cron.fish`.
