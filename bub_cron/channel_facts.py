@@ -25,6 +25,17 @@ PLACES = {
 }
 """How a thread or a topic is reached instead, by the channel's name."""
 
+SETTINGS = {
+    "telegram": ("BUB_TELEGRAM_TOKEN",),
+    "feishu": ("BUB_FEISHU_APP_ID", "BUB_FEISHU_APP_SECRET"),
+    "discord": ("BUB_DISCORD_TOKEN",),
+    "slack": ("BUB_SLACK_BOT_TOKEN", "BUB_SLACK_APP_TOKEN"),
+    "dingtalk": ("BUB_DINGTALK_CLIENT_ID", "BUB_DINGTALK_CLIENT_SECRET"),
+    "qq": ("BUB_QQ_APPID", "BUB_QQ_SECRET"),
+    "wecom": ("BUB_WECOM_BOT_ID", "BUB_WECOM_SECRET"),
+}
+"""What a channel needs before the gateway can enable it, by the channel's name."""
+
 _PLACE_KEYS = frozenset({
     "thread_id",
     "message_thread_id",

@@ -127,3 +127,17 @@ def one_of(*choices: str) -> Callable[[object], str]:
         return value
 
     return check
+
+
+def span(seconds: float) -> str:
+    """Return a length of time with its two largest units: `2 d 3 h`, `4 min 10 s`, `4.1 s`, `0.03 s`."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    left, parts = int(seconds), []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])

@@ -167,6 +167,12 @@ class HandChangedError(BubCronError):
     exit_status = EX_CANTCREAT
 
 
+class OtherHomeError(BubCronError):
+    """What `install` would write over runs the tick for another home; nothing was touched."""
+
+    exit_status = EX_CANTCREAT
+
+
 class HalfDoneError(BubCronError):
     """A command that `install` or `uninstall` ran, or a write, failed; the text says which, why, and what stands now."""
 
@@ -209,3 +215,13 @@ def described(error: BaseException, most: int = 300) -> str:
     except Exception:
         text = ""  # it comes from anybody's code, and so does what makes its text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def user_name(uid: int) -> str:
+    """Return a user's name as `user bub`, or the number of one that has none here."""
+    import pwd
+
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:  # a container's, say
+        return f"user {uid}"

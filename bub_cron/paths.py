@@ -109,9 +109,22 @@ def _make(path: str, mode: int) -> None:
     _make(os.path.dirname(path), 0o755)  # not what os.makedirs gives them: with a umask of 0 that lets all others write
     try:
         os.mkdir(path, mode)
+        os.chmod(path, os.stat(path).st_mode & 0o777 | 0o700)  # whatever the umask took from its owner
     except FileExistsError:  # another process was quicker
         if not os.path.isdir(path):
             raise
+
+
+def create_file(path: str, text: str) -> None:
+    """Create a file that its owner alone may write, whatever the umask, with the directories above it; OSError passes through.
+
+    A file that is there is a FileExistsError.
+    """
+    _make(os.path.dirname(path), 0o755)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o777 | 0o600)
+        file.write(text)
 
 
 # The bits of st_mode, without the module `stat`.
@@ -139,7 +152,9 @@ def why_unsafe(directory: str) -> str | None:
             continue
         if found.st_uid not in trusted:
             if os.geteuid() != 0 or not given:
-                return f"{place} belongs to another user (uid {found.st_uid}), who could replace what is in it"
+                from bub_cron.errors import user_name
+
+                return f"{place} belongs to {user_name(found.st_uid)}, who could replace what is in it"
             trusted.add(found.st_uid)
         if found.st_mode & _KIND == _LINK:
             links += 1

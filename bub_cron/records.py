@@ -337,6 +337,12 @@ def next_in_force(paths: Paths) -> dict[str, int]:
     return _read(paths, lambda view: {row["name"]: row["next_at"] for row in _rows(view, "reminders", query)})
 
 
+def files_in_force(paths: Paths) -> dict[str, int]:
+    """Return the files whose reminders the ledger has in force, with how many of each."""
+    query = "SELECT file, count(*) AS reminders FROM ledger.reminders GROUP BY file"
+    return _read(paths, lambda view: {row["file"]: row["reminders"] for row in _rows(view, "reminders", query)})
+
+
 def check(path: str) -> None:
     """Look through a whole store; `StoreError` says what is wrong with it, `DamagedStoreError` if it is damaged."""
     name = "inbox" if path.endswith("inbox.db") else "ledger"

@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from bub_cron.checkers import span as span
 from bub_cron.errors import FileFaultsError
 
 if TYPE_CHECKING:
@@ -289,20 +290,6 @@ def outcome(word: str) -> Styled:
 def local_time(instant: float | None) -> str:
     """Return an instant as the machine's local time, `2026-12-01 08:30`; "" for None."""
     return "" if instant is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(instant))
-
-
-def span(seconds: float) -> str:
-    """Return a length of time with its two largest units: `2 d 3 h`, `4 min 10 s`, `4.1 s`, `0.03 s`."""
-    if seconds < 1:
-        return f"{seconds:.2f} s"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    left, parts = int(seconds), []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
 
 
 def print_faults(error: FileFaultsError, out: TextIO) -> None:

@@ -7,8 +7,9 @@ one that is missing is made. A file that belongs to somebody else is never writt
 from __future__ import annotations
 
 import os
-import pwd
 import stat
+
+from bub_cron.errors import user_name
 
 
 def why_not_writable(path: str) -> str:
@@ -55,11 +56,3 @@ def _closed(directory: str) -> str:
     if found.st_uid != os.geteuid():
         return f"{directory} belongs to {user_name(found.st_uid)}, and {user_name(os.geteuid())} may not write there"
     return f"{directory} may not be written by its owner (mode {stat.S_IMODE(found.st_mode):04o})"
-
-
-def user_name(uid: int) -> str:
-    """Return a user's name as `user bub`, or the number of one that has none here."""
-    try:
-        return f"user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:  # a container's, say
-        return f"user {uid}"

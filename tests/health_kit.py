@@ -14,7 +14,8 @@ from fake_gateway import Message, Place, Script, at
 
 from bub_cron import __version__
 from bub_cron.paths import Paths
-from bub_cron.trigger.units import tick_command
+from bub_cron.trigger import machine
+from bub_cron.trigger.crontabs import tick_command
 from bub_cron.wire import PROTOCOL
 
 NOON = at("2026-11-23T12:00:00")
@@ -91,6 +92,7 @@ class Programs:
         monkeypatch.setenv("HOME", str(directory))
         monkeypatch.setenv("PATH", f"{self._fakes}:/usr/bin:/bin")
         monkeypatch.setenv("FAKES", str(self._fakes))
+        monkeypatch.setattr(machine, "SYSTEM_TABS", ())
 
     def unit(self, manager: str, name: str, **properties: str) -> None:
         """Let `systemctl show` tell this of a unit."""

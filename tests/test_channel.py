@@ -179,6 +179,30 @@ async def test_a_ping_tells_whether_and_where_reminders_can_be_made_in_chat(path
         assert pong["chat_error"] == f"{path}/reminders.d is not a directory"
 
 
+def named(name: str, *, is_set_up: bool = True) -> FakeChat:
+    """Return a chat of a known channel's name, which may lack its settings."""
+    made: FakeChat = type("Named", (FakeChat,), {"name": name, "enabled": property(lambda _: is_set_up)})()
+    return made
+
+
+@at_home
+async def test_a_gateway_without_any_chat_says_so_and_which_channels_it_could_enable(
+    path: Path, log: list[str]
+) -> None:
+    set_up, bare = named("telegram"), named("slack", is_set_up=False)
+    gateway = Gateway(path, [set_up, bare, named("discord")], enabled="cron,discord")
+    async with gateway.up():
+        (pong,) = await gateway.call({"ping": True})
+        assert pong["not_enabled"] == {"telegram": "left out", "slack": "not configured"}
+        assert not any(line.startswith("cron.no_chat") for line in log)
+    gateway = Gateway(path, [bare])
+    async with gateway.up():
+        (pong,) = await gateway.call({"ping": True})
+        assert pong["channels"] == []
+        assert pong["not_enabled"] == {"telegram": "not configured", "slack": "not configured"}
+        assert [line for line in log if line.startswith("cron.no_chat: no chat is enabled")]
+
+
 @at_home
 async def test_a_ping_tells_which_tools_are_not_known_and_whether_gates_are_allowed(path: Path) -> None:
     gateway = Gateway(path)

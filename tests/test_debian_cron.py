@@ -57,7 +57,7 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine, running: list
     assert "ran crontab -" in said, "without systemd it chooses cron"
     print(after := machine.run("crontab", "-l", user="bub").stdout)
     assert after.startswith(OTHERS)
-    assert "installed already" in bub.bub_cron("install", BUB_HOME=bub.home)
+    assert "already installed" in bub.bub_cron("install", BUB_HOME=bub.home)
     bub.wait_for_gateway(1)
     print("bub", bub.wait_for_message_in_time("the first message"))
 

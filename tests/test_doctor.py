@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import shutil
 import stat
 import subprocess
@@ -23,10 +26,10 @@ from bub_cron.cli import commands
 from bub_cron.health import doctor, gateways, status
 from bub_cron.health.doctor import examine
 from bub_cron.health.finding import BROKEN, OK, WARNING, Finding
-from bub_cron.health.triggers import find_triggers
 from bub_cron.paths import chat_file, find_paths
-from bub_cron.trigger import units
+from bub_cron.trigger import crontabs, units
 from bub_cron.trigger.ledger import Ledger
+from bub_cron.trigger.machine import find_triggers
 
 MINUTE = 60
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -43,6 +46,7 @@ def place(tmp_path: Path) -> Place:
 def programs(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Programs:
     """A machine whose own systemd runs the tick, and whose other processes are nobody's concern."""
     made = Programs(tmp_path, monkeypatch)
+    monkeypatch.setenv("BUB_HOME", str(place.home))
     made.timer(place.paths)
     made.linger()
     monkeypatch.setattr(doctor, "why_absent", lambda _: [])  # other tests' gateways may run beside this one
@@ -95,6 +99,30 @@ def test_a_file_with_faults(place: Place, programs: Programs) -> None:
     assert found.remedy.startswith("bub-cron check ")
 
 
+def test_a_file_that_was_never_good_has_no_earlier_version(place: Place, programs: Programs) -> None:
+    drop_in = place.home / "reminders.d" / "new.yaml"
+    drop_in.parent.mkdir()
+    drop_in.write_text("reminders: {a: {every: 1x}}\n")
+    found = the_one(examined(place), "file")
+    assert "there is no earlier good version, so none of its reminders fire" in found.text
+
+
+def test_remedies_keep_the_flags_in_force(place: Place, programs: Programs) -> None:
+    paths = find_paths(file=f"{place.home}/other.yaml")
+    found = [finding for finding in examine(paths, NOON) if finding.state != OK]
+    remedies = [finding.remedy for finding in found if finding.remedy.startswith("bub-cron")]
+    assert len(remedies) >= 2
+    assert all(f" --file {paths.file}" in remedy for remedy in remedies), remedies
+
+
+def test_our_entry_that_was_commented_out_has_a_remedy_that_helps(place: Place, programs: Programs) -> None:
+    programs.unit("user", "bub-cron.timer", LoadState="not-found")
+    programs.tab(crontabs.crontab_entry(sys.executable, place.paths).replace("\n* *", "\n#* *"))
+    found = the_one(examined(place), "trigger", WARNING)
+    assert "is commented out" in found.text
+    assert found.remedy.startswith("crontab -e ")
+
+
 def test_a_file_that_cannot_be_read(place: Place, programs: Programs) -> None:
     os.unlink(place.paths.file)
     os.mkdir(place.paths.file)
@@ -111,20 +139,21 @@ def test_an_unknown_zone_of_the_machine(place: Place, programs: Programs, monkey
     assert "timedatectl" in the_one(examined(place), "zone").remedy
 
 
-@pytest.mark.parametrize("ahead", [7200, 4 * 3600])
-def test_a_clock_behind_the_ledger(place: Place, programs: Programs, ahead: int) -> None:
+@pytest.mark.parametrize(("ahead", "words"), [(7200, "2 h"), (86400 - 4, "23 h 59 min")])
+def test_a_clock_behind_the_ledger(place: Place, programs: Programs, ahead: int, words: str) -> None:
     with closing(Ledger(place.paths.ledger)) as ledger:
         ledger.set_last_tick(NOON + ahead, NOON + ahead)
     found = the_one(examined(place), "clock")
-    assert f"{ahead:,} s before the last tick" in found.text
+    assert f"{words} before the last tick" in found.text
     assert "the next tick counts on from now" in found.text
 
 
 # --- The stores and their disk
 
 
-def test_places_that_are_not_there_yet(tmp_path: Path, programs: Programs) -> None:
+def test_places_that_are_not_there_yet(tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(tmp_path / "new")
+    monkeypatch.setenv("BUB_HOME", str(place.home))
     programs.timer(place.paths)
     found = list(examine(place.paths, NOON))
     assert {finding.link: finding.remedy for finding in not_ok(found)} == {
@@ -151,13 +180,15 @@ def test_a_damaged_store(place: Place, programs: Programs, side: str, damage: st
     assert not any("no tick has ever run" in finding.text for finding in found)
 
 
-def test_a_directory_that_others_may_write(place: Place, programs: Programs) -> None:
-    os.chmod(place.paths.state, 0o777)  # noqa: S103
-    found = not_ok(examined(place))
-    assert {(finding.link, finding.remedy) for finding in found} == {
-        ("stores", f"chmod 700 {place.paths.state}"),
-        ("socket", f"chmod 700 {place.paths.state}"),
-    }
+@pytest.mark.parametrize("which", ["home", "state"])
+def test_a_directory_that_others_may_write(place: Place, programs: Programs, which: str) -> None:
+    directory = getattr(place.paths, which)
+    os.chmod(directory, 0o777)  # noqa: S103
+    found = {finding.link: finding for finding in examined(place)}
+    assert (found["stores"].state, found["stores"].remedy) == (BROKEN, f"chmod go-w {directory}")
+    assert found["stores"].text.startswith(f"every tick is refused: others may write in {directory}")
+    assert (found["tick"].state, found["tick"].text) == (BROKEN, "every tick is refused")
+    assert place.tick(NOON)[0] == 74, "so it is"
 
 
 @ROOT_ONLY
@@ -218,14 +249,31 @@ def test_a_timer_for_another_home(place: Place, programs: Programs, tmp_path: Pa
     programs.timer(other)
     found = not_ok(examined(place, NOON + 10 * MINUTE))
     assert [(finding.link, finding.state) for finding in found] == [("trigger", BROKEN), ("tick", BROKEN)]
-    assert f"for other places (BUB_HOME={other.home}) than these ({place.home})" in found[0].text
+    assert f"for other places (BUB_HOME={other.home}, and this is {place.home})" in found[0].text
     assert found[0].remedy.startswith(f"BUB_HOME='{other.home}' bub-cron doctor ")
     programs.timer(place.paths, "system", User="root")
     assert not_ok(examined(place)) == [], "who has two gateways has two timers"
 
 
+def test_what_else_a_trigger_sets_is_said_and_the_address_of_a_ping_is_not(place: Place, programs: Programs) -> None:
+    values = f"BUB_HOME={place.home} TZ=Asia/Tokyo BUB_CRON_TICK_PING=https://example.org/secret"
+    programs.timer(place.paths, Environment=values)
+    [found] = [finding for finding in examined(place) if finding.link == "trigger"]
+    assert (found.state, found.text) == (OK, "your bub-cron.timer runs the tick, with TZ=Asia/Tokyo and a ping")
+
+
+def test_a_crontab_line_with_other_flags_has_a_remedy_that_names_them(place: Place, programs: Programs) -> None:
+    programs.unit("user", "bub-cron.timer", LoadState="not-found")
+    programs.tab(f"* * * * * BUB_HOME={place.home} bub-cron tick --state /srv/state\n")
+    found = the_one(examined(place), "trigger", WARNING)
+    assert f"for other places (--state /srv/state, and this is {place.paths.state})" in found.text
+    assert found.remedy == "bub-cron doctor --state /srv/state    # or for these places: bub-cron install"
+    [trigger] = find_triggers()
+    assert trigger.serves(find_paths(state="/srv/state")), "so the remedy doesn't lead here again"
+
+
 def test_a_crontab_without_a_cron(place: Place, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bub_cron.health.triggers._CRONS", frozenset[str]())
+    monkeypatch.setattr("bub_cron.trigger.machine._CRONS", frozenset[str]())
     programs.unit("user", "bub-cron.timer", LoadState="not-found")
     programs.tab(programs.tab_line(place.paths))
     assert "no cron daemon is seen" in the_one(examined(place), "trigger", WARNING).text
@@ -236,7 +284,7 @@ def test_a_crontab_without_a_cron(place: Place, programs: Programs, monkeypatch:
 def test_a_crontab_line_that_tells_a_monitor_is_known(place: Place, programs: Programs, program: str) -> None:
     programs.unit("user", "bub-cron.timer", LoadState="not-found")
     ping = units.TickPing("https://hc-ping.com/secret-uuid", program)
-    programs.tab(units.crontab_entry(sys.executable, place.paths, ping))
+    programs.tab(crontabs.crontab_entry(sys.executable, place.paths, ping))
     [found] = [trigger for trigger in find_triggers() if trigger.manager == "crontab"]
     assert found.serves(place.paths)
     assert found.python == sys.executable
@@ -331,8 +379,8 @@ def test_a_gateway_that_is_not_ready(place: Place, programs: Programs) -> None:
 def test_a_firing_that_is_tried_again_is_a_warning_with_its_error(place: Place, programs: Programs) -> None:
     place.fill_inbox(id="a b", reminder="pills", state="retrying", error="refused", accepted_at=NOON)
     found = the_one(examined(place), "firings", WARNING)
-    assert found.text == "a b is to be tried again: refused"
-    assert found.remedy == "bub-cron log --id 'a b'"
+    assert found.text == "a b has not worked yet and is being tried again: refused"
+    assert found.remedy.startswith("bub-cron log --id 'a b' ")
 
 
 def test_a_gateway_that_refuses_this_user(place: Place, programs: Programs) -> None:
@@ -348,7 +396,7 @@ def test_something_that_is_no_socket(place: Place, programs: Programs) -> None:
 
 
 @ROOT_ONLY
-def test_a_socket_of_another_user(tmp_path: Path, programs: Programs) -> None:
+def test_places_of_another_user_have_one_finding(tmp_path: Path, programs: Programs) -> None:
     place = Place(Path("/var/lib") / f"bub-cron-{os.getpid()}")
     try:
         place.write(FILE, NOON)
@@ -358,15 +406,12 @@ def test_a_socket_of_another_user(tmp_path: Path, programs: Programs) -> None:
             list(examine(place.paths, NOON))  # whatever is imported late, from where nobody else may look
             os.seteuid(65534)
             try:
-                found = {finding.link: finding for finding in examine(place.paths, NOON)}
+                [found] = examine(place.paths, NOON)
             finally:
                 os.seteuid(0)
-        for link in ("stores", "disk", "socket", "gateway"):
-            assert found[link].state in ((OK, BROKEN) if link == "stores" else (BROKEN,)), found[link]
-        assert found["socket"].text.startswith(f"{place.paths.socket} is user root's, and this is user ")
-        assert "or give the gateway BUB_CRON_ALLOW_UIDS=65534" in found["socket"].remedy
-        assert "may not be used by this user" in found["gateway"].text
-        assert found["disk"].remedy == "sudo -u '#0' bub-cron doctor    # as user root, whose it is"
+        assert (found.link, found.state) == ("user", BROKEN)
+        assert found.text == f"{place.home} is user root's, and this is user nobody"
+        assert found.remedy.startswith("sudo env BUB_HOME=") or found.remedy.startswith("sudo /")
     finally:
         shutil.rmtree(place.home)
 
@@ -403,13 +448,14 @@ def test_a_gateway_without_the_plugin(
     python = bare_python(tmp_path)
     cause = why(place, fake_bub(python, BUB_HOME=str(place.home)))
     assert f"its Python, {python}, has no bub-cron" in cause.text
-    assert cause.remedy.startswith(f"{python} -m pip install bub-cron ")
+    assert cause.remedy.startswith(f"{python} -m pip install {Path(__file__).parent.parent} ")
 
 
 def test_a_gateway_with_another_home(place: Place, fake_bub: Callable[..., subprocess.Popen[bytes]]) -> None:
     cause = why(place, fake_bub(sys.executable, HOME="/srv"))
     assert "but at /srv/.bub/cron/cron.sock" in cause.text
     assert cause.remedy.startswith("BUB_HOME=/srv/.bub bub-cron doctor ")
+    assert cause.state == WARNING, "it may well be meant for another home"
 
 
 def test_a_gateway_that_has_the_plugin_and_does_not_listen(
@@ -445,12 +491,14 @@ def test_of_another_users_gateway_nothing_is_run(place: Place, tmp_path: Path) -
         process = subprocess.Popen(command, env={"PATH": "/usr/bin:/bin", "BUB_HOME": str(place.home)})
         try:
             until(lambda: any(found == process.pid for found, _ in gateways._gateways()), "the process")
+            others = gateways.why_absent(place.paths)
             cause = gateways._why(process.pid, [str(directory / "python"), "bub", "gateway"], place.paths)
         finally:
             process.kill()
             process.wait()
-        assert cause.text.endswith("it is another user's")
-        assert cause.remedy == "run `bub-cron doctor` as user 65534"
+        assert cause.text.endswith("it is user nobody's")
+        assert "sudo -u nobody env BUB_HOME=" in cause.remedy
+        assert not any(str(process.pid) in one.text for one in others), "that is nothing of this user's"
         assert not (directory / "ran").exists()
     finally:
         shutil.rmtree(directory)
@@ -494,15 +542,44 @@ def test_a_channel_that_the_gateway_has_not(place: Place, programs: Programs) ->
     more = "".join(f"  r{number}: {{every: 1h, to: 'feishu:1', text: x{number}}}\n" for number in range(7))
     place.write(FILE + more, NOON)
     found = the_one(examined(place), "channels")
-    assert "no channel feishu, or hasn't enabled it: it is where r0, r1, r2, r3, r4 and 2 more should go" in found.text
-    assert found.remedy.endswith("enabled are: telegram")
+    assert "no channel feishu (it has telegram), where r0, r1, r2, r3, r4 and 2 more should go" in found.text
+    assert found.remedy.startswith(
+        "install the plugin of feishu beside the gateway; give the gateway BUB_FEISHU_APP_ID "
+    )
+    assert "BUB_ENABLED_CHANNELS" not in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("why", "text", "remedy"),
+    [
+        (
+            "not configured",
+            "the channel slack is installed but not configured",
+            "BUB_SLACK_BOT_TOKEN and BUB_SLACK_APP_TOKEN",
+        ),
+        ("left out", "the gateway's BUB_ENABLED_CHANNELS leaves slack out", "add slack there, or remove that setting"),
+    ],
+)
+def test_a_channel_that_is_installed_and_not_enabled(
+    place: Place, programs: Programs, why: str, text: str, remedy: str
+) -> None:
+    place.write(FILE + "  a: {every: 1h, to: 'slack:1', text: x}\n", NOON)
+    found = the_one(examined(place, not_enabled={"slack": why}), "channels")
+    assert found.text.startswith(text)
+    assert remedy in found.remedy
+    assert ("bub onboard" in found.remedy) == (why == "not configured")
+
+
+def test_a_gateway_without_any_chat(place: Place, programs: Programs) -> None:
+    place.write("reminders: {}", NOON)
+    assert the_one(examined(place, channels=[]), "channels").remedy.startswith("bub onboard ")
 
 
 def test_the_channels_of_copies_and_alerts_are_looked_at_too(place: Place, programs: Programs) -> None:
     more = "  a: {every: 1h, to: 'telegram:1', text: x, also: 'slack:1', alert: 'feishu:1'}\n"
     more += "  b: {every: 1h, to: 'telegram:1', text: y, alert: none}\n"
     place.write(FILE + more, NOON)
-    assert [finding.text.split(",")[0] for finding in not_ok(examined(place))] == [
+    assert [finding.text.split(" (")[0] for finding in not_ok(examined(place))] == [
         "the gateway has no channel slack", "the gateway has no channel feishu",
     ]  # fmt: skip
 
@@ -536,7 +613,32 @@ def test_a_firing_that_failed(place: Place, programs: Programs) -> None:
     record(place, NOON - 3600, error="too late: its grace was over")
     found = the_one(examined(place), "firings")
     assert found.text.startswith("pills was missed at ")
-    assert found.remedy == "bub-cron log pills"
+    assert found.remedy.startswith("bub-cron log --id pills@2026-11-23T11:00:00Z    # a longer `grace:` ")
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        ("AuthenticationError: Error code: 401 - Incorrect API key provided", "give the gateway a valid BUB_API_KEY"),
+        ("Error code: 429 - You exceeded your current quota", "look at the limits and the balance"),
+        ("ValueError: something else", "bub-cron log --id x    # shows every try; once"),
+    ],
+)
+@pytest.mark.parametrize("state", ["failed", "retrying"])
+def test_the_remedy_of_a_failed_turn_is_what_to_change(
+    place: Place, programs: Programs, error: str, remedy: str, state: str
+) -> None:
+    place.fill_inbox(id="x", reminder="pills", fire_time="2026-11-23T11:00:00Z", state=state, error=error)
+    found = the_one(examined(place), "firings", BROKEN if state == "failed" else WARNING)
+    assert error in found.text
+    assert found.remedy.startswith(remedy)
+    assert found.remedy.endswith("bub-cron fire pills")
+
+
+def test_a_firing_of_no_reminder_that_was_not_delivered_is_not_ok(place: Place, programs: Programs) -> None:
+    place.fill_inbox(id="send-1", state="undelivered", error="no such chat", accepted_at=NOON - 60)
+    found = the_one(examined(place), "firings", WARNING)
+    assert found.text.startswith("the newest one: send-1 was not delivered at ")
 
 
 def test_what_the_gateway_does_not_take(place: Place, programs: Programs) -> None:
@@ -551,6 +653,28 @@ def run(place: Place) -> tuple[int, str]:
     environment = {"BUB_HOME": str(place.home), "BUB_CRON_FILE": "", "BUB_CRON_STATE": "", "BUB_CRON_SOCKET": ""}
     done = CliRunner().invoke(commands, ["doctor"], env=environment)
     return done.exit_code, done.output
+
+
+def test_at_80_columns_each_text_is_wrapped_below_itself_and_no_command_is(place: Place, programs: Programs) -> None:
+    record(place, NOON - 3600, error="a long reason " * 12)
+    Path(place.paths.inbox).write_text("no store")  # its remedy is a long sentence
+    programs.unit("user", "bub-cron.timer", LoadState="not-found")
+    controller, slave = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"}
+    command = [sys.executable, "-m", "bub_cron", "doctor"]
+    subprocess.run(command, stdout=slave, env=environment, timeout=60, check=False)
+    os.close(slave)
+    shown = ""
+    with contextlib.suppress(OSError):  # that is how a terminal's end is told
+        while more := os.read(controller, 65536):
+            shown += more.decode()
+    os.close(controller)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    for line in lines:
+        begins = re.match(r"(ok|warning|broken) +\w+ +| {9}-> | {12}# | {12}| {22}", line)
+        assert begins, line
+        assert len(line) <= 80 or re.match(r" {9}-> .*bub-cron ", line) or " " not in line.strip(), line
+    assert any(line.startswith(" " * 22) for line in lines)
 
 
 def test_the_command_exits_with_1_for_a_broken_link_alone(place: Place, programs: Programs, tmp_path: Path) -> None:

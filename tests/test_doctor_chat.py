@@ -149,7 +149,7 @@ def test_a_file_that_is_another_users(place: Place) -> None:
     path.chmod(0o644)
     with tick_of(place, TICK):
         [said] = chat_findings(place.paths, None, None)
-    assert f"{path} belongs to another user (uid {GATEWAY})" in said.text
+    assert f"{path} belongs to user {GATEWAY}, so it is ignored" in said.text
 
 
 @ROOT_ONLY

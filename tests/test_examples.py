@@ -28,12 +28,12 @@ from gateway_kit import PATIENCE, SCRIPTS, until
 from jsonschema import Draft202012Validator
 from machine_kit import ROOT, Machine, need
 
-from bub_cron.health.triggers import find_triggers
 from bub_cron.paths import find_paths
 from bub_cron.reminders import json_schema, load, parse, suspicions
 from bub_cron.schedule import fire_times, left_out
 from bub_cron.trigger import tick
 from bub_cron.trigger.ledger import Ledger
+from bub_cron.trigger.machine import find_triggers
 from bub_cron.wire import iso
 
 EXAMPLES = ROOT / "examples"

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from bub_cron.cli import commands, setup
+from bub_cron.cli import commands
 from bub_cron.paths import find_paths
-from bub_cron.trigger import units
+from bub_cron.trigger import crontabs, machine, units
 
 # A manager that keeps what is enabled and active as files; `fail VERB` has the text with which a verb fails.
 SYSTEMCTL = """\
@@ -39,7 +39,12 @@ enable) echo "Created symlink" >&2; touch "$manager enabled" ;;
 restart) touch "$manager active" ;;
 disable) rm -f "$manager enabled" "$manager active" ;;
 is-failed) if [ -e "$manager failed" ]; then echo failed; else echo inactive; exit 1; fi ;;
-show) cat "show $2" 2>/dev/null; exit 0 ;;
+show)
+    cat "show $2" 2>/dev/null && exit 0
+    unit="$HOME/.config/systemd/user/$1"
+    if [ $manager = system ]; then unit="$FAKES/../etc/$1"; fi
+    if [ -e "$unit" ]; then echo LoadState=loaded; echo ActiveState=active; sed -n '/^Environment=/p; /^User=/p' "$unit"; fi
+    exit 0 ;;
 show-environment) cat "$verb" 2>/dev/null; exit 0 ;;
 esac
 """
@@ -78,8 +83,8 @@ class Server:
             (self.fakes / name).write_text(script)
             (self.fakes / name).chmod(0o755)
         self.runs("user")
-        monkeypatch.setattr(setup, "SYSTEM_UNITS", str(self.system_units))
-        monkeypatch.setattr(setup, "BOOTED", str(self.booted))
+        monkeypatch.setattr(machine, "SYSTEM_UNITS", str(self.system_units))
+        monkeypatch.setattr(machine, "BOOTED", str(self.booted))
         for name in ("XDG_CONFIG_HOME", "SUDO_USER", "BUB_HOME", "BUB_CRON_FILE", "BUB_CRON_STATE", "BUB_CRON_SOCKET"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("HOME", str(self.home))
@@ -218,15 +223,74 @@ def test_other_paths_take_the_place_of_the_old_ones(server: Server) -> None:
 
 
 @pytest.mark.parametrize("where", ["--user", "--crontab"])
-def test_reminders_that_nothing_runs_any_more_are_pointed_out(
+def test_another_home_is_not_taken_over_without_a_word(
     server: Server, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    former = f"it served BUB_HOME={server.home}/my bub until now"
     monkeypatch.setenv("BUB_HOME", f"{server.home}/my bub")
-    assert former not in server.run("install", where).stderr
-    assert former not in server.run("install", where, "--file", "/srv/other.yaml").stderr
+    server.run("install", where)
+    server.run("install", where, "--file", "/srv/other.yaml")
     monkeypatch.delenv("BUB_HOME")
-    assert former in server.run("install", where).stderr
+    before = server.everything()
+    server.changes()
+    said = server.run("install", where, exits=73).stderr
+    assert f"runs the tick for BUB_HOME={server.home}/my bub already, and this is {server.home}/.bub: " in said
+    assert "`bub-cron install --name NAME` sets up another one beside it; --force takes it over" in said
+    assert (server.everything(), server.changes()) == (before, [])
+    server.run("install", where, "--force")
+    assert "already installed" in server.run("install", where).stderr
+
+
+def test_a_home_behind_a_link_is_no_other_home(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    (server.home / "link").symlink_to(".bub")
+    monkeypatch.setenv("BUB_HOME", f"{server.home}/link")
+    server.run("install")
+    monkeypatch.delenv("BUB_HOME")
+    server.run("install")
+
+
+@pytest.mark.parametrize("where", ["--user", pytest.param("--system", marks=ROOT_ONLY)])
+def test_a_second_home_has_units_with_a_name(
+    server: Server, monkeypatch: pytest.MonkeyPatch, where: str, request: pytest.FixtureRequest
+) -> None:
+    if where == "--system":
+        request.getfixturevalue("theirs")
+    directory = server.user_units if where == "--user" else server.system_units
+    server.run("install", where)
+    first = (directory / "bub-cron.service").read_text()
+    monkeypatch.setenv("BUB_HOME", f"{server.home}/second")
+    server.changes()
+    server.run("install", where, "--name", "second")
+    option = " --user" if where == "--user" else ""
+    assert f"systemctl{option} enable bub-cron-second.timer" in server.changes()
+    text = (directory / "bub-cron-second.service").read_text()
+    assert f"\nEnvironment=BUB_HOME={server.home}/second\n" in text
+    assert "\nDescription=Submit due Bub reminders (second)\n" in text
+    assert "`systemctl edit bub-cron-second@NAME.timer`" in (directory / "bub-cron-second@.timer").read_text()
+    assert (directory / "bub-cron.service").read_text() == first
+    assert "already installed" in server.run("install", where, "--name", "second").stderr
+    assert "bub-cron-second.timer stays: `bub-cron uninstall --name second`" in server.run("uninstall", where).stderr
+    assert sorted(path.name for path in directory.iterdir()) == [
+        name.replace("bub-cron", "bub-cron-second") for name in FILES
+    ]
+    server.run("uninstall", where, "--name", "second")
+    assert list(directory.iterdir()) == []
+
+
+def test_a_second_home_has_an_entry_with_a_name(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.run("install", "--crontab")
+    first = server.tab or b""
+    monkeypatch.setenv("BUB_HOME", f"{server.home}/second")
+    server.run("install", "--crontab", "--name", "second")
+    assert server.tab is not None
+    assert server.tab.startswith(first + b"# Written by bub-cron install --name second, sha256 ")
+    assert "already installed" in server.run("install", "--crontab", "--name", "second").stderr
+    server.run("uninstall", "--crontab", "--name", "second")
+    assert server.tab == first
+
+
+@pytest.mark.parametrize("name", ["a b", "../x", "a" * 41, "a%i"])
+def test_a_name_that_a_unit_can_not_have_is_wrong_usage(server: Server, name: str) -> None:
+    assert "may have letters, digits" in server.run("install", "--name", name, exits=2).stderr
 
 
 def test_xdg_config_home_is_honoured(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,6 +378,7 @@ def test_a_step_that_fails_is_told_with_what_was_done(server: Server, verb: str,
     assert re.search(rf"could not run systemctl --user {verb}.*: exit status 1: Unit bub-cron.timer is masked.\n", said)
     assert done.format(server.user_units) in re.search(r"done before that: (.*)", said)[1]  # type: ignore[index]
     assert not_done in re.search(r"not done: (.*)", said)[1]  # type: ignore[index]
+    assert "fix that, then run `bub-cron install --user` again\n" in said
     server.mend(verb)
     server.run("install")
     assert (server.fakes / "user active").exists(), "the same again fixes it"
@@ -323,6 +388,10 @@ def test_a_first_tick_that_fails_is_said_and_all_is_installed(server: Server) ->
     server.fail("start", "Job for bub-cron.service failed.\n")
     said = server.run("install").stderr
     assert "it is installed, but the first tick failed: exit status 1: Job for bub-cron.service failed." in said
+    (server.user_units / "bub-cron.timer").unlink()
+    (server.fakes / "show --property=StatusText").write_text("StatusText=reminders.yaml:2:3: no message\n")
+    said = server.run("install").stderr
+    assert "it is installed, but the first tick failed: reminders.yaml:2:3: no message\n" in said
 
 
 def test_a_file_that_can_not_be_written_is_told(server: Server) -> None:
@@ -358,7 +427,7 @@ def test_a_gateway_unit_with_another_home_is_pointed_out(server: Server) -> None
     said = "bub-gateway.service uses ~/.bub"
     assert said not in server.run("install").stderr, "so does the tick"
     os.environ["BUB_HOME"] = str(server.home / "other")
-    assert said in server.run("install").stderr
+    assert said in server.run("install", "--force").stderr
     (server.fakes / "show --property=Environment").write_text(f"PATH=/bin BUB_HOME={server.home}/other\n")
     assert said not in server.run("install").stderr
     assert (server.user_units / "bub-gateway.service").read_text() == "[Service]\n"
@@ -367,13 +436,13 @@ def test_a_gateway_unit_with_another_home_is_pointed_out(server: Server) -> None
 def test_a_gateway_unit_that_systemd_refuses_is_pointed_out(server: Server) -> None:
     server.user_units.mkdir(parents=True)
     (server.user_units / "bub-gateway.service").write_text("[Service]\n")
-    (server.fakes / "show --property=LoadState").write_text("bad-setting\n")
+    (server.fakes / "show --property=LoadState,ActiveState,FragmentPath").write_text("LoadState=bad-setting\n")
     assert "systemd refuses bub-gateway.service" in server.run("install").stderr
 
 
 @ROOT_ONLY
 def test_a_home_of_another_user_is_pointed_out(server: Server, theirs: Path) -> None:
-    assert f"{theirs} is another user's" in server.run("install", "--crontab").stderr
+    assert f"{theirs} is user daemon's" in server.run("install", "--crontab").stderr
 
 
 @ROOT_ONLY
@@ -388,9 +457,23 @@ def test_what_runs_a_tick_already_is_pointed_out(server: Server) -> None:
     assert server.tab is not None
     server.tab += b"*/5 * * * * /usr/local/bin/bub-cron tick\n"
     said = server.run("install", "--user").stderr
-    assert "the crontab has an entry, too" in said
-    assert "runs a tick, too: */5 * * * * /usr/local/bin/bub-cron tick" in said
-    assert f"{server.user_units}/bub-cron.timer is there, too" in server.run("install", "--crontab").stderr
+    assert (
+        "your crontab runs the tick for the same places, too: `bub-cron uninstall --crontab` if one is enough" in said
+    )
+    assert (
+        "a line of the crontab that `install` did not write runs a tick, too: */5 * * * * /usr/local/bin/bub-cron tick"
+        in said
+    )
+    said = server.run("install", "--crontab").stderr
+    assert "your bub-cron.timer runs the tick for the same places, too: `bub-cron uninstall --user` if" in said
+
+
+def test_a_crontab_that_no_daemon_reads_is_said(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "note: nothing runs the tick yet, since no cron daemon is seen to run: sudo "
+    monkeypatch.setattr(machine, "cron_runs", lambda: False)
+    assert said in server.run("install", "--crontab").stderr
+    monkeypatch.setattr(machine, "cron_runs", lambda: True)
+    assert said not in server.run("install", "--crontab").stderr
 
 
 # --- What fits
@@ -495,7 +578,7 @@ def test_other_lines_stay_byte_for_byte(server: Server, before: bytes | None) ->
         server.tab = before
     server.run("install", "--crontab")
     assert server.changes() == ["crontab -"]
-    entry = units.crontab_entry(sys.executable, find_paths()).encode()
+    entry = crontabs.crontab_entry(sys.executable, find_paths()).encode()
     ended = before if not before or before.endswith(b"\n") else before + b"\n"
     assert server.tab == (ended or b"") + entry
     assert "already installed" in server.run("install", "--crontab").stderr
@@ -517,7 +600,7 @@ def test_a_line_that_was_changed_by_hand_is_shown_and_kept(server: Server) -> No
     server.run("uninstall", "--crontab", exits=73)
     assert (server.tab, server.changes()) == (mine, [])
     server.run("install", "--crontab", "--force")
-    assert server.tab == units.crontab_entry(sys.executable, find_paths()).encode() + OTHERS
+    assert server.tab == crontabs.crontab_entry(sys.executable, find_paths()).encode() + OTHERS
 
 
 def test_the_line_works_as_it_stands(server: Server) -> None:
@@ -586,11 +669,27 @@ def test_uninstall_keeps_a_changed_timer_together_with_its_service(server: Serve
     timer.write_text(timer.read_text() + "# mine\n")
     server.changes()
     said = server.run("uninstall", exits=73)
+    assert "\n--- " in said.stderr
     assert "+# mine\n" in said.stderr
+    stop = "`systemctl --user disable --now bub-cron.timer` stops it"
+    assert f"bub-cron.timer stays, and still runs the tick: {stop}" in said.stderr
     assert sorted(path.name for path in server.user_units.iterdir()) == FILES[:2]
     assert server.changes() == ["systemctl --user daemon-reload"]
     server.run("uninstall", "--force")
     assert list(server.user_units.iterdir()) == []
+
+
+def test_no_diff_is_shown_against_what_was_never_installed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.run("install", "--ping", "https://example.org/x")
+    service = server.user_units / "bub-cron.service"
+    service.write_text(service.read_text() + "# mine\n")
+    said = server.run("uninstall", exits=73).stderr
+    assert "+# mine\n" in said
+    assert "\n-" not in said.replace("\n---", ""), "nothing else is another"
+    monkeypatch.setenv("BUB_HOME", f"{server.home}/other")
+    said = server.run("uninstall", exits=73).stderr
+    assert f"{service} was changed by hand, and stays as it is\n" in said
+    assert "# mine" not in said
 
 
 def test_templates_stay_for_an_instance_that_someone_enabled(server: Server) -> None:

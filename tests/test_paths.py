@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from bub_cron.cli import commands
 from bub_cron.paths import chat_file, drop_ins, find_paths, make_private_directory
 
 HOME = os.path.expanduser("~")
@@ -103,3 +105,20 @@ def test_the_gateways_file_is_a_drop_in(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_text("")
     assert drop_ins(file) == [str(path)]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077, 0o777])
+def test_init_under_any_umask_writes_a_file_that_check_accepts(tmp_path: Path, umask: int) -> None:
+    environment = {"BUB_HOME": str(tmp_path / "a" / "bub"), "BUB_CRON_FILE": ""}
+    before = os.umask(umask)
+    try:
+        done = CliRunner().invoke(commands, ["init"], env=environment)
+    finally:
+        os.umask(before)
+    assert done.exit_code == 0, done.output
+    for path, owner in ((tmp_path / "a" / "bub" / "reminders.yaml", 0o600), (tmp_path / "a" / "bub", 0o700)):
+        mode = path.stat().st_mode
+        assert mode & owner == owner, "its owner can use it"
+        assert not mode & 0o022, "nobody else can change it"
+    done = CliRunner().invoke(commands, ["check"], env=environment)
+    assert (done.exit_code, "warning" in done.output) == (0, False), done.output

@@ -34,7 +34,7 @@ PAGES = {
 KEYS = PAGES["docs/keys.md"]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # Commands and options that the pages describe and that come with other branches. Empty it once those are here.
-COMING = {"install --name"}
+COMING: set[str] = set()
 
 
 def command_names() -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -17,7 +18,7 @@ from fake_gateway import Place, busy, firing, silent
 from health_kit import NOON, answering, contents, healthy, record
 
 from bub_cron.cli import commands
-from bub_cron.health import status
+from bub_cron.health import status, storage
 from bub_cron.health.status import DAY, Status, look
 from bub_cron.trigger import firings
 from bub_cron.trigger.ledger import Ledger
@@ -27,7 +28,8 @@ type Break = Callable[[Place], None]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setenv("BUB_HOME", str(tmp_path / "bub"))
     return healthy(tmp_path / "bub")
 
 
@@ -46,8 +48,11 @@ def test_where_all_is_well_nothing_needs_a_human(place: Place) -> None:
     assert (found.outcomes, found.due, found.accepted, found.gaps) == ({}, 0, 0, [])
 
 
-def test_a_place_without_anything_has_its_sentences_and_is_not_made(tmp_path: Path) -> None:
+def test_a_place_without_anything_has_its_sentences_and_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = Place(tmp_path / "bub")
+    monkeypatch.setenv("BUB_HOME", str(place.home))
     gateway, file, tick = attention(place)
     assert "start `bub gateway`" in gateway
     assert "bub-cron init" in file
@@ -198,14 +203,18 @@ def test_a_gateway_that_is_not_ready_needs_a_human_after_a_minute(
     assert found.attention == [sentence.replace("why", why) for sentence in expected]
 
 
-def test_what_is_tried_again_is_shown_with_its_error_and_needs_nobody(place: Place) -> None:
+def test_what_is_tried_again_needs_a_human_and_is_shown_with_its_error(place: Place) -> None:
     now_well(place)
     for number in range(7):
         place.fill_inbox(id=f"x-{number}", reminder="pills", state="retrying", error="refused\nagain", accepted_at=NOON)
     with place.gateway(answering()):
         done = run(place)
         found = json.loads(run(place, "--json").output)
-    assert done.exit_code == 0
+    assert done.exit_code == 1
+    assert (
+        "needs fixing x-6 has not worked yet and is being tried again: refused; see `bub-cron log --id x-6`"
+        in done.output
+    )
     lines = [line for line in done.output.splitlines() if line.startswith("retrying")]
     assert lines[0] == "retrying     x-6: refused"
     assert lines[5] == "retrying     ... and 2 more like that"
@@ -218,7 +227,7 @@ def test_the_command_says_that_a_gateway_is_not_ready(place: Place) -> None:
     with place.gateway(answering(ready=False, why="no channel has started")):
         done = run(place)
     assert done.exit_code == 1
-    assert "0 wait and 0 run; not ready: no channel has started (process" in done.output
+    assert "idle; not ready: no channel has started (process" in done.output
 
 
 @pytest.mark.parametrize("word", ["failed", "undelivered", "unknown", "rejected", "missed"])
@@ -233,7 +242,7 @@ def test_each_bad_word_is_a_sentence(place: Place, word: str) -> None:
     assert said.endswith("; see `bub-cron log pills`")
 
 
-@pytest.mark.parametrize("word", ["delivered", "silent", "ran", "running", "retrying", "accepted"])
+@pytest.mark.parametrize("word", ["delivered", "silent", "ran", "running", "accepted"])
 def test_the_other_words_are_none(place: Place, word: str) -> None:
     place.fill_inbox(id="x", reminder="pills", fire_time="2026-11-23T11:00:00Z", state=word, accepted_at=NOON - 60)
     with place.gateway(answering()):
@@ -317,6 +326,39 @@ def test_the_gaps_of_a_day(place: Place) -> None:
     assert found.as_json()["gaps"][0] == {"from": "2026-11-23T11:00:00Z", "until": "2026-11-23T11:10:00Z"}
 
 
+def test_a_disk_that_takes_nothing_needs_a_human(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(storage, "_write_nothing", full)
+    with place.gateway(answering()):
+        [said] = attention(place)
+    assert said.startswith(f"nothing can be written in {place.paths.state}: No space left on device: df -h ")
+
+
+def test_a_home_that_all_may_write_needs_a_human(place: Place) -> None:
+    place.home.chmod(0o777)
+    with place.gateway(answering()):
+        [said] = attention(place)
+    assert said.startswith(f"every tick is refused: others may write in {place.home} (mode 0777); run: chmod go-w ")
+
+
+def test_a_gateway_without_any_chat_needs_a_human(place: Place) -> None:
+    with place.gateway(answering(channels=[])):
+        [said] = attention(place)
+    assert said.startswith("the gateway has no chat enabled, so no reminder can be delivered: `bub onboard` ")
+
+
+def test_of_another_users_places_one_thing_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "owner_of", lambda _: 1)
+    [said] = attention(place)
+    assert "is user daemon's, and this is user " in said
+    assert said.endswith(" status`")
+    assert "run `sudo -u daemon env BUB_HOME=" in said
+    [line] = run(place).output.splitlines()
+    assert line == f"needs fixing {said}", "nothing is said of what can't be seen"
+
+
 def test_looking_changes_nothing(place: Place) -> None:
     undelivered(place)
     before = contents(place)
@@ -345,7 +387,7 @@ def test_the_command_shows_each_part_and_exits_0_or_1(place: Place) -> None:
     assert done.exit_code == 0, done.output
     gateway, trigger, reminders, waiting, day = done.output.splitlines()
     assert gateway.startswith("gateway      listens since 2026-11-23 ")
-    assert "for telegram; 0 wait and 0 run (process 4242, " in gateway
+    assert "for telegram; idle (process 4242, " in gateway
     assert trigger.startswith("trigger      the last tick was ")
     assert reminders.startswith("reminders    1; the next is pills, at ")
     assert (waiting, day) == ("waiting      nothing", "24 hours     nothing fired")
@@ -353,6 +395,12 @@ def test_the_command_shows_each_part_and_exits_0_or_1(place: Place) -> None:
     assert done.exit_code == 1
     assert done.output.startswith("gateway      does not answer\n")
     assert done.output.splitlines()[-1].startswith("needs fixing no gateway listens at ")
+
+
+def test_where_no_version_was_ever_good_none_is_said_to_be_in_force(tmp_path: Path) -> None:
+    place = Place(tmp_path / "bub")
+    broken_file(place)
+    assert "\nreminders    the file can't be used, and there is no earlier good version\n" in run(place).output
 
 
 def test_the_commands_json_is_one_object_with_the_same(place: Place) -> None:
@@ -382,7 +430,7 @@ def test_the_command_survives_each_trouble(place: Place, breaks: Break) -> None:
     if breaks is damaged_ledger:
         assert "trigger      when the last tick ran can't be read\n" in done.output
     if breaks is broken_file:
-        assert "the last good version stays in force" in done.output
+        assert "the files can't all be used; of their last good versions, 1 is in force" in done.output
 
 
 def test_many_gaps_are_summed_up(place: Place) -> None:

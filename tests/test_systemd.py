@@ -87,8 +87,8 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine) -> None:
     said = bub.bub_cron("install", "--system", user="root", BUB_HOME=ODD_HOME)
     print(said)
     assert "bub-cron.service runs as bub" in said
-    assert "installed already" in alice.bub_cron("install")
-    assert "installed already" in bub.bub_cron("install", "--system", user="root", BUB_HOME=ODD_HOME)
+    assert "already installed" in alice.bub_cron("install")
+    assert "already installed" in bub.bub_cron("install", "--system", user="root", BUB_HOME=ODD_HOME)
     shown = systemctl(machine, "show", "bub-cron.service", "--property=ReadWritePaths,User")
     assert f'ReadWritePaths="{ODD_HOME}/cron"\n' in re.sub(r"\\(.)", r"\1", shown)
     for user in ("root", "alice"):
@@ -123,6 +123,7 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine) -> None:
     assert bub.times()[-1] - started < 15
 
     machine.run("systemctl", "start", "bub-cron@minute.service")
+    idle_minutes_leave_no_line(machine)
     a_failing_tick_says_why(machine, bub)
     one_reminder_from_a_timer_of_its_own(machine, alice)
     uninstalled(machine, alice, bub)
@@ -130,6 +131,11 @@ def test_from_install_to_the_message_in_the_chat(machine: Machine) -> None:
 
 def told_how_it_stands(machine: Machine, alice: Chat, bub: Chat) -> None:
     """By doctor and status: all well; and with the timer stopped, what is broken and the command that fixes it."""
+    for command in ("doctor", "status"):
+        print(theirs := alice.bub_cron(command, check=1, BUB_HOME=bub.home))
+        assert "is user bub's, and this is user alice" in theirs
+        assert re.search(rf"sudo -u bub env BUB_HOME='.*' \S*bub-cron {command}", theirs)
+        assert theirs.count("needs fixing") + theirs.count("broken") == 1
     # Root may look at bub's; what is bub's it never runs as root.
     for chat, user, option in ((alice, "alice", "--user "), (bub, "root", "")):
         print(well := chat.bub_cron("doctor", user=user, BUB_HOME=chat.home))
@@ -170,6 +176,17 @@ def metrics_are_written(machine: Machine) -> None:
     machine.run("systemctl", "daemon-reload")
 
 
+def idle_minutes_leave_no_line(machine: Machine) -> None:
+    """Neither of the system's manager nor of a user's: only that the timers were started is in the journal."""
+    journal = machine.run("journalctl", "--no-pager", "-o", "cat").stdout
+    print("\n".join(line for line in journal.splitlines() if "bub-cron" in line))
+    assert "Started bub-cron.timer" in journal, "it is kept at all"
+    assert (
+        re.findall(r".*(?:Starting|Finished) bub-cron.service.*|bub-cron.service: (?:Deactivated|Consumed).*", journal)
+        == []
+    )
+
+
 def a_failing_tick_says_why(machine: Machine, bub: Chat) -> None:
     """In the journal on one line; in `systemctl status` also when the same trouble is not printed again."""
     machine.run("cp", "-r", f"{ROOT}/systemd/on-failure/.", "/etc/systemd/system")
@@ -190,6 +207,8 @@ def a_failing_tick_says_why(machine: Machine, bub: Chat) -> None:
         until(lambda: "'broken' has no message" in read_if_there(mails), "the mail")
     journal = machine.run("journalctl", "--no-pager", "-u", "bub-cron.service", "-o", "cat").stdout
     assert re.search(r"^bub-cron: .*reminders.yaml:2:3: 'broken' has no message", journal, re.MULTILINE)
+    assert "bub-cron.service: Failed with result 'exit-code'." in journal
+    assert "Failed to start bub-cron.service" in journal
     assert machine.run("systemctl", "is-failed", "bub-cron.service").stdout == "failed\n"
     print(mail := mails.read_text())
     assert re.search(r"^mail -s bub-cron failed on \S+ root\n", mail)

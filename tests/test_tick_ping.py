@@ -15,7 +15,7 @@ from test_install import Server, server  # noqa: F401 - a fixture
 from test_units import PATHS, PYTHON, systemd_words, values
 
 from bub_cron.paths import find_paths
-from bub_cron.trigger import units
+from bub_cron.trigger import crontabs, units
 from bub_cron.trigger.units import SERVICE, SYSTEM, USER, TickPing
 
 ADDRESS = "https://hc-ping.com/secret-uuid"
@@ -74,7 +74,7 @@ def test_the_units_line_posts_the_exit_status(monitor: str, program: str, code: 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize(("ends", "path"), [("exit 0", "/secret-uuid/0"), ("exit 69", "/secret-uuid/69")])
 def test_the_crontabs_line_posts_the_exit_status(monitor: str, program: str, ends: str, path: str) -> None:
-    entry = units.crontab_entry(PYTHON, PATHS, TickPing(monitor, program))
+    entry = crontabs.crontab_entry(PYTHON, PATHS, TickPing(monitor, program))
     _, assignment, line = entry.splitlines()
     name, _, address = assignment.partition("=")
     command = line.removeprefix("* * * * * ")
@@ -88,7 +88,7 @@ def test_the_crontabs_line_posts_the_exit_status(monitor: str, program: str, end
 
 
 def test_a_monitor_that_is_not_there_is_nothing_to_the_tick() -> None:
-    entry = units.crontab_entry(sys.executable, PATHS, TickPing("http://127.0.0.1:9/secret-uuid", CURL))
+    entry = crontabs.crontab_entry(sys.executable, PATHS, TickPing("http://127.0.0.1:9/secret-uuid", CURL))
     _, assignment, line = entry.splitlines()
     command = line.removeprefix("* * * * * ").replace("bub_cron tick", "this")
     done = subprocess.run(["sh", "-c", command], env=dict([assignment.split("=")]), capture_output=True, timeout=30)
@@ -107,10 +107,10 @@ def test_the_address_is_found_again() -> None:
     ping = TickPing("https://hc-ping.com/a%20b", CURL)
     for text in (
         units.unit_files(SYSTEM, units.baked(PYTHON, PATHS, "bub", ping))[SERVICE],
-        units.crontab_entry(PYTHON, PATHS, ping),
+        crontabs.crontab_entry(PYTHON, PATHS, ping),
     ):
         assert units.ping_of(text) == ping.address
-    assert units.ping_of(units.crontab_entry(PYTHON, PATHS)) is None
+    assert units.ping_of(crontabs.crontab_entry(PYTHON, PATHS)) is None
 
 
 def test_without_a_ping_nothing_runs_after_the_tick() -> None:
@@ -119,18 +119,18 @@ def test_without_a_ping_nothing_runs_after_the_tick() -> None:
 
 def test_an_entry_with_an_address_is_one_entry() -> None:
     ping = TickPing(ADDRESS, CURL)
-    entry = units.crontab_entry(PYTHON, PATHS, ping)
-    tab = units.with_entry("MAILTO=me\n", entry)
-    [found] = units.entries(tab)
+    entry = crontabs.crontab_entry(PYTHON, PATHS, ping)
+    tab = crontabs.with_entry("MAILTO=me\n", entry)
+    [found] = crontabs.entries(tab)
     assert found.text == entry
     assert units.is_as_written(found.text)
-    assert units.foreign_ticks(tab) == []
-    assert units.with_entry(tab, units.crontab_entry(PYTHON, PATHS)) == "MAILTO=me\n" + units.crontab_entry(
+    assert crontabs.foreign_ticks(tab) == []
+    assert crontabs.with_entry(tab, crontabs.crontab_entry(PYTHON, PATHS)) == "MAILTO=me\n" + crontabs.crontab_entry(
         PYTHON, PATHS
     )
-    assert units.without(tab, [found]) == "MAILTO=me\n"
+    assert crontabs.without(tab, [found]) == "MAILTO=me\n"
     # Of an entry whose last line somebody took out, the address goes with the mark or stays: no line of others goes.
-    assert units.entries("\n".join([*entry.splitlines()[:2], "0 1 * * * other", ""]))[0].text.count("\n") == 1
+    assert crontabs.entries("\n".join([*entry.splitlines()[:2], "0 1 * * * other", ""]))[0].text.count("\n") == 1
 
 
 # --- As commands
@@ -143,10 +143,10 @@ def test_install_shows_keeps_and_takes_away_the_address(server: Server) -> None:
     first = server.tab
     assert first is not None
     assert ADDRESS.encode() in first
-    assert "it is installed already" in server.run("install", "--crontab").stderr
+    assert "already installed" in server.run("install", "--crontab").stderr
     assert server.tab == first
     server.run("install", "--crontab", "--ping", "none")
-    assert server.tab == units.crontab_entry(sys.executable, find_paths()).encode()
+    assert server.tab == crontabs.crontab_entry(sys.executable, find_paths()).encode()
     server.run("install", "--crontab", "--ping", ADDRESS)
     server.run("uninstall", "--crontab")
     assert server.tab is None
@@ -156,7 +156,7 @@ def test_install_puts_it_into_the_unit_and_uninstall_takes_it_away(server: Serve
     server.run("install", "--user", "--ping", ADDRESS)
     service = server.user_units / SERVICE
     assert f"Environment=BUB_CRON_TICK_PING={ADDRESS}\nExecStopPost=-/bin/sh -c" in service.read_text()
-    assert "it is installed already" in server.run("install", "--user").stderr
+    assert "already installed" in server.run("install", "--user").stderr
     server.run("uninstall", "--user")
     assert not service.exists()
 

@@ -22,7 +22,7 @@ from bub_cron.errors import FileFaultsError, RequestError
 from bub_cron.health.status import look
 from bub_cron.records import history
 from bub_cron.reminders import parse
-from bub_cron.trigger import client, submitting, units
+from bub_cron.trigger import client, crontabs, submitting, units
 from bub_cron.wire import parse_request
 
 DAY = "2026-11-23T"
@@ -307,7 +307,7 @@ def test_a_unit_and_a_crontab_have_the_settings_that_a_tick_goes_by(
     told = units.unit_files(units.USER, units.baked("/usr/bin/python", place.paths))[units.SERVICE]
     assert f"{name}=" not in bare
     assert f'"{name}=/some value"' in told
-    assert f"{name}=/some value" in units.tick_command("/usr/bin/python", place.paths)
+    assert f"{name}=/some value" in crontabs.tick_command("/usr/bin/python", place.paths)
 
 
 def test_the_text_of_a_gateway_that_holds_half_a_character_ends_no_tick(place: Place) -> None:

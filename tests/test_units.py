@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bub_cron.errors import UnusablePathError
 from bub_cron.paths import VARIABLES, Paths
-from bub_cron.trigger import units
+from bub_cron.trigger import crontabs, units
 from bub_cron.trigger.units import BY_HAND, SYSTEM, USER
 
 ROOT = Path(__file__).parent.parent
@@ -110,7 +110,7 @@ def test_the_real_systemd_reads_back_odd_commands(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["python", "home"])
 def test_a_path_that_neither_can_hold_is_refused(bad: str, what: str) -> None:
     python, paths = (bad, PATHS) if what == "python" else (PYTHON, all_at(bad))
-    for make in (units.baked, units.crontab_entry):
+    for make in (units.baked, crontabs.crontab_entry):
         with pytest.raises(UnusablePathError, match="can't hold"):
             make(python, paths)
 
@@ -120,7 +120,7 @@ def test_an_interpreter_that_could_not_be_started_is_refused() -> None:
         with pytest.raises(UnusablePathError, match="systemd runs no program"):
             units.baked(f"/a{quote}b/python", PATHS)
     with pytest.raises(UnusablePathError, match="assignment"):
-        units.crontab_entry("/a=b/python", PATHS)
+        crontabs.crontab_entry("/a=b/python", PATHS)
 
 
 @pytest.mark.parametrize(
@@ -247,27 +247,27 @@ def as_cron_reads(line: str) -> str:
 @settings(max_examples=up_to(300), deadline=None)
 def test_cron_and_the_shell_read_back_every_path(home: str, python: str) -> None:
     paths = all_at(home)
-    mark, line, end = units.crontab_entry(python, paths).split("\n")
+    mark, line, end = crontabs.crontab_entry(python, paths).split("\n")
     assert mark.startswith("# ") and not end
-    assert shlex.split(as_cron_reads(line)) == units.tick_command(python, paths)
+    assert shlex.split(as_cron_reads(line)) == crontabs.tick_command(python, paths)
 
 
 def test_a_real_shell_reads_back_an_odd_path() -> None:
-    line = units.crontab_entry(ODD, all_at(ODD)).split("\n")[1]
+    line = crontabs.crontab_entry(ODD, all_at(ODD)).split("\n")[1]
     words = as_cron_reads(line).replace("/usr/bin/env ", "printf '%s\\n' ", 1)
     done = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == units.tick_command(ODD, all_at(ODD))[1:]
+    assert done.stdout.splitlines() == crontabs.tick_command(ODD, all_at(ODD))[1:]
 
 
 def test_a_command_that_cron_would_refuse_is_refused() -> None:
     long = f"/{'l' * 200}"
-    assert units.crontab_entry(PYTHON, all_at(long))
+    assert crontabs.crontab_entry(PYTHON, all_at(long))
     with pytest.raises(UnusablePathError, match="998 bytes"):
-        units.crontab_entry(PYTHON, all_at(f"/{'é' * 120}"))
+        crontabs.crontab_entry(PYTHON, all_at(f"/{'é' * 120}"))
 
 
-ENTRY = units.crontab_entry(PYTHON, PATHS)
-OTHER = units.crontab_entry(PYTHON, all_at("/elsewhere"))
+ENTRY = crontabs.crontab_entry(PYTHON, PATHS)
+OTHER = crontabs.crontab_entry(PYTHON, all_at("/elsewhere"))
 foreign = st.text(st.characters(codec="utf-8")).filter(lambda text: "bub" not in text)
 
 
@@ -278,34 +278,34 @@ foreign = st.text(st.characters(codec="utf-8")).filter(lambda text: "bub" not in
 @example("a\r\n\x0b\x0c\u2028", "\n\n \n")
 def test_no_byte_outside_of_the_entry_changes(before: str, after: str) -> None:
     ended = before if not before or before.endswith("\n") else f"{before}\n"
-    assert units.with_entry(before, ENTRY) == ended + ENTRY
+    assert crontabs.with_entry(before, ENTRY) == ended + ENTRY
     crontab = ended + OTHER + after
-    assert units.with_entry(crontab, ENTRY) == ended + ENTRY + after
-    assert units.without(crontab, units.entries(crontab)) == ended + after
-    assert units.with_entry(ended + OTHER + after, OTHER) == ended + OTHER + after
+    assert crontabs.with_entry(crontab, ENTRY) == ended + ENTRY + after
+    assert crontabs.without(crontab, crontabs.entries(crontab)) == ended + after
+    assert crontabs.with_entry(ended + OTHER + after, OTHER) == ended + OTHER + after
 
 
 def test_one_entry_is_left_of_several() -> None:
     crontab = f"# a\n{OTHER}# b\n{ENTRY}# c\n{OTHER}"
-    assert units.with_entry(crontab, ENTRY) == f"# a\n{ENTRY}# b\n# c\n"
-    assert units.without(crontab, units.entries(crontab)) == "# a\n# b\n# c\n"
+    assert crontabs.with_entry(crontab, ENTRY) == f"# a\n{ENTRY}# b\n# c\n"
+    assert crontabs.without(crontab, crontabs.entries(crontab)) == "# a\n# b\n# c\n"
 
 
 def test_what_comes_after_a_mark_is_ours_only_if_it_runs_a_tick() -> None:
     """Someone deleted our line: the one that moved up is theirs."""
     mark = ENTRY.split("\n")[0]
     crontab = f"{mark}\n0 4 * * * backup\n"
-    [entry] = units.entries(crontab)
+    [entry] = crontabs.entries(crontab)
     assert entry.text == f"{mark}\n"
     assert not units.is_as_written(entry.text)
-    assert units.without(crontab, [entry]) == "0 4 * * * backup\n"
+    assert crontabs.without(crontab, [entry]) == "0 4 * * * backup\n"
 
 
 @pytest.mark.parametrize("change", [lambda line: f"#{line}", lambda line: line.replace("* * *", "*/2 * *", 1)])
 def test_a_changed_line_is_still_the_entry(change: object) -> None:
     assert callable(change)
     mark, line, _ = ENTRY.split("\n")
-    [entry] = units.entries(f"# a\n{mark}\n{change(line)}\n# b\n")
+    [entry] = crontabs.entries(f"# a\n{mark}\n{change(line)}\n# b\n")
     assert entry.text == f"{mark}\n{change(line)}\n"
     assert units.verdict(entry.text, ENTRY) == units.CHANGED
 
@@ -313,4 +313,4 @@ def test_a_changed_line_is_still_the_entry(change: object) -> None:
 def test_ticks_that_are_not_ours_are_found() -> None:
     mine = "* * * * * /home/me/.local/bin/bub-cron tick"
     crontab = f"{mine}\n{ENTRY}# * * * * * bub-cron tick\n0 9 * * * bub-cron fire standup\n"
-    assert units.foreign_ticks(crontab) == [mine]
+    assert crontabs.foreign_ticks(crontab) == [mine]

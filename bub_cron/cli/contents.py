@@ -93,12 +93,12 @@ GROUPS: dict[str, dict[str, Entry]] = {
             "firings", "Record and submit what is due (for cron, systemd).", ("bub-cron tick",), "0, 65, 66, 69, 74, 76"
         ),
         "install": Entry(
-            "setup",
+            "install",
             "Let the machine run the tick each minute.",
             ("bub-cron install --dry-run", "bub-cron install --user"),
             f"{_DO}, 65",
         ),
-        "uninstall": Entry("setup", "Undo what install did.", ("bub-cron uninstall --dry-run",), _DO),
+        "uninstall": Entry("uninstall", "Undo what install did.", ("bub-cron uninstall --dry-run",), _DO),
         "status": Entry(
             "state", "Show how all stands, and what needs fixing.", ("bub-cron status",), "0, 1 needs fixing"
         ),
@@ -107,7 +107,9 @@ GROUPS: dict[str, dict[str, Entry]] = {
             "state", "Examine the whole chain, with remedies.", ("bub-cron doctor",), "0, 1 a link is broken"
         ),
         "chats": Entry("chats", "Show the chats that this gateway has seen.", ("bub-cron chats",), "0, 69"),
-        "completion": Entry("setup", "Print the shell's completion script.", ('eval "$(bub-cron completion bash)"',)),
+        "completion": Entry(
+            "completion", "Print the shell's completion script.", ('eval "$(bub-cron completion bash)"',)
+        ),
     },
 }
 OTHER = "Other"  # the group of commands that have no entry here

@@ -25,7 +25,7 @@ from bub_cron.errors import (
     FileUnreadableError,
     each_of,
 )
-from bub_cron.paths import Paths, drop_ins
+from bub_cron.paths import Paths, create_file, drop_ins
 from bub_cron.reminders import STARTER, Reminder, json_schema, load, suspicions
 
 
@@ -34,9 +34,7 @@ from bub_cron.reminders import STARTER, Reminder, json_schema, load, suspicions
 def init(paths: Paths) -> None:
     """Write a commented starter file, never over an existing one."""
     try:
-        os.makedirs(os.path.dirname(paths.file), exist_ok=True)
-        with open(paths.file, "x", encoding="utf-8") as file:
-            file.write(STARTER)
+        create_file(paths.file, STARTER)
     except FileExistsError as error:
         raise FileExistsAlreadyError(f"{paths.file} is there already; it was left as it is") from error
     except OSError as error:

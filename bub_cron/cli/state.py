@@ -18,15 +18,17 @@ from bub_cron import terminal
 from bub_cron.cli.base import commands, json_option, with_paths
 from bub_cron.errors import one_line
 from bub_cron.health.doctor import examine
-from bub_cron.health.finding import BROKEN, OK, WARNING
+from bub_cron.health.finding import BROKEN, OK, WARNING, Finding
 from bub_cron.health.metrics import metrics as metrics_of
-from bub_cron.health.status import Status, because, few, look
+from bub_cron.health.status import Status, because, few, look, work_in_words
 from bub_cron.paths import Paths
 from bub_cron.pauses import Pause
 from bub_cron.records import Gated
 
 _WIDTH = 13
 _GAPS = 3
+_REMEDY = 12  # columns before a remedy
+_COMMENT = "    # "
 _STYLES = {OK: "green", WARNING: "yellow", BROKEN: "bold red"}
 
 
@@ -68,7 +70,6 @@ def doctor(paths: Paths, as_json: bool) -> None:
 
     Exits with 1 if a link is broken.
     """
-    out = terminal.console()
     broken = False
     for finding in examine(paths, int(time.time())):
         broken = broken or finding.state == BROKEN
@@ -78,13 +79,33 @@ def doctor(paths: Paths, as_json: bool) -> None:
         head = Text(f"{finding.state:9}", style=_STYLES[finding.state]) + Text(f"{finding.link:{_WIDTH}}")
         terminal.paragraph(head, finding.text)
         if finding.state != OK and finding.remedy:
-            # Never wrapped by us: it is there to be copied.
-            out.print(Text(f"{'':9}-> {terminal.clean(finding.remedy)}", style="bold"), soft_wrap=True)
+            _show_remedy(finding)
     sys.exit(1 if broken else 0)
 
 
+def _show_remedy(finding: Finding) -> None:
+    arrow = Text(f"{'->':>{_REMEDY - 1}} ", style="bold")
+    out = terminal.console()
+    command, _, comment = finding.remedy.partition(_COMMENT)
+    if not finding.is_command:
+        terminal.paragraph(arrow, finding.remedy)
+    elif not comment or len(finding.remedy) + _REMEDY <= out.width:
+        # A command is never wrapped by us: it is there to be copied.
+        out.print(arrow + Text(terminal.clean(finding.remedy), style="bold"), soft_wrap=True)
+    else:
+        out.print(arrow + Text(terminal.clean(command), style="bold"), soft_wrap=True)
+        terminal.paragraph(Text(" " * _REMEDY), f"# {comment}")
+
+
 def _show(found: Status) -> None:
-    lines = [
+    for title, text in () if found.is_closed else _parts(found):
+        terminal.paragraph(Text(f"{title:{_WIDTH}}", style="bold"), text)
+    for text in found.attention:
+        terminal.paragraph(Text(f"{'needs fixing':{_WIDTH}}", style="bold red"), text)
+
+
+def _parts(found: Status) -> list[tuple[str, str]]:
+    return [
         ("gateway", _gateway(found)),
         ("trigger", _trigger(found)),
         ("reminders", _reminders(found)),
@@ -95,10 +116,6 @@ def _show(found: Status) -> None:
         *(("gates", text) for text in few(map(_gated, found.gated))),
         *([("no tick", _gaps(found))] if found.gaps else []),
     ]
-    for title, text in lines:
-        terminal.paragraph(Text(f"{title:{_WIDTH}}", style="bold"), text)
-    for text in found.attention:
-        terminal.paragraph(Text(f"{'needs fixing':{_WIDTH}}", style="bold red"), text)
 
 
 def _gateway(found: Status) -> str:
@@ -108,7 +125,7 @@ def _gateway(found: Status) -> str:
     channels = ", ".join(map(str, pong.get("channels", ()))) or "no channel"
     ready = f"; not ready: {found.why_not_ready}" if found.why_not_ready else ""
     return (
-        f"listens since {_since(pong.get('since'))} for {channels}; {pong.get('waiting')} wait and {pong.get('running')} run{ready}"
+        f"listens since {_since(pong.get('since'))} for {channels}; {work_in_words(pong)}{ready}"
         f" (process {pong.get('pid')}, bub-cron {pong.get('version')}, bub {pong.get('bub')})"
     )
 
@@ -136,7 +153,10 @@ def _trigger(found: Status) -> str:
 
 def _reminders(found: Status) -> str:
     if found.reminders is None:
-        return "the file can't be used; the last good version stays in force"
+        kept = sum(found.in_force.values())
+        if kept == 0:
+            return "the file can't be used, and there is no earlier good version"
+        return f"the files can't all be used; of their last good versions, {kept:,} {'is' if kept == 1 else 'are'} in force"
     count = f"{len(found.reminders):,}"
     if found.next_fire is None:
         return f"{count}; no upcoming fire times"

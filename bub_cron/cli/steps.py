@@ -12,11 +12,12 @@ import difflib
 import os
 import shlex
 import tempfile
+from collections.abc import Callable
 
 import click
 
 from bub_cron import terminal
-from bub_cron.errors import HalfDoneError, HandChangedError
+from bub_cron.errors import HalfDoneError, HandChangedError, NotAllowedError
 from bub_cron.programs import decoded, encoded, output
 
 
@@ -88,10 +89,34 @@ class Run:
 
 
 class FirstTick(Run):
-    """Run a tick at once: reminders count from the first one, and a unit that can't work shows now rather than later."""
+    """Run a tick at once: reminders count from the first one, and a unit that can't work shows now rather than later.
+
+    `reason` tells what the tick itself said, where its starter only says that it failed.
+    """
+
+    def __init__(self, *command: str, reason: Callable[[], str] = str) -> None:
+        super().__init__(*command)
+        self._reason = reason
+
+    def do(self) -> None:
+        try:
+            super().do()
+        except OSError as error:
+            raise OSError(self._reason() or str(error)) from error
 
 
 type Step = Write | Remove | Run
+
+
+def found_at(path: str) -> str | None:
+    """Return a file's text; None if there is none. A link that leads nowhere is an empty one."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return "" if os.path.islink(path) else None
+    except OSError as error:
+        raise NotAllowedError(f"{path} can't be read: {error.strerror}") from error
 
 
 class Plan:
@@ -102,11 +127,13 @@ class Plan:
         self.kept: list[str] = []  # what is someone's own doing: changed by hand, each with its diff, or still in use
         self.notes: list[str] = []
 
-    def keep(self, what: str, found: str, wanted: str) -> None:
+    def keep(self, what: str, found: str, other: str, label: str) -> None:
+        """Leave what was changed by hand, and show how it differs from another text; from none if that is ""."""
         lines = difflib.unified_diff(
-            wanted.splitlines(), found.splitlines(), f"{what} (as installed)", f"{what} (as it is)", lineterm=""
+            other.splitlines(), found.splitlines(), f"{what} ({label})", f"{what} (as it is)", lineterm=""
         )
-        self.kept.append("\n".join([f"{what} was changed by hand, and stays as it is:", *lines]))
+        diff = lines if other else ()
+        self.kept.append("\n".join([f"{what} was changed by hand, and stays as it is{':' if other else ''}", *diff]))
 
     def carry_out(self, *, dry_run: bool, again: str) -> None:
         """Do, or show, every step; then tell what was kept, which ends in `HandChangedError`."""

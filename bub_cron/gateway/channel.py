@@ -166,6 +166,7 @@ class CronChannel(Lifecycle):
         )
         # Once: it reads files, and a caller may ask as often as it likes.
         about = _about(iso(runner.now()), settings, chat_file(paths.file))
+        not_enabled = {"not_enabled": found} if (found := delivery.not_enabled()) else {}
         service = Service(
             inbox,
             runner,
@@ -174,6 +175,7 @@ class CronChannel(Lifecycle):
                 **about,
                 **_chat_error(about),
                 "channels": delivery.targets(),
+                **not_enabled,
                 **_unknown_tools(self._turns),
                 **self._readiness.answer(),
             },
@@ -184,6 +186,10 @@ class CronChannel(Lifecycle):
         # Other users can only be let in by the socket's mode; who of them may talk is decided by their uid.
         await listener.start(BoundSocket(paths.socket, 0o666 if settings.uids else 0o600))
         logger.info("cron.listening socket={} inbox={}", paths.socket, paths.inbox)
+        if not delivery.targets():
+            logger.warning(
+                "cron.no_chat: no chat is enabled, so no reminder can be delivered; `bub onboard` sets one up"
+            )
         chores = asyncio.create_task(
             _chores(listener, inbox, runner, settings, lambda: self._seen.store(inbox, delivery.targets())),
             name="bub-cron chores",

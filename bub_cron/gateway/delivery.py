@@ -20,6 +20,7 @@ from bub import BubFramework
 from bub.channels import Channel, Interface
 from loguru import logger
 
+from bub_cron.channel_facts import SETTINGS
 from bub_cron.checkers import split_to
 from bub_cron.errors import BubCronError, described
 from bub_cron.gateway import proof
@@ -69,6 +70,19 @@ class Delivery:
     def targets(self) -> list[str]:
         """Return the names of the channels that messages can be delivered to."""
         return sorted(channel.name for channel in self._enabled() if self._no_way(channel.name) is None)
+
+    def not_enabled(self) -> dict[str, str]:
+        """Return which known channels are installed and not enabled: `not configured`, or `left out` by the operator."""
+        found = {}
+        for name in SETTINGS:
+            channel = self._channels.get_channel(name)
+            if channel is None or any(channel is enabled for enabled in self._enabled()):
+                continue
+            try:
+                found[name] = "left out" if channel.enabled else "not configured"
+            except BaseException as error:  # a property of the channel's own
+                logger.warning("cron.channels: {}", described(error))
+        return found
 
     def refusal(self, to: str) -> str | None:
         """Return why nothing can be delivered to `channel:chat_id` in this gateway, None if it can."""

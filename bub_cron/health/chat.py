@@ -12,12 +12,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bub_cron.errors import FileMissingError, FileUnreadableError
+from bub_cron.errors import FileMissingError, FileUnreadableError, user_name
 from bub_cron.health.finding import BROKEN, OK, WARNING, Finding
 from bub_cron.paths import Paths, chat_file
 from bub_cron.reminders import Reminder
 from bub_cron.reminders.file import read_source
-from bub_cron.writable import user_name
 
 _LINK = "chat"
 _OFF = "give the gateway BUB_CRON_CHAT=off, and restart it"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OK, WARNING, BROKEN = "ok", "warning", "broken"
+# That a remedy which is a sentence begins with.
+_VERBS = frozenset({"add", "do", "give", "install", "let", "look", "restart", "run", "see", "take", "upgrade", "what"})
 
 
 @dataclass(slots=True)
@@ -15,3 +17,8 @@ class Finding:
     state: str
     text: str
     remedy: str = ""
+
+    @property
+    def is_command(self) -> bool:
+        """Whether the remedy is to be typed as it stands; else it is a sentence."""
+        return self.remedy.partition(" ")[0] not in _VERBS

@@ -5,14 +5,19 @@ Invariants: looking changes nothing; no program that another user named is run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
 from dataclasses import dataclass
 
+from bub_cron.errors import user_name
+from bub_cron.health.finding import BROKEN, WARNING
 from bub_cron.paths import Paths, find_paths
 from bub_cron.programs import output, shown_properties
+from bub_cron.trigger.machine import is_same
+from bub_cron.trigger.remedies import command_line, gateway_line, installed_from
 from bub_cron.trigger.units import SYSTEM, USER
 
 UNIT = "bub-gateway.service"  # what `bub gateway --install` writes
@@ -25,10 +30,11 @@ _QUOTED = re.compile(r'^WorkingDirectory="', re.MULTILINE)
 
 @dataclass(slots=True)
 class Cause:
-    """One reason why no gateway listens, and what fixes it."""
+    """One reason why no gateway listens, and the remedy."""
 
     text: str
     remedy: str
+    state: str = BROKEN
 
 
 def unit_trouble(*, is_absent: bool) -> Cause | None:
@@ -50,8 +56,8 @@ def _refused(path: str, option: str) -> Cause:
     text = f"systemd refuses {UNIT}"
     if _QUOTED.search(_text_of(path)):
         text += ": Bub 0.5.1 puts quotes around WorkingDirectory=, which systemd takes for a part of the path"
-        mend = f"sed -i '/^WorkingDirectory=/s/\"//g' {shlex.quote(path)}"
-        return Cause(text, f"{mend}; systemctl {option}daemon-reload; systemctl {option}restart {UNIT}")
+        repair = f"sed -i '/^WorkingDirectory=/s/\"//g' {shlex.quote(path)}"
+        return Cause(text, f"{repair}; systemctl {option}daemon-reload; systemctl {option}restart {UNIT}")
     return Cause(text, f"systemctl {option}status {UNIT}    # says which setting")
 
 
@@ -67,10 +73,11 @@ def _text_of(path: str) -> str:
 
 
 def why_absent(paths: Paths) -> list[Cause]:
-    """Return, for each `bub gateway` that runs, why it does not listen here; other users' only where this one has none."""
-    there = _gateways()
-    own = [found for found in there if _owner(found[0]) == os.geteuid()]
-    return [_why(process, words, paths) for process, words in own or there]
+    """Return, for each `bub gateway` of this user or of the owner of these places, why it does not listen here."""
+    owners = {os.geteuid()}
+    with contextlib.suppress(OSError):  # there is no such home yet
+        owners.add(os.stat(paths.home).st_uid)
+    return [_why(process, words, paths) for process, words in _gateways() if _owner(process) in owners]
 
 
 def _gateways() -> list[tuple[int, list[str]]]:
@@ -93,15 +100,22 @@ def _why(process: int, words: list[str], paths: Paths) -> Cause:
     entries = _content(process, "environ").split("\0")
     environment = dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
     if not environment or _owner(process) != os.geteuid():
-        return Cause(f"{what}; it is another user's", f"run `bub-cron doctor` as user {_owner(process)}")
+        owner = _owner(process)
+        if owner is None:
+            return Cause(f"{what}; it has just ended", gateway_line(paths))
+        return Cause(f"{what}; it is {user_name(owner)}'s", command_line(paths, "doctor", uid=owner))
     theirs = find_paths({"BUB_HOME": os.path.join(environment.get("HOME", ""), ".bub"), **environment})
-    if theirs.socket != paths.socket:
+    if not is_same(theirs.socket, paths.socket):
         text = f"{what}, but at {theirs.socket}: it has another BUB_HOME, or BUB_CRON_SOCKET"
-        return Cause(text, f"BUB_HOME={shlex.quote(theirs.home)} bub-cron doctor    # or restart it with these paths")
+        return Cause(
+            text, f"{command_line(theirs, 'doctor')}    # if it is to be this one's: {gateway_line(paths)}", WARNING
+        )
     python = words[0] if os.path.isabs(words[0]) else shutil.which(words[0], path=environment.get("PATH")) or words[0]
     if _lacks_plugin(python, environment):
         text = f"{what}: its Python, {python}, has no bub-cron"
-        return Cause(text, f"{shlex.quote(python)} -m pip install bub-cron    # then restart the gateway")
+        return Cause(
+            text, f"{shlex.quote(python)} -m pip install {shlex.quote(installed_from())}    # then restart the gateway"
+        )
     if "!cron" in environment.get("BUB_ENABLED_CHANNELS", "").replace(" ", "").split(","):
         return Cause(f"{what}: its BUB_ENABLED_CHANNELS has !cron", "take !cron out of it, and restart the gateway")
     text = f"{what}; it may still be starting, or its log says why, at cron.off or cron.waiting"

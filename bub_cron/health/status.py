@@ -7,19 +7,31 @@ sentence that says where to look next, and goes away by itself once it works aga
 from __future__ import annotations
 
 import glob
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bub_cron import records
-from bub_cron.errors import BubCronError, FaultyFilesError, FileFaultsError, FileMissingError, each_of, one_line
+from bub_cron.errors import (
+    BubCronError,
+    FaultyFilesError,
+    FileFaultsError,
+    FileMissingError,
+    each_of,
+    one_line,
+    user_name,
+)
+from bub_cron.health.finding import BROKEN
+from bub_cron.health.storage import disk_finding, why_refused
 from bub_cron.paths import Paths
 from bub_cron.pauses import SKIP, Pause, Pauses, in_force, next_running
 from bub_cron.records import Gated, Record
 from bub_cron.reminders import Reminder, load
 from bub_cron.states import DUE, FAILED, MISSED, REJECTED, RETRYING, UNDELIVERED, UNKNOWN
 from bub_cron.trigger.client import ask
+from bub_cron.trigger.remedies import command_line, owner_of
 from bub_cron.wire import PONG, iso, parse_instant
 
 DAY = 86400
@@ -45,10 +57,12 @@ class Status:
     now: int
     gateway: dict[str, Any] | None = None
     gateway_error: str | None = None
+    is_closed: bool = False  # these places are another user's, and nothing was looked at
     refused: bool = False  # there is a gateway, and it does not talk to this user
     reminders: list[Reminder] | None = None
     faulty_files: int = 0
     next_fire: tuple[int, str] | None = None  # (instant, reminder)
+    in_force: dict[str, int] = field(default_factory=dict)  # how many reminders of each file the tick goes by
     stores_error: str | None = None  # then all below is as if there were none
     last_tick: int | None = None
     trouble: str = ""
@@ -145,6 +159,14 @@ def local(instant: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(instant))
 
 
+def faults_in_words(error: BubCronError, in_force: Mapping[str, int]) -> str:
+    """Say what is wrong with a file, and which of its reminders the tick goes by meanwhile."""
+    path = getattr(error, "path", None)
+    if path is not None and os.path.realpath(path) not in map(os.path.realpath, in_force):
+        return f"{faults_in_short(error)}; there is no earlier good version, so none of its reminders fire"
+    return f"{faults_in_short(error)}; its last good version stays in force"
+
+
 def told(record: Record) -> str:
     """Return, in one sentence, what became of a firing and why."""
     name = record.reminder or record.id
@@ -159,6 +181,16 @@ def told_of_nobody(pause: Pause) -> str:
     )
 
 
+def retried(record: Record) -> str:
+    """Return, in one sentence, that a firing didn't work yet and is tried again."""
+    return f"{record.id} has not worked yet and is being tried again{because(record)}"
+
+
+def log_of(paths: Paths, record: Record) -> str:
+    """Return the command that shows all about a firing."""
+    return command_line(paths, "log", "--id", record.id)
+
+
 def because(record: Record) -> str:
     """Return the first line of why a firing is where it is, after a colon; "" if nothing is known of it."""
     return f": {record.why.splitlines()[0]}" if record.why else ""
@@ -171,16 +203,41 @@ def faults_in_short(error: BubCronError) -> str:
     return f"{error.path} has {len(error.faults)} {'fault' if len(error.faults) == 1 else 'faults'}"
 
 
+def no_channel(pong: Mapping[str, Any]) -> str:
+    """Say that a gateway has no chat to send to; "" if it has one."""
+    return "" if pong.get("channels") else "the gateway has no chat enabled, so no reminder can be delivered"
+
+
+def work_in_words(pong: Mapping[str, Any]) -> str:
+    """Say how many firings a gateway has in hand."""
+    waiting, running = pong.get("waiting"), pong.get("running")
+    return f"{waiting} waiting, {running} running" if waiting or running else "idle"
+
+
+def only_for(paths: Paths) -> str:
+    """Return who alone can look at these places, if that isn't this user, in a sentence; "" if this user can."""
+    uid = owner_of(paths)
+    return "" if uid is None else f"{paths.home} is {user_name(uid)}'s, and this is {user_name(os.geteuid())}"
+
+
 def look(paths: Paths, now: int) -> Status:
     """Look at everything there is at `now`."""
     status = Status(now)
+    if why := only_for(paths):
+        status.stores_error, status.gateway_error, status.is_closed = why, why, True
+        status.attention.append(f"{why}: run `{command_line(paths, 'status', uid=owner_of(paths))}`")
+        return status
     _look_at_gateway(status, paths)
     _look_at_file(status, paths)
+    if why := why_refused(paths):
+        status.attention.append(f"every tick is refused: {why}")
+    elif (disk := disk_finding(paths)) is not None and disk.state == BROKEN:
+        status.attention.append(f"{disk.text}: {disk.remedy.replace('    # ', ', ')}")
     try:
         _look_at_stores(status, paths)
     except BubCronError as error:
         status.stores_error = str(error)
-        status.attention.append(f"{error}: see `bub-cron doctor`")
+        status.attention.append(f"{error}: see `{command_line(paths, 'doctor')}`")
     upcoming = [
         (moment, one.name)
         for one in status.reminders or ()
@@ -202,11 +259,15 @@ def _look_at_gateway(status: Status, paths: Paths) -> None:
         status.gateway = {key: value for key, value in pong.items() if key != "status"}
         if status.why_not_ready and not status.is_starting:
             text = f"the gateway that answers is not ready to start firings: {status.why_not_ready}"
-            status.attention.append(f"{text}; see `bub-cron doctor`")
+            status.attention.append(f"{text}; see `{command_line(paths, 'doctor')}`")
+        if text := no_channel(status.gateway):
+            status.attention.append(f"{text}: `bub onboard` sets one up; see `{command_line(paths, 'doctor')}`")
         return
     status.refused = True
     status.gateway_error = str(pong.get("error") or pong)
-    status.attention.append(f"the gateway does not talk to this user: {status.gateway_error}; see `bub-cron doctor`")
+    status.attention.append(
+        f"the gateway does not talk to this user: {status.gateway_error}; see `{command_line(paths, 'doctor')}`"
+    )
 
 
 def _look_at_file(status: Status, paths: Paths) -> None:
@@ -215,7 +276,7 @@ def _look_at_file(status: Status, paths: Paths) -> None:
     except (FileFaultsError, FaultyFilesError) as error:
         status.faulty_files = len(each_of(error))
         for one in each_of(error):
-            status.attention.append(f"{faults_in_short(one)}: see `bub-cron check`")
+            status.attention.append(f"{faults_in_short(one)}: see `{command_line(paths, 'check')}`")
         return
     except BubCronError as error:
         status.faulty_files = int(not isinstance(error, FileMissingError))
@@ -227,12 +288,14 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
     last = records.last_tick(paths)
     status.last_tick, status.trouble = last.instant, last.trouble
     if last.instant is None:
-        status.attention.append("no tick has ever run here: `bub-cron install` lets the machine run it")
+        install = command_line(paths, "install")
+        status.attention.append(f"no tick has ever run here: `{install}` lets the machine run it")
     elif status.is_late:
-        status.attention.append(f"no tick has run since {local(last.instant)}: see `bub-cron doctor`")
+        status.attention.append(f"no tick has run since {local(last.instant)}: see `{command_line(paths, 'doctor')}`")
     elif last.instant > status.now + LATE_SECONDS:
         text = f"the clock is behind the last tick, which was at {local(last.instant)}: see `timedatectl`"
         status.attention.append(text)
+    status.in_force = records.files_in_force(paths)
     status.pauses = records.pauses(paths)
     if status.reminders is not None:
         gone = status.pauses.gone((one.name for one in status.reminders), status.now)
@@ -249,7 +312,9 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
         for name, record in sorted(records.last_records(paths, status.now - DAY, status.now).items())
         if record.is_bad and record.reason != "lost_record" and (names is None or name in names)
     ]
-    status.attention += few(f"{told(record)}; see `bub-cron log {record.reminder}`" for record in status.bad)
+    status.attention += few(
+        f"{told(record)}; see `{command_line(paths, 'log', str(record.reminder))}`" for record in status.bad
+    )
     status.attention += few(
         f"{path} is a damaged store that was put aside: remove it once nothing of it is needed any more"
         for path in sorted(glob.glob(f"{glob.escape(paths.state)}/*.db.damaged-*"))
@@ -264,7 +329,9 @@ def _look_at_what_was_lost(status: Status, paths: Paths) -> None:
         for record in records.history(paths, outcome=UNKNOWN)
         if record.reason == "lost_record" and record.finished_at is not None and record.finished_at >= status.now - DAY
     ]
-    status.attention += few(f"{told(record)}; see `bub-cron log {record.reminder}`" for record in lost)
+    status.attention += few(
+        f"{told(record)}; see `{command_line(paths, 'log', str(record.reminder))}`" for record in lost
+    )
 
 
 def _look_at_what_waits(status: Status, paths: Paths) -> None:
@@ -274,14 +341,15 @@ def _look_at_what_waits(status: Status, paths: Paths) -> None:
     # Where the gateway's own store is elsewhere, only the gateway knows, and says it in its own line.
     status.accepted = len(waiting) - len(due)
     status.retrying = [record for record in waiting if record.outcome == RETRYING]
+    status.attention += few(f"{retried(record)}; see `{log_of(paths, record)}`" for record in status.retrying)
     if due and status.gateway is not None and due[-1].moment < status.now - LOST_SECONDS:
         status.stuck = (
             f"{due[-1].id} is due since {local(due[-1].moment)}, and the gateway that answers has not taken it"
         )
-        status.attention.append(f"{status.stuck}: see what `bub-cron tick` says")
+        status.attention.append(f"{status.stuck}: see what `{command_line(paths, 'tick')}` says")
     status.attention += few(
         f"the gateway accepted {record.id}, and its store has no record of it: what became of it is not known;"
-        f" `bub-cron fire {record.reminder}` sends it again"
+        f" `{command_line(paths, 'fire', str(record.reminder))}` sends it again"
         for record in records.lost(paths, status.now - DAY, status.now - LOST_SECONDS - 1)
     )
 

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 
 from bub_cron import schedule
-from bub_cron.errors import FileFaultsError, FileMissingError, FileUnreadableError
+from bub_cron.errors import FileFaultsError, FileMissingError, FileUnreadableError, user_name
 from bub_cron.paths import others_write
 from bub_cron.reminders.entries import Judge
 from bub_cron.reminders.faults import EnoughError, Faults
@@ -70,8 +70,8 @@ def _refuse_what_others_write(path: str, descriptor: int, found: os.stat_result)
             directory, os.path.dirname(os.path.realpath(path))
         )
         if os.geteuid() != 0 or not given:
-            right = f"chown it to the user who runs the tick (uid {os.geteuid()}), or to root"
-            raise FileUnreadableError(f"{path} belongs to another user (uid {found.st_uid}), so it is ignored: {right}")
+            right = f"chown it to the user who runs the tick ({user_name(os.geteuid())}), or to root"
+            raise FileUnreadableError(f"{path} belongs to {user_name(found.st_uid)}, so it is ignored: {right}")
     if others_write(found, descriptor):
         mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
         raise FileUnreadableError(f"{path} may be written by others ({mode}), so it is ignored: chmod go-w {path}")

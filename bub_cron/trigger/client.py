@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 
-from bub_cron.errors import GatewayAbsentError
+from bub_cron.errors import GatewayAbsentError, user_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _stranger(connected: socket.socket, path: str) -> str | None:
     found = os.stat(directory)
     if found.st_uid in {0, os.geteuid(), uid} and not others_write(found, directory):
         return None
-    return f"the user {uid} listens at {path}, where anybody may: let the gateway have a directory of its own"
+    return f"{user_name(uid)} listens at {path}, where anybody may: let the gateway have a directory of its own"
 
 
 def _absent(path: str, error: OSError) -> str:

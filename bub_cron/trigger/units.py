@@ -1,11 +1,9 @@
-"""The text of the systemd units and of the crontab entry that run the tick. Pure: what is here touches no file.
+"""The text of the systemd units that run the tick, and how a text of ours is known. Pure: what is here touches no file.
 
 Invariants:
-- What systemd, or cron and its shell, read back from a unit or an entry is the path that went in, whatever it holds;
-  a path that one of them can't hold is refused.
+- What systemd reads back from a unit is the path that went in, whatever it holds; a path that it can't hold is refused.
 - Each text that is ours carries a checksum of itself, so that what someone changed by hand is told from what an older
   version, or other paths, had us write.
-- Of a crontab, no byte outside of our entries changes.
 - The address of a tick's ping is in no command line, since cron logs these, and others may see them. It goes through the
   environment and a pipe. Who makes the POST is a process of its own: the tick loads nothing for it.
 
@@ -17,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shlex
 from typing import NamedTuple
 
 from bub_cron.errors import UnusablePathError
@@ -31,13 +28,27 @@ if TYPE_CHECKING:
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 USER, SYSTEM = "user", "system"
 SERVICE, TIMER = "bub-cron.service", "bub-cron.timer"
-TEMPLATES = ("bub-cron@.service", "bub-cron@.timer")
 SETTINGS = ("TZ", "PYTHONTZPATH", "BUB_CRON_KEEP_DAYS", "BUB_CRON_KEEP_MIB", "BUB_CRON_TRUST_DIRS")
 ABSENT, SAME, OURS, CHANGED = "absent", "same", "ours", "changed"
 TICK_PING = "BUB_CRON_TICK_PING"
 _ADDRESS = (
     r"https?://[A-Za-z0-9._~:/@+,;=%-]+"  # neither a shell, nor curl, nor cron, nor systemd sees more in it than text
 )
+
+
+class Names(NamedTuple):
+    """The names of the units of one `install`: the tick's, and the templates of reminders with a timer of their own."""
+
+    service: str
+    timer: str
+    fire_service: str
+    fire_timer: str
+
+
+def names(name: str = "") -> Names:
+    """Return the names of the units of `install`, or of `install --name NAME`, which stand beside those."""
+    base = f"bub-cron-{name}" if name else "bub-cron"
+    return Names(f"{base}.service", f"{base}.timer", f"{base}@.service", f"{base}@.timer")
 
 
 class TickPing(NamedTuple):
@@ -120,6 +131,9 @@ Type=oneshot
 # A tick that fails says why in `systemctl status`, each time; its journal has it once an hour.
 NotifyAccess=main
 SyslogIdentifier=bub-cron
+# systemd's own lines about a start and its end are of level info, three a minute: none. What a tick says, and failures, stay.
+SyslogLevel=notice
+LogLevelMax=notice
 {where}ExecStart={command} tick
 {after}# It talks to the local socket, and makes the pings of what it ended itself: for at most some seconds.
 TimeoutStartSec=55
@@ -170,6 +184,8 @@ Persistent=true
 WantedBy=timers.target
 """
 
+_DESCRIPTION = re.compile("^(Description=.*)", re.MULTILINE)
+
 # What a user manager can do without privileges: all of it is seccomp.
 _HARDENING = {
     USER: """\
@@ -217,12 +233,12 @@ def baked(python: str, paths: Paths, account: str = "", ping: TickPing | None = 
 
     Raises `UnusablePathError` for a path that a unit can't hold.
     """
-    _check(python, *_values(paths).values())
+    check_paths(python, *values(paths).values())
     if set(python) & set("\"'\\"):
         raise UnusablePathError(
             f"{python}: systemd runs no program whose path has quotes or backslashes; install it elsewhere"
         )
-    needed = (python, PACKAGE, *_values(paths).values())
+    needed = (python, PACKAGE, *values(paths).values())
     after = ""
     if ping is not None:
         # A signal's name, or nothing at all, is no exit status.
@@ -230,7 +246,7 @@ def baked(python: str, paths: Paths, account: str = "", ping: TickPing | None = 
         words = f"/bin/sh -c '{script}' {_quoted(ping.program)}".replace("$", "$$")
         after = f"Environment={_quoted(f'{TICK_PING}={ping.address}')}\nExecStopPost=-{words}\n"
     return Baked(
-        environment=[_quoted(f"{name}={value}") for name, value in _values(paths).items()],
+        environment=[_quoted(f"{name}={value}") for name, value in values(paths).items()],
         # The colon: no variables are put into it, so that a dollar sign is one.
         command=f"{':' if '$' in python else ''}{_quoted(python)} -P -m bub_cron",
         account=account.replace("%", "%%"),
@@ -240,23 +256,25 @@ def baked(python: str, paths: Paths, account: str = "", ping: TickPing | None = 
     )
 
 
-def unit_files(manager: str, told: Baked) -> dict[str, str]:
+def unit_files(manager: str, told: Baked, name: str = "") -> dict[str, str]:
     """Return the units by name, for the `user` or the `system` manager."""
+    service, timer, fire_service, fire_timer = names(name)
     where = f"User={told.account}\n" if manager == SYSTEM else ""
     where += "".join(f"Environment={assignment}\n" for assignment in told.environment)
     hardening = _HARDENING[manager] if told.own_tmp else _HARDENING[manager].replace("PrivateTmp=true\n", "")
     stores = f"# The stores, and nothing else.\nReadWritePaths={told.writable}\n" if manager == SYSTEM else ""
-    return {
-        SERVICE: _TICK.format(
+    texts = {
+        service: _TICK.format(
             where=where, command=told.command, after=told.after, hardening=hardening.replace(*_PINGS) + stores
         ),
-        TIMER: _TICK_TIMER,
-        "bub-cron@.service": _FIRE.format(where=where, command=told.command, hardening=hardening),
-        "bub-cron@.timer": _FIRE_TIMER,
+        timer: _TICK_TIMER,
+        fire_service: _FIRE.format(where=where, command=told.command, hardening=hardening),
+        fire_timer: _FIRE_TIMER.replace("bub-cron@", fire_timer.removesuffix(".timer")),
     }
+    return {unit: _DESCRIPTION.sub(rf"\1 ({name})", text) for unit, text in texts.items()} if name else texts
 
 
-def _values(paths: Paths) -> dict[str, str]:
+def values(paths: Paths) -> dict[str, str]:
     """Return the environment that a tick is to have: the paths, and what else it goes by, where that is set here."""
     values = dict(zip(VARIABLES, (paths.home, paths.file, paths.state, paths.socket), strict=True))
     return values | {name: os.environ[name] for name in SETTINGS if os.environ.get(name)}
@@ -266,7 +284,7 @@ def _below(path: str, *directories: str) -> bool:
     return any(path == directory or path.startswith(f"{directory}/") for directory in directories)
 
 
-def _check(*paths: str) -> None:
+def check_paths(*paths: str) -> None:
     for path in paths:
         if not path.isprintable():
             raise UnusablePathError(
@@ -283,12 +301,13 @@ def _quoted(text: str) -> str:
 
 # --- What is ours, and what was changed
 
-_SIGNED = re.compile(r"# Written by bub-cron install, sha256 ([0-9a-f]{16})\b.*")
+SIGNED = re.compile(r"# Written by bub-cron install(?: --name ([\w.-]+))?, sha256 ([0-9a-f]{16})\b.*")
 
 
-def signed(text: str) -> str:
-    """Return text below a line that names its checksum."""
-    return f"# Written by bub-cron install, sha256 {_checksum(text)}: once you change it, it is yours.\n{text}"
+def signed(text: str, name: str = "") -> str:
+    """Return text below a line that names its checksum, and the name of an entry in a crontab that has one."""
+    named = f" --name {name}" if name else ""
+    return f"# Written by bub-cron install{named}, sha256 {_checksum(text)}: once you change it, it is yours.\n{text}"
 
 
 def verdict(found: str | None, wanted: str) -> str:
@@ -301,8 +320,13 @@ def verdict(found: str | None, wanted: str) -> str:
 def is_as_written(text: str) -> bool:
     """Tell whether some version of `bub-cron install` wrote just this."""
     first, _, rest = text.partition("\n")
-    found = _SIGNED.fullmatch(first)
-    return found is not None and found[1] == _checksum(rest)
+    found = SIGNED.fullmatch(first)
+    return found is not None and found[2] == _checksum(rest)
+
+
+def was_written_as(found: str, wanted: str) -> bool:
+    """Tell whether what was changed by hand was once just this (signed)."""
+    return SIGNED.match(found) is not None and found.partition("\n")[0] == wanted.partition("\n")[0]
 
 
 _SERVES = re.compile(r"\bBUB_HOME=(.*?)(?='? '?BUB_CRON_FILE=|\"?$)", re.MULTILINE)
@@ -314,99 +338,10 @@ def serves(text: str) -> str | None:
     return found[1] if found else None
 
 
+def written(home: str) -> str:
+    """Return a BUB_HOME as a unit holds it."""
+    return serves(f"Environment={_quoted(f'BUB_HOME={home}')}") or home
+
+
 def _checksum(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-# --- The crontab
-
-LONGEST_COMMAND = 998  # of Debian's cron, in bytes: it refuses a longer one
-_RUNS_TICK = re.compile(r"^[^#\n]*\bbub[-_]cron\b.*\btick\b")
-
-
-def crontab_entry(python: str, paths: Paths, ping: TickPing | None = None) -> str:
-    """Return the lines of a crontab that run the tick each minute.
-
-    Raises `UnusablePathError` for paths that a crontab can't hold.
-    """
-    _check(python, *_values(paths).values())
-    if "=" in python:
-        raise UnusablePathError(f"{python}: env(1) takes a path with = for an assignment; install it elsewhere")
-    words = tick_command(python, paths)
-    if ping is not None:
-        words = ["/bin/sh", "-c", f'"$@"; {ping.script("$?")}', ping.program, *words]
-    command = shlex.join(words)
-    # cron makes a newline of a percent sign, and takes the backslash from before a percent sign or a backslash.
-    escaped = _escaped_for_cron(command)
-    if len(os.fsencode(escaped)) > LONGEST_COMMAND:
-        raise UnusablePathError(
-            f"the paths are too long for a crontab, whose commands may have {LONGEST_COMMAND} bytes; shorten them, or use"
-            " a systemd timer"
-        )
-    return signed(f"{f'{TICK_PING}={ping.address}\n' if ping is not None else ''}* * * * * {escaped}\n")
-
-
-def tick_command(python: str, paths: Paths) -> list[str]:
-    """Return the command that runs one tick with these paths, whatever the environment and the working directory."""
-    assignments = [f"{name}={value}" for name, value in _values(paths).items()]
-    return ["/usr/bin/env", *assignments, python, "-P", "-m", "bub_cron", "tick"]
-
-
-def _escaped_for_cron(command: str) -> str:
-    return command.replace("\\", "\\\\").replace("%", "\\%")
-
-
-class Entry:
-    """One entry of ours in a crontab: it stands in `lines[start:end]`, and `text` is what is there."""
-
-    __slots__ = ("end", "start", "text")
-
-    def __init__(self, start: int, end: int, text: str) -> None:
-        self.start = start
-        self.end = end
-        self.text = text
-
-
-def entries(crontab: str) -> list[Entry]:
-    """Return our entries: a line with our mark, and the line after it if that runs a tick, with the address between them."""
-    lines = _lines(crontab)
-    found = []
-    for at, line in enumerate(lines):
-        if _SIGNED.fullmatch(line.rstrip("\n")):
-            after = [line.lstrip("#") for line in lines[at + 1 : at + 3]]
-            has_address = int(bool(after) and after[0].startswith(f"{TICK_PING}="))
-            runs_tick = any(map(_RUNS_TICK.match, after[has_address : has_address + 1]))
-            end = at + 2 + has_address if runs_tick else at + 1
-            found.append(Entry(at, end, "".join(lines[at:end])))
-    return found
-
-
-def foreign_ticks(crontab: str) -> list[str]:
-    """Return the lines that run a tick and are not ours."""
-    ours = {at for entry in entries(crontab) for at in range(entry.start, entry.end)}
-    lines = enumerate(_lines(crontab))
-    return [line.rstrip("\n") for at, line in lines if at not in ours and _RUNS_TICK.match(line)]
-
-
-def with_entry(crontab: str, entry: str) -> str:
-    """Return the crontab with `entry` in the place of the first of ours, or at the end; others of ours go."""
-    there = entries(crontab)
-    if there:
-        lines = _lines(without(crontab, there[1:]))
-        lines[there[0].start : there[0].end] = [entry]
-        return "".join(lines)
-    # The last line may lack its end; without it, it and our first would be one.
-    return crontab + ("" if crontab.endswith("\n") or not crontab else "\n") + entry
-
-
-def without(crontab: str, gone: list[Entry]) -> str:
-    """Return the crontab without some of its entries."""
-    left = {at for entry in gone for at in range(entry.start, entry.end)}
-    return "".join(line for at, line in enumerate(_lines(crontab)) if at not in left)
-
-
-def _lines(text: str) -> list[str]:
-    """Return the lines with their ends, at newlines alone: to cron, other separators are characters like any."""
-    lines = [f"{line}\n" for line in text.split("\n")]
-    lines[-1] = lines[-1][:-1]
-    return lines if lines[-1] else lines[:-1]
