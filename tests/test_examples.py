@@ -26,7 +26,8 @@ import yaml
 from editor_kit import as_editor_reads
 from gateway_kit import PATIENCE, SCRIPTS, until
 from jsonschema import Draft202012Validator
-from machine_kit import ROOT, Machine, need
+from machine_kit import ROOT, USERS, Chat, Machine, need
+from ssh_kit import SSH, SSHD, free_port, key_line, need_sshd, with_values
 
 from bub_cron.paths import find_paths
 from bub_cron.reminders import json_schema, load, parse, suspicions
@@ -157,7 +158,7 @@ def test_doctor_reads_the_paths_that_stand_above_the_line(tmp_path: Path, monkey
 def test_systemd_finds_nothing_wrong_with_the_units_and_their_drop_ins(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
-    for example, folders in (("server", [SERVER]), ("container", [CONTAINER / "host"])):
+    for example, folders in (("server", [SERVER]), ("container", [CONTAINER / "host"]), ("ssh", [SSH])):
         there = tmp_path / example
         shutil.copytree(ROOT / "systemd", there)
         for folder in folders:
@@ -555,3 +556,111 @@ def test_the_pods_containers_talk_with_volumes_as_the_kubelet_makes_them(plain_m
     finally:
         running.kill()
         running.wait()
+
+
+# --- Two hosts
+
+SSHD_CONFIG = """\
+Include /etc/ssh/sshd_config.d/*.conf
+ListenAddress 127.0.0.1
+Port {port}
+HostKey /srv/host-key
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+LogLevel VERBOSE
+"""
+# Connects, asks, and prints what it hears; it fails if the connection is reset.
+ASK = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(5); s.connect(sys.argv[1]); s.sendall(b'?\\n')\n"
+ASK += "print(s.recv(999))"
+
+
+class GatewayHost:
+    """The gateway's host of examples/ssh, with an sshd that has the example's Match block."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.port = free_port()
+        machine.run("install", "-d", "-o", "bub", "-g", "bub", "-m", "0700", "/var/lib/bub")
+        self.chat = Chat(machine, "bub", "/var/lib/bub")
+        machine.run("mkdir", "-p", "/etc/bub", "/etc/ssh/sshd_config.d", "/run/sshd")
+        [line] = [line for line in (SSH / "README.md").read_text().splitlines() if line.startswith("# cp ")]
+        machine.run("sh", "-euc", f"cd {shlex.quote(str(ROOT))}; {line.removeprefix('# ')}")
+        machine.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/srv/host-key")
+        self.host_key = machine.inside("/srv/host-key.pub").read_text()
+        machine.inside("/srv/sshd_config").write_text(SSHD_CONFIG.format(port=self.port))
+        self.log = machine.inside("/srv/sshd.log")
+        also = {**self.chat.gateway_environment, "BUB_HOME": "/var/lib/bub", "TESTCHAT_INBOX": "/home/bub/other.sock"}
+        gateway = machine.command(SCRIPTS / "bub", "gateway", user="bub", also=also)
+        sshd = machine.command("sh", "-c", f"exec {SSHD} -D -e -f /srv/sshd_config 2>/srv/sshd.log")
+        self._running = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for command in (gateway, sshd)]
+        until(self.log.exists, "sshd")
+        until(lambda: "Server listening" in self.log.read_text(), "sshd")
+        self.chat.wait_for_gateway(1)
+
+    def let_in(self, line: str) -> None:
+        self.machine.inside("/etc/bub/tunnel-authorized-keys").write_text(line)
+
+    def close(self) -> None:
+        print(self.log.read_text())
+        for running in self._running:
+            running.kill()
+            running.wait()
+        self.machine.close()
+
+
+@pytest.fixture
+def gateway_host() -> Iterator[GatewayHost]:
+    need_sshd()
+    need("nsenter", "setpriv")
+    made = GatewayHost(Machine(systemd=False, also_own=("/var/lib", "/opt")))
+    yield made
+    made.close()
+
+
+def test_a_gateway_on_another_host_from_the_printed_commands_to_the_message(
+    gateway_host: GatewayHost, machine: Machine
+) -> None:
+    settings = machine.inside("/etc/bub/tunnel.conf")
+    as_tick = ["runuser", "-u", "bub", "--", "env", "BUB_HOME=/var/lib/bub", "BUB_CRON_FILE=/etc/bub/reminders.yaml"]
+    for line in as_printed(machine, SSH / "README.md"):
+        if "ssh-keygen" in line:
+            public = machine.inside("/var/lib/bub/tunnel-key.pub").read_text()
+            gateway_host.let_in(key_line(public))
+            machine.inside("/etc/bub/tunnel-hosts").write_text(
+                f"[127.0.0.1]:{gateway_host.port} {gateway_host.host_key}"
+            )
+            text = with_values(settings.read_text(), HostName="127.0.0.1")
+            settings.write_text(f"{text}    Port {gateway_host.port}\n")
+            write_due(machine, "/etc/bub/reminders.yaml", as_tick)
+    uid = int(machine.run("id", "-u", "bub").stdout)
+    assert uid != USERS["bub"], "the gateway sees the user of its own host"
+    here = machine.inside("/run/bub-tunnel/cron.sock")
+    until(here.is_socket, "the forwarded socket")
+    modes = machine.run("stat", "-c", "%u %a", "/run/bub-tunnel", "/run/bub-tunnel/cron.sock").stdout
+    assert modes == f"{uid} 700\n{uid} 600\n"
+    machine.run("systemctl", "start", "bub-cron.service")
+    until(gateway_host.chat.times, "the message")
+    shown = gateway_host.chat.bub_cron("log", "--json", BUB_HOME="/var/lib/bub")
+    assert '"delivered"' in shown
+
+    # The connection breaks, and comes back by itself.
+    before = here.stat().st_ino
+    machine.run("systemctl", "kill", "--signal=KILL", "bub-tunnel.service")
+    until(lambda: here.exists() and here.stat().st_ino != before, "the forwarded socket again")
+    send = [*as_tick, "/opt/bub/bin/bub-cron", "send", "--to", "testchat:1", "--text", "x"]
+    machine.run(*send, "--socket", "/run/bub-tunnel/cron.sock")
+
+    # What the Match block does without the options of the key's line.
+    gateway_host.let_in(public)
+    ask = [*as_tick, "/opt/bub/bin/python", "-c", ASK]
+    ssh = [*as_tick, "ssh", "-F", "/srv/tunnel.conf", "-N", "-f"]
+    machine.inside("/srv/tunnel.conf").write_text(re.sub(".*LocalForward.*", "", settings.read_text()))
+    for local, path in ("inside", "/bub/cron/cron.sock"), ("outside", "/home/bub/other.sock"):
+        machine.run(*ssh, "-L", f"/var/lib/bub/{local}.sock:{path}", "bub-gateway")
+        heard = machine.run(*ask, f"/var/lib/bub/{local}.sock", check=None).stdout
+        assert ("rejected" in heard) is (local == "inside"), heard
+    assert gateway_host.machine.inside("/home/bub/other.sock").is_socket()
+    assert "connect to /home/bub/other.sock port -2 failed: No such file" in gateway_host.log.read_text()
+    machine.run(*ssh, "-R", "/bub/made.sock:/dev/null", "bub-gateway", check=255)
+    ran = machine.run(*ssh[:-2], "bub-gateway", "echo", "it ran", check=None)
+    assert (ran.returncode != 0, ran.stdout) == (True, "")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from conftest import Live
 from gateway_kit import PATIENCE, SCRIPTS, House, until
-from ssh_kit import SSH, Sshd, block, key_line, make_key, need_sshd, with_values
+from ssh_kit import SSH, Sshd, block, free_port, key_line, make_key, need_sshd, with_values
 
 
 def client_config(sshd: Sshd, key: Path) -> str:
@@ -244,6 +244,8 @@ def test_what_the_keys_holder_can_do(live: Live, key: Path, with_block: bool) ->
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
             assert "administratively prohibited" in probe.run("-W", f"127.0.0.1:{port}", "bub-gateway").stderr
+            listener = f"127.0.0.1:{free_port()}:127.0.0.1:{port}"
+            assert "forwarding failed" in probe.run("-N", "-R", listener, "bub-gateway").stderr
         assert probe.reaches(house.socket)
         os.link(house.socket, other := house.home / f"other-{with_block}.sock")
         assert not probe.reaches(other), "the very same socket by another path"
