@@ -19,6 +19,8 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -27,6 +29,7 @@ from editor_kit import as_editor_reads
 from gateway_kit import PATIENCE, SCRIPTS, until
 from jsonschema import Draft202012Validator
 from machine_kit import ROOT, USERS, Chat, Machine, need
+from prometheus_client.parser import text_string_to_metric_families
 from ssh_kit import SSH, SSHD, free_port, key_line, need_sshd, with_values
 
 from bub_cron.paths import find_paths
@@ -254,10 +257,10 @@ def test_the_containers_of_the_pod_agree() -> None:
     pod = yaml.safe_load((POD / "gateway.yaml").read_text())["spec"]
     assert pod["replicas"] == 1
     spec = pod["template"]["spec"]
-    gateway, ticks = spec["containers"]
+    gateway, ticks, metrics = spec["containers"]
     told = [{entry["name"]: entry["value"] for entry in container["env"]} for container in (gateway, ticks)]
     assert told[0] == told[1]
-    assert gateway["image"] == ticks["image"]
+    assert gateway["image"] == ticks["image"] == metrics["image"]
     paths = find_paths(told[0])
     mounts = [{mount["mountPath"]: mount for mount in container["volumeMounts"]} for container in (gateway, ticks)]
     # The socket in a directory that the gateway makes itself, on the emptyDir of both.
@@ -270,6 +273,13 @@ def test_the_containers_of_the_pod_agree() -> None:
     [claim] = pod["volumeClaimTemplates"]
     assert mounts[0][paths.home]["name"] == claim["metadata"]["name"]
     assert paths.state.startswith(paths.home)
+    # What serves the metrics sees no more than their directory, and Prometheus is told where.
+    [served] = metrics["volumeMounts"]
+    assert served == {**mounts[1][metrics["command"][-1]], "readOnly": True}
+    [port] = metrics["ports"]
+    assert metrics["command"][3] == str(port["containerPort"])
+    asked = pod["template"]["metadata"]["annotations"]
+    assert (asked["prometheus.io/port"], asked["prometheus.io/path"]) == (metrics["command"][3], "/metrics.txt")
     # One user, so the gateway lets the tick in without more.
     assert all("runAsUser" not in container["securityContext"] for container in (gateway, ticks))
     assert "BUB_CRON_ALLOW_UIDS" not in told[0]
@@ -288,9 +298,10 @@ def test_the_containers_of_the_pod_agree() -> None:
 
 
 def test_the_pods_crontab_runs_the_tick_each_minute() -> None:
-    [line] = entries(POD / "crontab")
+    line, of_metrics = entries(POD / "crontab")
     *fields, command = line.split(" ", 5)
     assert command == "bub-cron tick"
+    assert of_metrics.split(" ")[:5] == fields
     [reminder] = parse(f"reminders: {{a: {{cron: '{' '.join(fields)}', to: 'a:b', text: x}}}}".encode(), "crontab")
     assert reminder.schedule == parse(b"reminders: {a: {cron: '* * * * *', to: 'a:b', text: x}}", "x")[0].schedule
 
@@ -524,13 +535,35 @@ def test_two_users_talk_through_a_bind_mount(plain_machine: Machine, compose: di
         running.wait()
 
 
+def scraped(machine: Machine, who: list[str], server: list[str]) -> dict[str, float]:
+    """Serve the metrics as the pod's container does, at another port, and read them as Prometheus does."""
+    command = [word if word != "9464" else str(free_port()) for word in server]
+    address = f"http://127.0.0.1:{command[3]}/metrics.txt"
+    serving = subprocess.Popen(machine.command(*who, *command), stdin=subprocess.DEVNULL)
+
+    def read() -> tuple[str, str] | None:
+        try:
+            with urlopen(address, timeout=PATIENCE) as answer:
+                return answer.headers["Content-Type"], answer.read().decode()
+        except URLError:
+            return None
+
+    try:
+        kind, text = until(read, "the metrics")
+    finally:
+        serving.kill()
+        serving.wait()
+    assert kind == "text/plain", "Prometheus takes no file of an unknown kind"
+    return {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
+
+
 def test_the_pods_containers_talk_with_volumes_as_the_kubelet_makes_them(plain_machine: Machine) -> None:
     """One user, its group on the volumes, directories that are open to all, and a file behind two links."""
     machine = plain_machine
     spec = yaml.safe_load((POD / "gateway.yaml").read_text())["spec"]["template"]["spec"]
     told = {entry["name"]: entry["value"] for entry in spec["containers"][0]["env"]}
     paths, ids = find_paths(told), spec["securityContext"]
-    machine.run("install", "-d", "-m", "2777", "-g", str(ids["fsGroup"]), "/run/bub-cron")
+    machine.run("install", "-d", "-m", "2777", "-g", str(ids["fsGroup"]), "/run/bub-cron", "/run/bub-metrics")
     machine.run("install", "-d", "-m", "2775", "-g", str(ids["fsGroup"]), paths.home)
     machine.run("mkdir", "-p", f"{os.path.dirname(paths.file)}/..1")
     machine.run("ln", "-s", "..1", f"{os.path.dirname(paths.file)}/..data")
@@ -544,7 +577,7 @@ def test_the_pods_containers_talk_with_volumes_as_the_kubelet_makes_them(plain_m
     who += ["env", f"--chdir={paths.home}", *(f"{name}={value}" for name, value in environment.items())]
     write_due(machine, f"{os.path.dirname(paths.file)}/..1/reminders.yaml", who)
 
-    [line] = entries(POD / "crontab")
+    line, of_metrics = entries(POD / "crontab")
     running = subprocess.Popen(machine.command(*who, *spec["containers"][0]["command"]), stdin=subprocess.DEVNULL)
     try:
         until(machine.inside(paths.socket).is_socket, "the socket")
@@ -553,6 +586,8 @@ def test_the_pods_containers_talk_with_volumes_as_the_kubelet_makes_them(plain_m
         until(lambda: '"delivered"' in machine.run(*who, "bub-cron", "log", "--json").stdout, "its final outcome")
         modes = machine.run("stat", "-c", "%u %a", paths.socket, paths.ledger, paths.inbox).stdout
         assert modes == f"{ids['runAsUser']} 600\n" * 3
+        machine.run(*who, "/bin/sh", "-c", of_metrics.split(" ", 5)[-1])
+        assert scraped(machine, who, spec["containers"][2]["command"])["bub_cron_gateway_up"] == 1
     finally:
         running.kill()
         running.wait()
