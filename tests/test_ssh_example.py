@@ -203,7 +203,7 @@ class Probe:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [*self._ssh, *words]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE / 4)
 
     def reaches(self, path: Path) -> bool:
         """Tell whether a Unix socket there, whose server speaks first, is heard here."""
