@@ -85,7 +85,7 @@ soak: $(VENV)/.ready ## Run 100,000 firings through a live gateway and watch its
 	@$(SIEGE) soak --firings 100000
 
 LOWEST := build/lowest/bin
-SLOW := gateway crashes chaos chaos_neighbours ground_chaos systemd debian_cron disks attacks install readme benchmarks examples
+SLOW := gateway crashes chaos chaos_neighbours ground_chaos systemd debian_cron disks attacks install readme benchmarks examples ssh_example
 
 lowest: $(VENV)/.ready ## Run the unit tests with the lowest versions that pyproject.toml allows (uv, in build/lowest)
 	@$(BIN)/python -m venv build/lowest

@@ -95,19 +95,21 @@ class House:
             assert done.returncode == check, f"{arguments} exited with {done.returncode}: {done.stdout}{done.stderr}"
         return done
 
-    def write_due(self, reminders: dict[str, str]) -> None:
+    def write_due(self, reminders: dict[str, str], **environment: str) -> None:
         """Save a file whose reminders (name -> the rest of the entry) are all due now, once, at the last full minute.
 
         A tick just before that minute is run as well, with its clock set back: entries count from the tick before.
+        `environment` may name other places for both.
         """
+        file = Path(environment.get("BUB_CRON_FILE", self.reminders))
         minute = int(time.time()) // 60 * 60
         lines = [f'  {name}: {{at: "{iso(minute)}", {rest}}}' for name, rest in reminders.items()]
-        self.reminders.write_text("\n".join(["reminders:", *lines, ""]))
-        os.utime(self.reminders, (minute - 20, minute - 20))
+        file.write_text("\n".join(["reminders:", *lines, ""]))
+        os.utime(file, (minute - 20, minute - 20))
         code = "import sys; from bub_cron.trigger import tick; from bub_cron.paths import find_paths\n"
         code += "sys.exit(tick.run(find_paths(), float(sys.argv[1])))"
         command = [sys.executable, "-c", code, str(minute - 30)]
-        subprocess.run(command, env=self.environment, check=True, timeout=PATIENCE)
+        subprocess.run(command, env={**self.environment, **environment}, check=True, timeout=PATIENCE)
 
     def log(self, *arguments: str) -> list[dict[str, Any]]:
         lines = self.command("log", "--json", "-n", "1000", *arguments, check=0).stdout.splitlines()

@@ -1,14 +1,16 @@
-"""Under a real Debian cron, without systemd: from `bub-cron install` to the message in the chat."""
+"""Under a real Debian cron, and a real crond of busybox, without systemd: from the line to the message in the chat."""
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 from gateway_kit import PATIENCE, SCRIPTS, until
-from machine_kit import Chat, Machine, need
+from machine_kit import ROOT, Chat, Machine, need
 
 # What cron, its shell and env(1) would take for something else, each twice: percent signs, backslashes, quotes, dollars.
 ODD_HOME = "/home/bub/a b%%h \\% \\\\n 'r' \"q\" $d"
@@ -79,3 +81,32 @@ def test_no_crontab_is_no_crontab_again(machine: Machine) -> None:
     assert machine.run("crontab", "-l", user="bub").stdout.count("\n") == 2
     bub.bub_cron("uninstall")
     assert "no crontab for bub" in machine.run("crontab", "-l", user="bub", check=1).stderr
+
+
+def test_the_crond_of_busybox(machine: Machine, running: list[subprocess.Popen[bytes]]) -> None:
+    """One message, by the line that docs/server.md has for it."""
+    applets = (
+        subprocess.run(["busybox", "--list"], capture_output=True, text=True).stdout if shutil.which("busybox") else ""
+    )
+    if "crond" not in applets.splitlines():
+        pytest.skip("no busybox with a crond is installed (Debian has it in busybox-static)")
+    bub = Chat(machine, "bub", "/home/bub/.bub")
+    [line] = re.findall(r"^\* \* \* \* \* BUB_HOME=.*$", (ROOT / "docs" / "server.md").read_text(), re.MULTILINE)
+    machine.run("mkdir", "/run/crontabs")
+    line = line.replace("/opt/bub/bin", str(SCRIPTS)).replace("/var/lib/bub", bub.home)
+    machine.inside("/run/crontabs/bub").write_text(f"{line}\n")
+    # What the page says of it: no variables above the line, and a percent sign is one.
+    machine.inside("/run/crontabs/alice").write_text('ABOVE=set\n* * * * * echo "$ABOVE 100%" >said\n')
+    gateway = [str(SCRIPTS / "bub"), "gateway"]
+    bub.bub_cron("tick")  # the first one only looks at the file
+    for command, user, also in (
+        (gateway, "bub", bub.gateway_environment),
+        (["busybox", "crond", "-f", "-l", "0", "-L", "/run/crond.log", "-c", "/run/crontabs"], "root", {}),
+    ):
+        running.append(subprocess.Popen(machine.command(*command, user=user, also=also), stdin=subprocess.DEVNULL))
+    bub.wait_for_gateway(1)
+    try:
+        until(bub.times, "a message", 90)
+    finally:
+        print(machine.inside("/run/crond.log").read_text())
+    assert machine.inside("/home/alice/said").read_text() == " 100%\n"

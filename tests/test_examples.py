@@ -19,6 +19,8 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -26,7 +28,9 @@ import yaml
 from editor_kit import as_editor_reads
 from gateway_kit import PATIENCE, SCRIPTS, until
 from jsonschema import Draft202012Validator
-from machine_kit import ROOT, Machine, need
+from machine_kit import ROOT, USERS, Chat, Machine, need
+from prometheus_client.parser import text_string_to_metric_families
+from ssh_kit import SSH, SSHD, free_port, key_line, need_sshd, with_values
 
 from bub_cron.paths import find_paths
 from bub_cron.reminders import json_schema, load, parse, suspicions
@@ -157,7 +161,7 @@ def test_doctor_reads_the_paths_that_stand_above_the_line(tmp_path: Path, monkey
 def test_systemd_finds_nothing_wrong_with_the_units_and_their_drop_ins(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
-    for example, folders in (("server", [SERVER]), ("container", [CONTAINER / "host"])):
+    for example, folders in (("server", [SERVER]), ("container", [CONTAINER / "host"]), ("ssh", [SSH])):
         there = tmp_path / example
         shutil.copytree(ROOT / "systemd", there)
         for folder in folders:
@@ -253,10 +257,10 @@ def test_the_containers_of_the_pod_agree() -> None:
     pod = yaml.safe_load((POD / "gateway.yaml").read_text())["spec"]
     assert pod["replicas"] == 1
     spec = pod["template"]["spec"]
-    gateway, ticks = spec["containers"]
+    gateway, ticks, metrics = spec["containers"]
     told = [{entry["name"]: entry["value"] for entry in container["env"]} for container in (gateway, ticks)]
     assert told[0] == told[1]
-    assert gateway["image"] == ticks["image"]
+    assert gateway["image"] == ticks["image"] == metrics["image"]
     paths = find_paths(told[0])
     mounts = [{mount["mountPath"]: mount for mount in container["volumeMounts"]} for container in (gateway, ticks)]
     # The socket in a directory that the gateway makes itself, on the emptyDir of both.
@@ -269,6 +273,13 @@ def test_the_containers_of_the_pod_agree() -> None:
     [claim] = pod["volumeClaimTemplates"]
     assert mounts[0][paths.home]["name"] == claim["metadata"]["name"]
     assert paths.state.startswith(paths.home)
+    # What serves the metrics sees no more than their directory, and Prometheus is told where.
+    [served] = metrics["volumeMounts"]
+    assert served == {**mounts[1][metrics["command"][-1]], "readOnly": True}
+    [port] = metrics["ports"]
+    assert metrics["command"][3] == str(port["containerPort"])
+    asked = pod["template"]["metadata"]["annotations"]
+    assert (asked["prometheus.io/port"], asked["prometheus.io/path"]) == (metrics["command"][3], "/metrics.txt")
     # One user, so the gateway lets the tick in without more.
     assert all("runAsUser" not in container["securityContext"] for container in (gateway, ticks))
     assert "BUB_CRON_ALLOW_UIDS" not in told[0]
@@ -287,9 +298,10 @@ def test_the_containers_of_the_pod_agree() -> None:
 
 
 def test_the_pods_crontab_runs_the_tick_each_minute() -> None:
-    [line] = entries(POD / "crontab")
+    line, of_metrics = entries(POD / "crontab")
     *fields, command = line.split(" ", 5)
     assert command == "bub-cron tick"
+    assert of_metrics.split(" ")[:5] == fields
     [reminder] = parse(f"reminders: {{a: {{cron: '{' '.join(fields)}', to: 'a:b', text: x}}}}".encode(), "crontab")
     assert reminder.schedule == parse(b"reminders: {a: {cron: '* * * * *', to: 'a:b', text: x}}", "x")[0].schedule
 
@@ -523,13 +535,35 @@ def test_two_users_talk_through_a_bind_mount(plain_machine: Machine, compose: di
         running.wait()
 
 
+def scraped(machine: Machine, who: list[str], server: list[str]) -> dict[str, float]:
+    """Serve the metrics as the pod's container does, at another port, and read them as Prometheus does."""
+    command = [word if word != "9464" else str(free_port()) for word in server]
+    address = f"http://127.0.0.1:{command[3]}/metrics.txt"
+    serving = subprocess.Popen(machine.command(*who, *command), stdin=subprocess.DEVNULL)
+
+    def read() -> tuple[str, str] | None:
+        try:
+            with urlopen(address, timeout=PATIENCE) as answer:
+                return answer.headers["Content-Type"], answer.read().decode()
+        except URLError:
+            return None
+
+    try:
+        kind, text = until(read, "the metrics")
+    finally:
+        serving.kill()
+        serving.wait()
+    assert kind == "text/plain", "Prometheus takes no file of an unknown kind"
+    return {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
+
+
 def test_the_pods_containers_talk_with_volumes_as_the_kubelet_makes_them(plain_machine: Machine) -> None:
     """One user, its group on the volumes, directories that are open to all, and a file behind two links."""
     machine = plain_machine
     spec = yaml.safe_load((POD / "gateway.yaml").read_text())["spec"]["template"]["spec"]
     told = {entry["name"]: entry["value"] for entry in spec["containers"][0]["env"]}
     paths, ids = find_paths(told), spec["securityContext"]
-    machine.run("install", "-d", "-m", "2777", "-g", str(ids["fsGroup"]), "/run/bub-cron")
+    machine.run("install", "-d", "-m", "2777", "-g", str(ids["fsGroup"]), "/run/bub-cron", "/run/bub-metrics")
     machine.run("install", "-d", "-m", "2775", "-g", str(ids["fsGroup"]), paths.home)
     machine.run("mkdir", "-p", f"{os.path.dirname(paths.file)}/..1")
     machine.run("ln", "-s", "..1", f"{os.path.dirname(paths.file)}/..data")
@@ -543,7 +577,7 @@ def test_the_pods_containers_talk_with_volumes_as_the_kubelet_makes_them(plain_m
     who += ["env", f"--chdir={paths.home}", *(f"{name}={value}" for name, value in environment.items())]
     write_due(machine, f"{os.path.dirname(paths.file)}/..1/reminders.yaml", who)
 
-    [line] = entries(POD / "crontab")
+    line, of_metrics = entries(POD / "crontab")
     running = subprocess.Popen(machine.command(*who, *spec["containers"][0]["command"]), stdin=subprocess.DEVNULL)
     try:
         until(machine.inside(paths.socket).is_socket, "the socket")
@@ -552,6 +586,116 @@ def test_the_pods_containers_talk_with_volumes_as_the_kubelet_makes_them(plain_m
         until(lambda: '"delivered"' in machine.run(*who, "bub-cron", "log", "--json").stdout, "its final outcome")
         modes = machine.run("stat", "-c", "%u %a", paths.socket, paths.ledger, paths.inbox).stdout
         assert modes == f"{ids['runAsUser']} 600\n" * 3
+        machine.run(*who, "/bin/sh", "-c", of_metrics.split(" ", 5)[-1])
+        assert scraped(machine, who, spec["containers"][2]["command"])["bub_cron_gateway_up"] == 1
     finally:
         running.kill()
         running.wait()
+
+
+# --- Two hosts
+
+SSHD_CONFIG = """\
+Include /etc/ssh/sshd_config.d/*.conf
+ListenAddress 127.0.0.1
+Port {port}
+HostKey /srv/host-key
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+LogLevel VERBOSE
+"""
+# Connects, asks, and prints what it hears; it fails if the connection is reset.
+ASK = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(5); s.connect(sys.argv[1]); s.sendall(b'?\\n')\n"
+ASK += "print(s.recv(999))"
+
+
+class GatewayHost:
+    """The gateway's host of examples/ssh, with an sshd that has the example's Match block."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.port = free_port()
+        machine.run("install", "-d", "-o", "bub", "-g", "bub", "-m", "0700", "/var/lib/bub")
+        self.chat = Chat(machine, "bub", "/var/lib/bub")
+        machine.run("mkdir", "-p", "/etc/bub", "/etc/ssh/sshd_config.d", "/run/sshd")
+        [line] = [line for line in (SSH / "README.md").read_text().splitlines() if line.startswith("# cp ")]
+        machine.run("sh", "-euc", f"cd {shlex.quote(str(ROOT))}; {line.removeprefix('# ')}")
+        machine.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/srv/host-key")
+        self.host_key = machine.inside("/srv/host-key.pub").read_text()
+        machine.inside("/srv/sshd_config").write_text(SSHD_CONFIG.format(port=self.port))
+        self.log = machine.inside("/srv/sshd.log")
+        also = {**self.chat.gateway_environment, "BUB_HOME": "/var/lib/bub", "TESTCHAT_INBOX": "/home/bub/other.sock"}
+        gateway = machine.command(SCRIPTS / "bub", "gateway", user="bub", also=also)
+        sshd = machine.command("sh", "-c", f"exec {SSHD} -D -e -f /srv/sshd_config 2>/srv/sshd.log")
+        self._running = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for command in (gateway, sshd)]
+        until(self.log.exists, "sshd")
+        until(lambda: "Server listening" in self.log.read_text(), "sshd")
+        self.chat.wait_for_gateway(1)
+
+    def let_in(self, line: str) -> None:
+        self.machine.inside("/etc/bub/tunnel-authorized-keys").write_text(line)
+
+    def close(self) -> None:
+        print(self.log.read_text())
+        for running in self._running:
+            running.kill()
+            running.wait()
+        self.machine.close()
+
+
+@pytest.fixture
+def gateway_host() -> Iterator[GatewayHost]:
+    need_sshd()
+    need("nsenter", "setpriv")
+    made = GatewayHost(Machine(systemd=False, also_own=("/var/lib", "/opt")))
+    yield made
+    made.close()
+
+
+def test_a_gateway_on_another_host_from_the_printed_commands_to_the_message(
+    gateway_host: GatewayHost, machine: Machine
+) -> None:
+    settings = machine.inside("/etc/bub/tunnel.conf")
+    as_tick = ["runuser", "-u", "bub", "--", "env", "BUB_HOME=/var/lib/bub", "BUB_CRON_FILE=/etc/bub/reminders.yaml"]
+    for line in as_printed(machine, SSH / "README.md"):
+        if "ssh-keygen" in line:
+            public = machine.inside("/var/lib/bub/tunnel-key.pub").read_text()
+            gateway_host.let_in(key_line(public))
+            machine.inside("/etc/bub/tunnel-hosts").write_text(
+                f"[127.0.0.1]:{gateway_host.port} {gateway_host.host_key}"
+            )
+            text = with_values(settings.read_text(), HostName="127.0.0.1")
+            settings.write_text(f"{text}    Port {gateway_host.port}\n")
+            write_due(machine, "/etc/bub/reminders.yaml", as_tick)
+    uid = int(machine.run("id", "-u", "bub").stdout)
+    assert uid != USERS["bub"], "the gateway sees the user of its own host"
+    here = machine.inside("/run/bub-tunnel/cron.sock")
+    until(here.is_socket, "the forwarded socket")
+    modes = machine.run("stat", "-c", "%u %a", "/run/bub-tunnel", "/run/bub-tunnel/cron.sock").stdout
+    assert modes == f"{uid} 700\n{uid} 600\n"
+    machine.run("systemctl", "start", "bub-cron.service")
+    until(gateway_host.chat.times, "the message")
+    shown = gateway_host.chat.bub_cron("log", "--json", BUB_HOME="/var/lib/bub")
+    assert '"delivered"' in shown
+
+    # The connection breaks, and comes back by itself.
+    before = here.stat().st_ino
+    machine.run("systemctl", "kill", "--signal=KILL", "bub-tunnel.service")
+    until(lambda: here.exists() and here.stat().st_ino != before, "the forwarded socket again")
+    send = [*as_tick, "/opt/bub/bin/bub-cron", "send", "--to", "testchat:1", "--text", "x"]
+    machine.run(*send, "--socket", "/run/bub-tunnel/cron.sock")
+
+    # What the Match block does without the options of the key's line.
+    gateway_host.let_in(public)
+    ask = [*as_tick, "/opt/bub/bin/python", "-c", ASK]
+    ssh = [*as_tick, "ssh", "-F", "/srv/tunnel.conf", "-N", "-f"]
+    machine.inside("/srv/tunnel.conf").write_text(re.sub(".*LocalForward.*", "", settings.read_text()))
+    for local, path in ("inside", "/bub/cron/cron.sock"), ("outside", "/home/bub/other.sock"):
+        machine.run(*ssh, "-L", f"/var/lib/bub/{local}.sock:{path}", "bub-gateway")
+        heard = machine.run(*ask, f"/var/lib/bub/{local}.sock", check=None).stdout
+        assert ("rejected" in heard) is (local == "inside"), heard
+    assert gateway_host.machine.inside("/home/bub/other.sock").is_socket()
+    assert "connect to /home/bub/other.sock port -2 failed: No such file" in gateway_host.log.read_text()
+    machine.run(*ssh, "-R", "/bub/made.sock:/dev/null", "bub-gateway", check=255)
+    ran = machine.run(*ssh[:-2], "bub-gateway", "echo", "it ran", check=None)
+    assert (ran.returncode != 0, ran.stdout) == (True, "")
