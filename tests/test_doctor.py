@@ -635,6 +635,25 @@ def test_the_remedy_of_a_failed_turn_is_what_to_change(
     assert found.remedy.endswith("bub-cron fire pills")
 
 
+@pytest.mark.parametrize(
+    "error", ["telegram's send() raised BadRequest: Chat not found", "SlackApiError: 'error': 'channel_not_found'"]
+)
+def test_the_remedy_of_a_wrong_chat_shows_the_right_one(place: Place, programs: Programs, error: str) -> None:
+    place.fill_inbox(
+        id="fire-pills-1",
+        reminder="pills",
+        state="undelivered",
+        reason="refused_for_good",
+        error=error,
+        accepted_at=NOON,
+    )
+    found = the_one(examined(place), "firings")
+    assert error in found.text
+    assert found.remedy == (
+        "bub-cron chats    # lists the chats that have written to the bot; correct `to:`, then: bub-cron fire pills"
+    )
+
+
 def test_a_firing_of_no_reminder_that_was_not_delivered_is_not_ok(place: Place, programs: Programs) -> None:
     place.fill_inbox(id="send-1", state="undelivered", error="no such chat", accepted_at=NOON - 60)
     found = the_one(examined(place), "firings", WARNING)

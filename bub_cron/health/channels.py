@@ -45,7 +45,7 @@ def channel_findings(reminders: list[Reminder], pong: Mapping[str, Any]) -> Iter
         text = f"the gateway has no tool {', '.join(tools)}, which {name} may use"
         yield Finding("channels", WARNING, text, f"look at the tools of {name}, or install their plugin")
     if not absent and not may_not and enabled:
-        yield Finding("channels", OK, ", ".join(wanted) or f"{', '.join(enabled)}; no reminder uses one")
+        yield Finding("channels", OK, ", ".join(wanted) or f"{', '.join(enabled)}; no enabled reminder uses one")
 
 
 def _channels(reminder: Reminder) -> Iterator[str]:
