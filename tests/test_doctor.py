@@ -99,6 +99,16 @@ def test_a_file_with_faults(place: Place, programs: Programs) -> None:
     assert found.remedy.startswith("bub-cron check ")
 
 
+def test_which_channels_a_faulty_file_uses_is_not_known(place: Place, programs: Programs) -> None:
+    for text, words in (
+        ("reminders: {a: {every: 1x}}", "which of them reminders use can't be seen in the file"),
+        ("reminders: {}", "no enabled reminder uses one"),
+    ):
+        place.write(text, NOON)
+        [found] = [one for one in examined(place) if one.link == "channels"]
+        assert (found.state, found.text) == (OK, f"telegram; {words}")
+
+
 def test_a_file_that_was_never_good_has_no_earlier_version(place: Place, programs: Programs) -> None:
     drop_in = place.home / "reminders.d" / "new.yaml"
     drop_in.parent.mkdir()

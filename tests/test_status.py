@@ -444,7 +444,7 @@ def test_the_command_survives_each_trouble(place: Place, breaks: Break) -> None:
     if breaks is damaged_ledger:
         assert "trigger      when the last tick ran can't be read\n" in done.output
     if breaks is broken_file:
-        assert "the files can't all be used; of their last good versions, 1 is in force" in done.output
+        assert "a file can't be used; 1 reminder stays in force, as last read without a fault" in done.output
 
 
 def test_many_gaps_are_summed_up(place: Place) -> None:
