@@ -604,7 +604,7 @@ def test_log_needs_no_good_file(place: Place, run: Run, text: str | None, words:
         place.write(text, NOON)
     result = run("log", "pills")
     assert (result.status, len(result.out.splitlines())) == (0, 2)
-    assert result.err.startswith("when pills fires next can't be told: " + words.format(place.paths.file))
+    assert result.err.startswith("when pills fires next isn't known: " + words.format(place.paths.file))
     assert len(result.err.splitlines()) == 1
 
 

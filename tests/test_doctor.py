@@ -99,6 +99,16 @@ def test_a_file_with_faults(place: Place, programs: Programs) -> None:
     assert found.remedy.startswith("bub-cron check ")
 
 
+def test_which_channels_a_faulty_file_uses_is_not_known(place: Place, programs: Programs) -> None:
+    for text, words in (
+        ("reminders: {a: {every: 1x}}", "which of them reminders use can't be seen in the file"),
+        ("reminders: {}", "no enabled reminder uses one"),
+    ):
+        place.write(text, NOON)
+        [found] = [one for one in examined(place) if one.link == "channels"]
+        assert (found.state, found.text) == (OK, f"telegram; {words}")
+
+
 def test_a_file_that_was_never_good_has_no_earlier_version(place: Place, programs: Programs) -> None:
     drop_in = place.home / "reminders.d" / "new.yaml"
     drop_in.parent.mkdir()
@@ -633,6 +643,25 @@ def test_the_remedy_of_a_failed_turn_is_what_to_change(
     assert error in found.text
     assert found.remedy.startswith(remedy)
     assert found.remedy.endswith("bub-cron fire pills")
+
+
+@pytest.mark.parametrize(
+    "error", ["telegram's send() raised BadRequest: Chat not found", "SlackApiError: 'error': 'channel_not_found'"]
+)
+def test_the_remedy_of_a_wrong_chat_shows_the_right_one(place: Place, programs: Programs, error: str) -> None:
+    place.fill_inbox(
+        id="fire-pills-1",
+        reminder="pills",
+        state="undelivered",
+        reason="refused_for_good",
+        error=error,
+        accepted_at=NOON,
+    )
+    found = the_one(examined(place), "firings")
+    assert error in found.text
+    assert found.remedy == (
+        "bub-cron chats    # lists the chats that have written to the bot; correct `to:`, then: bub-cron fire pills"
+    )
 
 
 def test_a_firing_of_no_reminder_that_was_not_delivered_is_not_ok(place: Place, programs: Programs) -> None:

@@ -403,6 +403,20 @@ def test_where_no_version_was_ever_good_none_is_said_to_be_in_force(tmp_path: Pa
     assert "\nreminders    the file can't be used, and there is no earlier good version\n" in run(place).output
 
 
+def test_a_file_that_is_not_there_yet_is_not_called_unusable(tmp_path: Path) -> None:
+    assert "\nreminders    there is no file yet\n" in run(Place(tmp_path / "bub")).output
+
+
+def test_what_was_fired_within_this_second_counts(place: Place) -> None:
+    place.fill_inbox(
+        id="fire-pills-1", reminder="pills", state="undelivered", error="no such chat", accepted_at=NOON + 0.4
+    )
+    with place.gateway(answering()):
+        found = status.look(place.paths, NOON)
+    assert found.outcomes == {"undelivered": 1}
+    assert [one.id for one in found.bad] == ["fire-pills-1"]
+
+
 def test_the_commands_json_is_one_object_with_the_same(place: Place) -> None:
     now_well(place)
     with place.gateway(answering()):
@@ -430,7 +444,7 @@ def test_the_command_survives_each_trouble(place: Place, breaks: Break) -> None:
     if breaks is damaged_ledger:
         assert "trigger      when the last tick ran can't be read\n" in done.output
     if breaks is broken_file:
-        assert "the files can't all be used; of their last good versions, 1 is in force" in done.output
+        assert "a file can't be used; 1 reminder stays in force, as last read without a fault" in done.output
 
 
 def test_many_gaps_are_summed_up(place: Place) -> None:

@@ -189,7 +189,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 def commands(file: str | None, state: str | None, socket: str | None) -> None:
     """Reminders on a schedule for Bub.
 
-    Reminders stand in a YAML file. cron or a systemd timer runs `bub-cron tick` each minute. The tick submits what is due
+    You write reminders into a YAML file. cron or a systemd timer runs `bub-cron tick` each minute. The tick submits what is due
     to the live `bub gateway`, which delivers it to its chat.
 
     Options may stand before or after any command; `bub-cron COMMAND --help` shows a command's own.

@@ -100,7 +100,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         ),
         "uninstall": Entry("uninstall", "Undo what install did.", ("bub-cron uninstall --dry-run",), _DO),
         "status": Entry(
-            "state", "Show how all stands, and what needs fixing.", ("bub-cron status",), "0, 1 needs fixing"
+            "state", "Show the state of everything, and what needs fixing.", ("bub-cron status",), "0, 1 needs fixing"
         ),
         "metrics": Entry("state", "Print what status tells as OpenMetrics.", ("bub-cron metrics",)),
         "doctor": Entry(

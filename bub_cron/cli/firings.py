@@ -362,7 +362,7 @@ def _outlook(paths: Paths, name: str, outcome: str | None, shown: _Shown, *, has
     except UnknownReminderError as error:
         return f"{none}{error}"
     except BubCronError as error:
-        return f"{none}when {title} fires next can't be told: {terminal.first_line(str(error))}"
+        return f"{none}when {title} fires next isn't known: {terminal.first_line(str(error))}"
     now = int(time.time())
     known = pauses(paths)
     moment = next_of(reminder, now, known)

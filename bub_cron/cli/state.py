@@ -154,9 +154,12 @@ def _trigger(found: Status) -> str:
 def _reminders(found: Status) -> str:
     if found.reminders is None:
         kept = sum(found.in_force.values())
+        if kept == 0 and found.is_file_missing:
+            return "there is no file yet"
         if kept == 0:
             return "the file can't be used, and there is no earlier good version"
-        return f"the files can't all be used; of their last good versions, {kept:,} {'is' if kept == 1 else 'are'} in force"
+        stay = "reminder stays" if kept == 1 else "reminders stay"
+        return f"a file can't be used; {kept:,} {stay} in force, as last read without a fault"
     count = f"{len(found.reminders):,}"
     if found.next_fire is None:
         return f"{count}; no upcoming fire times"

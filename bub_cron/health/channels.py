@@ -17,8 +17,9 @@ from bub_cron.reminders import Reminder
 from bub_cron.wire import COMMAND
 
 
-def channel_findings(reminders: list[Reminder], pong: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look at what the reminders need of the gateway that answered."""
+def channel_findings(found: list[Reminder] | None, pong: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look at what the reminders need of the gateway that answered; they are None where a file can't be used."""
+    reminders = found or []
     enabled = [str(name) for name in pong.get("channels", ())]
     wanted: dict[str, list[str]] = {}
     for reminder in reminders:
@@ -45,7 +46,12 @@ def channel_findings(reminders: list[Reminder], pong: Mapping[str, Any]) -> Iter
         text = f"the gateway has no tool {', '.join(tools)}, which {name} may use"
         yield Finding("channels", WARNING, text, f"look at the tools of {name}, or install their plugin")
     if not absent and not may_not and enabled:
-        yield Finding("channels", OK, ", ".join(wanted) or f"{', '.join(enabled)}; no reminder uses one")
+        unused = (
+            "no enabled reminder uses one"
+            if found is not None
+            else "which of them reminders use can't be seen in the file"
+        )
+        yield Finding("channels", OK, ", ".join(wanted) or f"{', '.join(enabled)}; {unused}")
 
 
 def _channels(reminder: Reminder) -> Iterator[str]:

@@ -60,7 +60,7 @@ def examine(paths: Paths, now: int) -> Iterator[Finding]:
     if status.gateway is not None:
         yield _plugin(status.gateway)
         yield from interpreter_findings(ours, paths, status.gateway)
-        yield from channel_findings(status.reminders or [], status.gateway)
+        yield from channel_findings(status.reminders, status.gateway)
     yield from chat_findings(paths, status.gateway, status.reminders)
     yield from firing_findings(paths, status)
 

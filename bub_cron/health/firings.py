@@ -13,7 +13,7 @@ from bub_cron.health.finding import BROKEN, OK, WARNING, Finding
 from bub_cron.health.status import MOST, Status, local, log_of, retried, told
 from bub_cron.paths import Paths
 from bub_cron.records import Record
-from bub_cron.states import FAILED, MISSED, RETRYING
+from bub_cron.states import FAILED, MISSED, RETRYING, UNDELIVERED
 from bub_cron.trigger.remedies import command_line
 
 # What providers of models say, and what to change then. It is advice alone: nothing else is decided by a sentence.
@@ -25,6 +25,8 @@ _OF_MODELS = (
     (r"\b429\b|rate.?limit|quota|billing|insufficient", "look at the limits and the balance at the model's provider"),
     (r"\b404\b|model.{0,40}not (found|exist)", "give the gateway a BUB_MODEL that its provider has, and restart it"),
 )
+# What Telegram, Slack and Discord say of a chat that doesn't exist, or that the bot isn't in.
+_NO_SUCH_CHAT = r"chat not found|channel_not_found|unknown channel"
 
 
 def firing_findings(paths: Paths, status: Status) -> Iterator[Finding]:
@@ -43,7 +45,7 @@ def firing_findings(paths: Paths, status: Status) -> Iterator[Finding]:
         yield Finding("firings", WARNING, retried(record), _remedy(record, paths))
     if status.bad or status.stuck or status.retrying:
         return
-    newest = records.history(paths, until=status.now, most=1)
+    newest = records.history(paths, until=status.until, most=1)
     if not newest:
         yield Finding("firings", OK, "none yet")
     elif newest[0].is_bad:
@@ -62,6 +64,11 @@ def _remedy(record: Record, paths: Paths) -> str:
                 return f"{remedy}; then: {_again(record, paths)}"
     if record.reason == "no_channel":
         return f"see the channels, above; then: {_again(record, paths)}"
+    if record.outcome in (UNDELIVERED, RETRYING) and re.search(_NO_SUCH_CHAT, record.why, re.IGNORECASE):
+        chats = command_line(paths, "chats")
+        return (
+            f"{chats}    # lists the chats that have written to the bot; correct `to:`, then: {_again(record, paths)}"
+        )
     if record.outcome == MISSED:
         return f"{look}    # a longer `grace:` lets it start later; the trigger and the gateway, above, have to run"
     return f"{look}    # shows every try; once it is put right: {_again(record, paths)}"

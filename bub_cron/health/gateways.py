@@ -108,7 +108,7 @@ def _why(process: int, words: list[str], paths: Paths) -> Cause:
     if not is_same(theirs.socket, paths.socket):
         text = f"{what}, but at {theirs.socket}: it has another BUB_HOME, or BUB_CRON_SOCKET"
         return Cause(
-            text, f"{command_line(theirs, 'doctor')}    # if it is to be this one's: {gateway_line(paths)}", WARNING
+            text, f"{command_line(theirs, 'doctor')}    # to start one for these places: {gateway_line(paths)}", WARNING
         )
     python = words[0] if os.path.isabs(words[0]) else shutil.which(words[0], path=environment.get("PATH")) or words[0]
     if _lacks_plugin(python, environment):

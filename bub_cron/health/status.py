@@ -60,6 +60,7 @@ class Status:
     is_closed: bool = False  # these places are another user's, and nothing was looked at
     refused: bool = False  # there is a gateway, and it does not talk to this user
     reminders: list[Reminder] | None = None
+    is_file_missing: bool = False
     faulty_files: int = 0
     next_fire: tuple[int, str] | None = None  # (instant, reminder)
     in_force: dict[str, int] = field(default_factory=dict)  # how many reminders of each file the tick goes by
@@ -78,6 +79,11 @@ class Status:
     gated: list[Gated] = field(default_factory=list)  # what gates skipped in the last 24 hours
     gaps: list[tuple[int, int]] = field(default_factory=list)  # that ended in the last 24 hours, the newest first
     attention: list[str] = field(default_factory=list)
+
+    @property
+    def until(self) -> int:
+        """The end of the second that `now` is: what was fired within it counts, too."""
+        return self.now + 1
 
     @property
     def next_tick(self) -> int | None:
@@ -279,7 +285,8 @@ def _look_at_file(status: Status, paths: Paths) -> None:
             status.attention.append(f"{faults_in_short(one)}: see `{command_line(paths, 'check')}`")
         return
     except BubCronError as error:
-        status.faulty_files = int(not isinstance(error, FileMissingError))
+        status.is_file_missing = isinstance(error, FileMissingError)
+        status.faulty_files = int(not status.is_file_missing)
         status.attention.append(str(error))
         return
 
@@ -301,15 +308,15 @@ def _look_at_stores(status: Status, paths: Paths) -> None:
         gone = status.pauses.gone((one.name for one in status.reminders), status.now)
         status.attention += few(told_of_nobody(pause) for pause in gone)
     status.gaps = records.gaps(paths, status.now - DAY)
-    status.outcomes = dict(sorted(records.counts(paths, status.now - DAY, status.now).items()))
-    status.gated = records.gated(paths, status.now - DAY, status.now)
+    status.outcomes = dict(sorted(records.counts(paths, status.now - DAY, status.until).items()))
+    status.gated = records.gated(paths, status.now - DAY, status.until)
     _look_at_what_waits(status, paths)
     _look_at_what_was_lost(status, paths)
     # What stands in the file no more is nobody's concern any more.
     names = None if status.reminders is None else {reminder.name for reminder in status.reminders}
     status.bad = [
         record
-        for name, record in sorted(records.last_records(paths, status.now - DAY, status.now).items())
+        for name, record in sorted(records.last_records(paths, status.now - DAY, status.until).items())
         if record.is_bad and record.reason != "lost_record" and (names is None or name in names)
     ]
     status.attention += few(

@@ -8,10 +8,10 @@ STARTER = """\
 # That line lets an editor complete and check this file, once the schema lies beside it:
 #     bub-cron schema > reminders.schema.json
 #
-# After an edit, `bub-cron check` prints every fault and `bub-cron next` when what fires. Changes count from the next
-# minute on. To try an example, take away the `# ` before its lines.
+# After an edit, `bub-cron check` prints every fault and `bub-cron next` shows what fires when. Changes
+# count from the next minute on. To try an example, remove the `# ` before its lines.
 
-# What every reminder has unless it says otherwise: any key but the schedule and the message.
+# Values for every reminder that doesn't set its own: any key but the schedule and the message.
 defaults:
   to: telegram:123456789  # channel:chat_id; put your own here (`bub-cron chats` lists them)
   # timezone: Europe/Berlin  # an IANA name; without it, the machine's zone
@@ -28,7 +28,7 @@ reminders:
     cron: "0 9 * * mon-fri"  # minute, hour, day of month, month, day of week; always in quotes
     text: Good morning.
 
-# A turn of the agent, and its reply in the chat. A long prompt goes below a `|`.
+# A turn of the agent, and its reply in the chat. A long prompt goes on the lines after `|`.
   # standup:
   #   cron: "30 9 * * mon-fri"
   #   prompt: |
@@ -48,7 +48,7 @@ reminders:
   #   pause_until: 2037-01-10
   #   text: Paper bin.
 
-# What no cron can say: the last weekday of the month, five times.
+# What `cron` can't express: the last weekday of the month, five times.
   # invoices:
   #   rrule: FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1
   #   start: 2036-12-01 16:00
@@ -62,7 +62,7 @@ reminders:
   #   except: [vacation]
   #   text: Lunch.
 
-# At a steady distance. With `quiet` the model may answer <no_reply/>, and nothing is sent.
+# Every 30 minutes. With `quiet` the model may answer <no_reply/>, and nothing is sent.
   # inbox:
   #   every: 30m
   #   gate: /usr/local/bin/new-mail --list  # exit 0: run, with this output; 1: skip. If the gateway allows gates
@@ -72,7 +72,7 @@ reminders:
   #   max_tokens: 20k  # of one firing
   #   budget: 200k/day  # of this reminder; when it is used up, firings are skipped
 
-# A Bub command, if the gateway allows commands; and the keys that are left, with what they are when not given.
+# A Bub command, if the gateway allows commands; and the remaining keys, with their default values.
   # backup:
   #   cron: "H 3 * * *"  # H: some minute, always the same one for this name
   #   command: ",backup --now"
