@@ -18,6 +18,7 @@ from bub_cron.gateway.hand import GATE, STARTING, TURN, Hand
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.limits import is_limited, period_start
 from bub_cron.gateway.no_reply import is_no_reply, without_no_reply
+from bub_cron.gateway.settling import LOST_IN_CRASH, LOST_IN_STOP
 from bub_cron.gateway.turns import Turn, Turns, add_tokens
 from bub_cron.rare_fields import split_budget
 from bub_cron.wire import COMMAND, NO_REPLY, PROMPT, TEXT
@@ -90,15 +91,26 @@ class Attempts:
         request = firing.request
         if request.kind == PROMPT and is_limited(request) and (other := self._turns.other_model()):
             error = f"its tokens can't be counted: the plugin {other} runs the model here"
+            if firing.attempts:
+                return await self._not_again(firing, now, error)
             return await self._inbox.move(firing, "fail", now, reason="limit", error=error)
         if request.budget is None or request.reminder is None:
             return None
         tokens, period = split_budget(request.budget)
-        spent = await self._inbox.spent(request.reminder, period_start(period, now, request.timezone))
+        spent = await self._inbox.spent(request.reminder, period_start(period, now, request.timezone), now)
         if spent < tokens:
             return None
         error = f"{spent:,} tokens were taken this {period}, and its budget is {request.budget}"
+        if firing.attempts:
+            return await self._not_again(firing, now, error)
         return await self._inbox.move(firing, "skip", now, reason="budget", error=error)
+
+    async def _not_again(self, firing: Firing, now: float, why: str) -> Firing:
+        """End a firing that was attempted, and may not be again: what it has come to is no skip."""
+        error = f"{firing.error}; not tried again: {why}" if firing.error else why
+        if firing.has_side_effects and firing.error in (LOST_IN_CRASH, LOST_IN_STOP):
+            return await self._inbox.move(firing, "lose", now, reason="lost_turn", error=error)
+        return await self._inbox.move(firing, "fail", now, reason="attempts", error=error)
 
     async def _ended(self, firing: Firing, turn: Turn) -> Firing:
         """Judge what a turn came to, and move its firing."""
