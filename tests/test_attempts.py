@@ -78,6 +78,31 @@ async def test_a_gates_output_never_becomes_part_of_a_command(home: House) -> No
 
 
 @in_house()
+async def test_a_change_behind_what_is_kept_of_the_output_is_one(home: House) -> None:
+    async def run(firing_id: str, end: str) -> str | None:
+        gate = {"run": f"head -c 20000 /dev/zero | tr '\\0' a; echo {end}", "changed": True}
+        return (await home.run(id=firing_id, prompt="x", reminder="r", gate=gate)).reason
+
+    assert [await run("1", "one"), await run("2", "one"), await run("3", "two")] == [None, "unchanged", None]
+    assert "a\n[cut here: the output was longer than 16 KiB; " in home.model.prompts[0]
+
+
+@in_house()
+async def test_what_a_gate_has_said_before_a_stop_is_kept(home: House) -> None:
+    read = home.inbox.gate_digest
+
+    async def slowly(reminder: str) -> str | None:
+        await asyncio.sleep(1)
+        return await read(reminder)
+
+    home.inbox.gate_digest = slowly  # type: ignore[method-assign]
+    await home.take(prompt="x", reminder="r", gate={"run": COUNTING, "changed": True})
+    await asyncio.sleep(0.9)
+    await home.runner.stop()
+    assert (runs(), (await home.get()).gate) in ((0, None), (1, "new mail"))
+
+
+@in_house()
 async def test_a_retry_uses_the_output_that_was_kept(home: House) -> None:
     home.model.script = [breaks(RuntimeError("overloaded"))]
     firing = await home.run(prompt="x", gate=COUNTING)

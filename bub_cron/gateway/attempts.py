@@ -71,6 +71,9 @@ class Attempts:
         """Run a firing's gate; return the firing as it is then: running with the gate's output kept, or as the gate ended it."""
         request = firing.request
         gate = request.gate or {}
+        # Before it runs: what a gate has said, and may have consumed, is kept at once.
+        is_compared = gate["changed"] and request.reminder is not None
+        last = await self._inbox.gate_digest(request.reminder or "") if is_compared else None
         try:
             said = await self._run_gate(gate, request.reminder, request.fire_time)
         except gates.GateFailedError as error:
@@ -78,8 +81,7 @@ class Attempts:
         except OSError as error:
             return await self._ended(firing, Turn(firing, error=described(error)))
         why = None if said.runs else "gate"
-        if said.runs and gate["changed"] and request.reminder is not None:
-            last = await self._inbox.gate_digest(request.reminder)
+        if said.runs and is_compared:
             why = "unchanged" if last == gates.digest(said.text) else None
         if why is not None:  # nothing was attempted
             attempts = firing.attempts - 1
