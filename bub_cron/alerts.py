@@ -27,11 +27,22 @@ _HAPPENED = {
 _MOST_CAUSE = 200
 # What providers write into their errors: keys, tokens, addresses with a password or a query.
 _SECRETS = (
+    (re.compile(r"(?i)\b(cookie['\"]?\s*[=:]\s*).+"), r"\1[...]"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 [...]"),
-    (re.compile(r"\b(https?://)[^\s'\"<>]+"), r"\1[...]"),
-    (re.compile(r"(?i)\b(api[_ -]?key|token|password|secret)(\s*[=:]\s*|\s+provided:\s*)\S+"), r"\1\2[...]"),
+    (
+        re.compile(r"(?i)\b(authorization['\"]?\s*[=:]\s*['\"]?(?!(?:bearer|basic) \[)(?:[a-z]+\s+(?=\S*\d))?)\S+"),
+        r"\1[...]",
+    ),
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://)[^\s'\"<>]+"), r"\1[...]"),
+    (
+        re.compile(  # api_key=..., "access_token": "...", OPENAI_API_KEY=..., SecretAccessKey: ...
+            r"(?i)((?:api|access|private)[_ -]?key|token|passwo?r?d|pwd|secret)(['\"]?\s*[=:]\s*|\s+provided:\s*)\S+"
+        ),
+        r"\1\2[...]",
+    ),
     (re.compile(r"\b[A-Za-z]{1,8}[-_][\w*-]{12,}"), "[...]"),  # sk-..., ghp_..., xoxb-...
     (re.compile(r"(?=[\w*-]*\d)(?=[\w*-]*[A-Za-z])[\w*-]{20,}"), "[...]"),
+    (re.compile(r"(?<![\w+/=.-])(?=[\w+/=]*\d)(?=[\w+/=]*[a-z])(?=[\w+/=]*[A-Z])[\w+/=]{36,}"), "[...]"),  # base64
     (re.compile(r"\b\d{6,}:[\w-]{20,}"), "[...]"),  # a Telegram bot's token
 )
 

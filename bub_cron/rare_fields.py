@@ -109,8 +109,11 @@ def check_address(value: object) -> str:
     try:
         parts = urlsplit(text)
         is_right = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+        has_user = "@" in parts.netloc
     except ValueError:
-        is_right = False
-    if not is_right or " " in text:
+        is_right = has_user = False
+    if has_user:
+        raise ValueError("may hold no user and password: a ping doesn't send them")
+    if not is_right or " " in text or not text.isascii():
         raise ValueError("must be an http or https address, such as https://hc-ping.com/...")
     return text

@@ -66,6 +66,19 @@ def test_a_sentence_says_what_when_why_and_where_to_look() -> None:
         ("GET https://user:pass@host/x?token=1 gave 500", "GET https://[...] gave 500"),
         ("bot123456:AAEhBOweik6ad9r_QXMENQjcrGbqCr4K-bc is gone", "bot123456:[...] is gone"),
         ("api_key=abc", "api_key=[...]"),
+        ("OPENAI_API_KEY=abc access_token=ya29 refused", "OPENAI_API_KEY=[...] access_token=[...] refused"),
+        ("""400 {'api_key': 'abc'} "client_secret":"d" """, """400 {'api_key': [...] "client_secret":[...]"""),
+        ("password is wrong for postgres://bub:hunter2@db/x", "password is wrong for postgres://[...]"),
+        ("proxy SOCKS5://user:pass@proxy:1080 refused", "proxy SOCKS5://[...] refused"),
+        ("Authorization: Token abc123 refused", "Authorization: Token [...] refused"),
+        ("{'authorization': 'abc'}", "{'authorization': '[...]"),
+        ("Cookie: sid=abc; user=7", "Cookie: [...]"),
+        ("SecretAccessKey: wJalrXUtnFEMI/K7MDENG", "SecretAccessKey: [...]"),
+        ("403 wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "403 [...]"),
+        (
+            "no such file: /usr/lib/python3/dist-packages/bub/builtin/agent",
+            "no such file: /usr/lib/python3/dist-packages/bub/builtin/agent",
+        ),
         ("the turn did not end within 600 s", "the turn did not end within 600 s"),
         ("no such file: /home/bub/notes.txt", "no such file: /home/bub/notes.txt"),
         ("two\nlines", "two lines"),
@@ -215,6 +228,26 @@ async def test_an_alert_that_is_due_survives_a_kill(tmp_path: Path) -> None:
     async with house(tmp_path, recover=True) as home:
         await settle()
         assert home.other.texts == []
+
+
+@in_house()
+async def test_an_alert_from_a_clock_that_was_ahead_is_followed_up_once(home: House) -> None:
+    async def run(number: int, to: str) -> None:
+        await home.run(id=str(number), text="x", to=to, reminder="r", alert="other:9")
+        await settle()
+
+    failed = await home.inbox.put("accepted", "z", reminder="r", alert="other:9")
+    await home.inbox.move(failed, "fail", NOON + 300 * 86400, reason="attempts", error="no luck")
+    for number in range(3):
+        await run(number, "chat:1")
+    works = "The reminder r works again."
+    assert home.other.texts == [works]
+    for number in range(3, 6):
+        await run(number, "nosuch:1")
+    assert [text.partition(" could")[0] for text in home.other.texts] == [works, "The reminder r"]
+    await run(6, "chat:1")
+    await run(7, "chat:1")
+    assert home.other.texts[2:] == [works]
 
 
 @in_house()

@@ -26,6 +26,7 @@ def request(**fields: Any) -> Request:
         ({"timezone": "Asia/Tokyo"}, 3 * 3600 + 300, "(due at 05:00, 3 hours 5 minutes late)"),
         ({"timezone": "Mars/Base"}, 700, "(due at 21:00 CET, 11 minutes late)"),
         ({"fire_time": "noon"}, 86400, ""),
+        ({"fire_time": "0001-01-01T00:00:00Z"}, 0, "(due at 0001-01-01T00:00:00Z, 739950 days 20 hours late)"),
         ({"fire_time": None}, 86400, ""),
         ({}, -86400, ""),
     ],

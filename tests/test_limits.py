@@ -335,7 +335,7 @@ async def test_a_budget_is_remembered_over_a_restart_and_a_retry_keeps_to_it(tmp
     async with house(tmp_path, recover=True) as home:
         with real_loop(home) as provider:
             firing = await home.outcome("a")
-    assert (firing.state, firing.reason, firing.attempts, provider.calls) == ("skipped", "budget", 1, [])
+    assert (firing.state, firing.reason, firing.attempts, provider.calls) == ("failed", "attempts", 1, [])
 
 
 @in_virtual_time

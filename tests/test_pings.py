@@ -4,12 +4,14 @@ import asyncio
 import json
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx
 import pytest
 from fake_bub import (
     NOON,
@@ -74,6 +76,30 @@ def test_one_post_with_the_outcome_as_its_body(monitor: str, caplog: pytest.LogC
         asyncio.run(pings.post(ping_address(monitor, "failed"), "failed: why, ü"))
     assert Monitor.got == [("/secret-uuid/fail", "failed: why, ü", "bub-cron")]
     assert "secret-uuid" not in caplog.text
+
+
+def test_many_pings_read_the_certificates_once_and_not_on_the_event_loop(
+    monitor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[int] = []
+
+    def read() -> ssl.SSLContext:
+        readers.append(threading.get_ident())
+        return ssl.create_default_context()
+
+    async def many() -> None:
+        await asyncio.gather(*(pings.post(monitor, "x") for _ in range(5)))
+
+    monkeypatch.setattr(httpx, "create_ssl_context", read)
+    # What a transport calls: it reads them itself unless it is given them.
+    given = lambda verify, **_: verify if isinstance(verify, ssl.SSLContext) else read()
+    monkeypatch.setattr("httpx._transports.default.create_ssl_context", given)
+    pings._read_certificates.cache_clear()
+    asyncio.run(many())
+    assert len(Monitor.got) == 5
+    assert len(readers) == 1
+    assert readers[0] != threading.get_ident()
+    pings._read_certificates.cache_clear()
 
 
 def test_what_is_not_taken_is_told_without_the_address(monitor: str) -> None:

@@ -121,6 +121,8 @@ def test_faults_say_what_would_be_right(lines: str, fault: str) -> None:
         ),
         ({"ping": "ftp://x"}, "ping must be an http or https address, such as https://hc-ping.com/..."),
         ({"ping": "http://x:99999/"}, "ping must be an http or https address, such as https://hc-ping.com/..."),
+        ({"ping": "http://x/\xe4"}, "ping must be an http or https address, such as https://hc-ping.com/..."),
+        ({"ping": "https://user:pass@x/"}, "ping may hold no user and password: a ping doesn't send them"),
     ],
 )
 def test_the_socket_refuses_the_rest(fields: dict[str, Any], error: str) -> None:

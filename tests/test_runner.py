@@ -1270,6 +1270,22 @@ async def test_no_more_are_taken_than_may_wait(home: House) -> None:
     assert await home.take(id="next", text="x") == "next"
 
 
+@in_house(max_waiting=3)
+async def test_a_monitor_that_hangs_keeps_no_firing_out(home: House) -> None:
+    async def hang(url: str, body: str) -> None:
+        await asyncio.sleep(10)
+        raise TimeoutError
+
+    home.runner._sends._post = hang
+    for number in range(6):
+        await home.run(id=str(number), text="x", ping="http://x/y")
+    # Nor is their number without end.
+    with pytest.raises(FullError):
+        await home.take(text="x")
+    await asyncio.sleep(60)
+    assert await home.take(text="x") == "a"
+
+
 @in_virtual_time
 async def test_those_that_ended_unreadable_take_no_room(tmp_path: Path) -> None:
     async with open_inbox(tmp_path) as inbox:

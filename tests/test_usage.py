@@ -37,6 +37,7 @@ def write(home: Path, gate: str) -> None:
             "the gate did not end within 1 s, so it was ended: a failed attempt\n",
         ),
         ("echo $BUB_CRON_REMINDER", 0, "mail\n", "0: "),
+        ("{run: sleep 600 & echo left behind, timeout: 5s}", 0, "left behind\n", "0: "),
     ],
 )
 def test_a_gate_by_hand(tmp_path: Path, gate: str, status: int, output: str, said: str) -> None:

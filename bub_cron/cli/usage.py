@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import click
@@ -69,11 +70,13 @@ def gate(paths: Paths, name: str) -> None:
     if reminder.gate is None:
         raise click.UsageError(f"{name} has no gate")
     seconds = float(reminder.gate["timeout"])
+    # A file, not a pipe: what the gate left behind in the background would hold that open.
+    output_file = tempfile.TemporaryFile()  # noqa: SIM115 - ends with the process
     try:
         process = subprocess.Popen(
             arguments(reminder.gate["run"]),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=output_file,
             env=environment(os.environ, name, iso(time.time() // 60 * 60)),
             start_new_session=True,
         )
@@ -81,12 +84,14 @@ def gate(paths: Paths, name: str) -> None:
         click.echo(f"the gate can't be started: {error}", err=True)
         sys.exit(126)
     try:
-        output, _ = process.communicate(timeout=seconds)
+        process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         click.echo(f"the gate did not end within {seconds:g} s, so it was ended: a failed attempt", err=True)
         status = 124
     else:
         status = process.returncode if process.returncode >= 0 else 128 - process.returncode
+        output_file.seek(0)
+        output = output_file.read()
         click.echo(output, nl=False)
         meaning = {0: "0: the reminder would run, with this output", 1: "1: the reminder would be skipped"}
         click.echo(meaning.get(status, f"{status}: neither 0 (run) nor 1 (skip), so a failed attempt"), err=True)

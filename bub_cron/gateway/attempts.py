@@ -18,6 +18,7 @@ from bub_cron.gateway.hand import GATE, STARTING, TURN, Hand
 from bub_cron.gateway.inbox import Inbox
 from bub_cron.gateway.limits import is_limited, period_start
 from bub_cron.gateway.no_reply import is_no_reply, without_no_reply
+from bub_cron.gateway.settling import LOST_IN_CRASH, LOST_IN_STOP
 from bub_cron.gateway.turns import Turn, Turns, add_tokens
 from bub_cron.rare_fields import split_budget
 from bub_cron.wire import COMMAND, NO_REPLY, PROMPT, TEXT
@@ -70,6 +71,9 @@ class Attempts:
         """Run a firing's gate; return the firing as it is then: running with the gate's output kept, or as the gate ended it."""
         request = firing.request
         gate = request.gate or {}
+        # Before it runs: what a gate has said, and may have consumed, is kept at once.
+        is_compared = gate["changed"] and request.reminder is not None
+        last = await self._inbox.gate_digest(request.reminder or "") if is_compared else None
         try:
             said = await self._run_gate(gate, request.reminder, request.fire_time)
         except gates.GateFailedError as error:
@@ -77,8 +81,7 @@ class Attempts:
         except OSError as error:
             return await self._ended(firing, Turn(firing, error=described(error)))
         why = None if said.runs else "gate"
-        if said.runs and gate["changed"] and request.reminder is not None:
-            last = await self._inbox.gate_digest(request.reminder)
+        if said.runs and is_compared:
             why = "unchanged" if last == gates.digest(said.text) else None
         if why is not None:  # nothing was attempted
             attempts = firing.attempts - 1
@@ -90,15 +93,26 @@ class Attempts:
         request = firing.request
         if request.kind == PROMPT and is_limited(request) and (other := self._turns.other_model()):
             error = f"its tokens can't be counted: the plugin {other} runs the model here"
+            if firing.attempts:
+                return await self._not_again(firing, now, error)
             return await self._inbox.move(firing, "fail", now, reason="limit", error=error)
         if request.budget is None or request.reminder is None:
             return None
         tokens, period = split_budget(request.budget)
-        spent = await self._inbox.spent(request.reminder, period_start(period, now, request.timezone))
+        spent = await self._inbox.spent(request.reminder, period_start(period, now, request.timezone), now)
         if spent < tokens:
             return None
         error = f"{spent:,} tokens were taken this {period}, and its budget is {request.budget}"
+        if firing.attempts:
+            return await self._not_again(firing, now, error)
         return await self._inbox.move(firing, "skip", now, reason="budget", error=error)
+
+    async def _not_again(self, firing: Firing, now: float, why: str) -> Firing:
+        """End a firing that was attempted, and may not be again: what it has come to is no skip."""
+        error = f"{firing.error}; not tried again: {why}" if firing.error else why
+        if firing.has_side_effects and firing.error in (LOST_IN_CRASH, LOST_IN_STOP):
+            return await self._inbox.move(firing, "lose", now, reason="lost_turn", error=error)
+        return await self._inbox.move(firing, "fail", now, reason="attempts", error=error)
 
     async def _ended(self, firing: Firing, turn: Turn) -> Firing:
         """Judge what a turn came to, and move its firing."""

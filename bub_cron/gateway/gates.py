@@ -3,6 +3,7 @@
 Invariants:
 - The command's whole process group is dead when `run` returns or is cancelled, so nothing of it outlives its time limit.
 - At most `MOST_OUTPUT` bytes of its output are kept; the rest is read and thrown away, so that it never blocks on a pipe.
+  What is cut says so, with a digest of the whole: a change in the rest is a change.
 - It sees none of the gateway's environment (tokens stand there) but PATH, HOME and LANG.
 - Its output is data: in a prompt it stands within a fence that nothing in it can close.
 """
@@ -120,10 +121,17 @@ async def _end_of(pid: int) -> None:
 
 
 async def _beginning(stream: asyncio.StreamReader | None) -> bytes:
-    kept = b""
+    kept, whole, size = b"", hashlib.sha256(), 0
     while stream is not None and (chunk := await stream.read(65536)):
         kept += chunk[: MOST_OUTPUT - len(kept)]
-    return kept
+        whole.update(chunk)
+        size += len(chunk)
+    if size <= MOST_OUTPUT:
+        return kept
+    mark = (
+        f"\n[cut here: the output was longer than {MOST_OUTPUT // 1024} KiB; digest of all: {whole.hexdigest()[:16]}]"
+    )
+    return kept[: MOST_OUTPUT - len(mark)] + mark.encode()
 
 
 def _text(output: bytes) -> str:

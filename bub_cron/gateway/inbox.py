@@ -130,10 +130,13 @@ class Inbox(StoreThread):
         row = await self._insist(lambda connection: connection.execute(query, (reminder,)).fetchone())
         return None if row is None else str(row["digest"])
 
-    async def spent(self, reminder: str, since: float) -> int:
-        """Return the tokens that a reminder's attempts have taken on the days that began at `since` or later."""
-        query = "SELECT coalesce(sum(tokens), 0) AS tokens FROM spent WHERE reminder = ? AND day >= ?"
-        row = await self._insist(lambda connection: connection.execute(query, (reminder, since)).fetchone())
+    async def spent(self, reminder: str, since: float, now: float) -> int:
+        """Return the tokens that a reminder's attempts have taken on the days that began from `since` to `now`.
+
+        What was taken on a clock that was ahead counts when that day comes, not on each day until then.
+        """
+        query = "SELECT coalesce(sum(tokens), 0) AS tokens FROM spent WHERE reminder = ? AND day BETWEEN ? AND ?"
+        row = await self._insist(lambda connection: connection.execute(query, (reminder, since, now)).fetchone())
         return int(row["tokens"])
 
     # --- The chats that were seen
@@ -414,18 +417,20 @@ def _alert(connection: sqlite3.Connection, firing: Firing, now: float) -> tuple[
     if request.reminder is None:
         return None
     if outcome in GOOD:
-        told = _told(connection, firing, f"m.kind = 'alert' AND f.state IN {sql_list(BAD)}")
+        told = _told(connection, firing, now, f"m.kind = 'alert' AND f.state IN {sql_list(BAD)}")
         return None if told is None else ("alert", told["to"], alerts.works_again(request))
     if firing.reason == "budget" and request.budget is not None:
         _, period = split_budget(request.budget)
         since = period_start(period, now, request.timezone)
         if request.alert in (None, NONE) or _told(
-            connection, firing, "f.reason = 'budget' AND f.finished_at >= ?", since
+            connection, firing, now, "f.reason = 'budget' AND f.finished_at BETWEEN ? AND ?", since, now
         ):
             return None
         return "alert", request.alert or "", alerts.used_up(request, firing.error)
     target = alerts.target(request, outcome)
-    if target is None or _told(connection, firing, "f.state = ? AND f.reason IS ?", outcome, firing.reason) is not None:
+    if target is None:
+        return None
+    if _told(connection, firing, now, "f.state = ? AND f.reason IS ?", outcome, firing.reason) is not None:
         return None
     kind, to = target
     if kind == "notice":
@@ -433,25 +438,29 @@ def _alert(connection: sqlite3.Connection, firing: Firing, now: float) -> tuple[
     return kind, to, alerts.sentence(request, outcome, firing.reason, firing.error)
 
 
-def _told(connection: sqlite3.Connection, firing: Firing, condition: str, *values: object) -> sqlite3.Row | None:
+def _told(
+    connection: sqlite3.Connection, firing: Firing, now: float, condition: str, *values: object
+) -> sqlite3.Row | None:
     """Return the newest alert or notice about a firing's reminder, of those that fit `condition`.
 
-    Not one that could not be delivered; and None if another firing of the reminder has worked since.
+    Not one that could not be delivered; and None if another firing of the reminder has worked since. Where a clock that was
+    ahead has written when something ended, the order of acceptance counts.
     """
     query = (
         f'SELECT m."to", f.finished_at, f.seq FROM messages m JOIN firings f ON f.id = m.firing WHERE m.{TOLD}'  # noqa: S608
         f" AND m.state <> 'undelivered' AND f.reminder = ? AND f.id <> ? AND {condition}"
-        " ORDER BY f.finished_at DESC, f.seq DESC LIMIT 1"
+        " ORDER BY iif(max(f.finished_at) OVER () > ?, 0, f.finished_at) DESC, f.seq DESC LIMIT 1"
     )
     ids = (firing.request.reminder, firing.id)
-    told: sqlite3.Row | None = connection.execute(query, (*ids, *values)).fetchone()
+    told: sqlite3.Row | None = connection.execute(query, (*ids, *values, now)).fetchone()
     if told is None:
         return None
     worked = (
         f"SELECT 1 FROM firings WHERE reminder = ? AND id <> ? AND state IN {sql_list(GOOD)}"  # noqa: S608
-        " AND (finished_at, seq) > (?, ?) ORDER BY moment DESC LIMIT 1"
+        " AND iif(max(finished_at, ?) > ?, seq > ?, (finished_at, seq) > (?, ?)) ORDER BY moment DESC LIMIT 1"
     )
-    return told if connection.execute(worked, (*ids, told["finished_at"], told["seq"])).fetchone() is None else None
+    when, seq = told["finished_at"], told["seq"]
+    return told if connection.execute(worked, (*ids, when, now, seq, when, seq)).fetchone() is None else None
 
 
 def _move_message(

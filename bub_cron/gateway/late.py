@@ -38,7 +38,10 @@ def told(request: Request, started_at: float) -> str:
 
 def due(request: Request) -> str:
     """Return the fire time as a clock shows it to the reader: in the reminder's zone, else the machine's."""
-    instant, zone = local_fire_time(request)
+    try:
+        instant, zone = local_fire_time(request)
+    except ValueError:  # an instant that no local clock shows, such as the first of the year 1
+        return request.fire_time or ""
     return f"{instant:%H:%M}" if zone == request.timezone or request.timezone is None else f"{instant:%H:%M} {zone}"
 
 

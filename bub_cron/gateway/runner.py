@@ -79,6 +79,7 @@ class Runner:
         self._begun = asyncio.Event()
         self._stopping = False
         self._hands: dict[str, Hand] = {}
+        self._ended: set[str] = set()  # of these, those with nothing left but an alert or a ping
         self._accepting = 0  # requests that are on their way into the inbox
         self._queue: asyncio.Queue[Hand] = asyncio.Queue()
         self._starting = asyncio.create_task(self._start_each(), name="bub-cron runner")
@@ -114,7 +115,9 @@ class Runner:
         return await asyncio.shield(asyncio.ensure_future(self._accept(requests)))
 
     async def _accept(self, requests: Sequence[Request]) -> list[Firing | BubCronError | None]:
-        room = self._max_waiting - len(self._hands) - self._accepting
+        # A monitor that is down keeps no firing out, until there are as many such firings as open ones may be.
+        room = self._max_waiting - max(0, len(self._ended) - self._max_waiting)
+        room -= len(self._hands) - len(self._ended) + self._accepting
         self._accepting += len(requests)
         try:
             accepted = await self._inbox.accept(requests, self.now(), room)
@@ -149,6 +152,7 @@ class Runner:
 
     def _let_go(self, hand: Hand) -> None:
         self._hands.pop(hand.firing.id, None)
+        self._ended.discard(hand.firing.id)
         if hand.final is not None and not hand.final.done():
             hand.final.cancel()  # without an outcome, whoever waits learns by the end of the connection that none comes now
 
@@ -193,6 +197,7 @@ class Runner:
                 self._tell_outcome(hand)
                 if self._remember is not None and hand.firing.reached:
                     await self._remember(hand.firing)
+            self._ended.add(hand.firing.id)
             while hand.firing.next_message is not None:
                 await self._step(hand)
         except asyncio.CancelledError:
