@@ -319,7 +319,8 @@ def files_read(paths: Paths) -> FilesRead | None:
             return None
         if not _columns_of(view, "ledger", "files"):
             return None
-        row = view.execute(query, (paths.file,)).fetchone()
+        file = paths.file.encode("utf-8", "backslashreplace").decode()  # as the tick writes it
+        row = view.execute(query, (file,)).fetchone()
         return None if row is None else FilesRead(row)
 
     return _read(paths, ask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -12,8 +13,14 @@ README = (ROOT / "README.md").read_text()
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # As from a shell, also where these tests are run by make.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
     # Its output ends when the last process that may write to it has ended: one that is left behind would hold this up.
-    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def patiently(command: str) -> subprocess.CompletedProcess[str]:

@@ -59,7 +59,8 @@ def metrics(paths: Paths) -> None:
     a service and a timer that write the file. It needs prometheus_client (the extra `metrics`), and exits with 69 without
     it. Exits with 0 also where something needs a human: bub_cron_needs_fixing tells how much.
     """
-    click.echo(metrics_of(paths, look(paths, int(time.time()))), nl=False)
+    # A service that writes them may well be kept from writing anywhere else, and node_exporter tells of full disks itself.
+    click.echo(metrics_of(paths, look(paths, int(time.time()), tries_disk=False)), nl=False)
 
 
 @commands.command()

@@ -226,8 +226,8 @@ def only_for(paths: Paths) -> str:
     return "" if uid is None else f"{paths.home} is {user_name(uid)}'s, and this is {user_name(os.geteuid())}"
 
 
-def look(paths: Paths, now: int) -> Status:
-    """Look at everything there is at `now`."""
+def look(paths: Paths, now: int, *, tries_disk: bool = True) -> Status:
+    """Look at everything there is at `now`; without `tries_disk`, not whether the stores' disk takes anything."""
     status = Status(now)
     if why := only_for(paths):
         status.stores_error, status.gateway_error, status.is_closed = why, why, True
@@ -237,7 +237,7 @@ def look(paths: Paths, now: int) -> Status:
     _look_at_file(status, paths)
     if why := why_refused(paths):
         status.attention.append(f"every tick is refused: {why}")
-    elif (disk := disk_finding(paths)) is not None and disk.state == BROKEN:
+    elif tries_disk and (disk := disk_finding(paths)) is not None and disk.state == BROKEN:
         status.attention.append(f"{disk.text}: {disk.remedy.replace('    # ', ', ')}")
     try:
         _look_at_stores(status, paths)
