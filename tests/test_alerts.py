@@ -138,6 +138,20 @@ async def test_an_alert_tells_of_each_bad_outcome_once_until_it_works_again(
     assert not [text for text in home.chat.texts if text != "x"]
 
 
+@pytest.mark.parametrize(("alert", "told"), [({"alert": "other:9"}, (0, 2)), ({}, (1, 0))])
+@in_house()
+async def test_an_alert_is_told_once_for_a_cause_and_the_own_chat_once_for_all(
+    home: House, alert: dict[str, str], told: tuple[int, int]
+) -> None:
+    for number, answers in enumerate([breaks(RuntimeError("no luck")), says(""), breaks(RuntimeError("again"))]):
+        home.model.always = answers
+        await home.run(id=str(number), reminder="r", prompt="x", attempts=1, **alert)
+    await settle()
+    rows = await home.inbox.sql("SELECT reason FROM firings ORDER BY seq")
+    assert rows == [("attempts",), ("empty",), ("attempts",)]
+    assert (len(home.chat.texts), len(home.other.texts)) == told
+
+
 @in_house()
 async def test_each_outcome_is_told_by_itself_and_each_reminder(home: House) -> None:
     home.model.always = breaks(RuntimeError("no luck"))

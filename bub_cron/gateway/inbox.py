@@ -430,9 +430,11 @@ def _alert(connection: sqlite3.Connection, firing: Firing, now: float) -> tuple[
     target = alerts.target(request, outcome)
     if target is None:
         return None
-    if _told(connection, firing, now, "f.state = ? AND f.reason IS ?", outcome, firing.reason) is not None:
-        return None
     kind, to = target
+    # An alert is told once for a cause; its own chat hears of failures once, whatever the cause.
+    cause = ("f.state = ? AND f.reason IS ?", outcome, firing.reason) if kind == "alert" else ("f.state = ?", outcome)
+    if _told(connection, firing, now, *cause) is not None:
+        return None
     if kind == "notice":
         return kind, to, alerts.notice(request, firing.error)
     return kind, to, alerts.sentence(request, outcome, firing.reason, firing.error)
