@@ -8,5 +8,5 @@ THOROUGH = bool(os.environ.get("THOROUGH"))
 
 
 def up_to(count: int) -> int:
-    """Return how many examples to try: a quarter of `count` in a usual run."""
+    """Return how many examples to try: a sixth of `count` in a usual run."""
     return count if THOROUGH else count // 6
