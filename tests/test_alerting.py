@@ -9,17 +9,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from fake_gateway import Message, Place, at, busy, firing
+from monitor_kit import Monitor, listening
 
 from bub_cron.trigger import alerting
 
@@ -292,38 +291,17 @@ def test_a_tick_killed_in_between(place: Place, monitor: str, step: str) -> None
         assert place.tick(NOON + 31 * MINUTE) == (0, "")
         assert place.tick(NOON + 32 * MINUTE) == (0, "")
     assert [one for one in gateway.taken if one.startswith("alert-")] == ["alert-a@2026-11-23T12:00:00Z/missed"]
-    assert [path for path, _ in Monitor.got] == ["/secret-uuid/fail"] * (2 if step.startswith("pinged") else 1)
+    assert [post.path for post in Monitor.got] == ["/secret-uuid/fail"] * (2 if step.startswith("pinged") else 1)
     assert open_tellings(place) == []
 
 
 # --- Pings
 
 
-class Monitor(BaseHTTPRequestHandler):
-    got: ClassVar[list[tuple[str, str]]] = []
-    status = 200
-
-    def do_POST(self) -> None:
-        self.got.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
-        self.send_response(self.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def monitor() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Monitor)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    Monitor.got.clear()
-    Monitor.status = 200
-    yield f"http://127.0.0.1:{server.server_address[1]}/secret-uuid"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening() as address:
+        yield address
 
 
 ENDS = [
@@ -341,7 +319,7 @@ def test_each_outcome_has_its_ping(
     with place.gateway(script):
         status, said = place.tick(NOON + (30 * MINUTE if outcome == "missed" else 0))
     assert set(place.states().values()) == {outcome}
-    assert Monitor.got == [(path, outcome)]
+    assert [post[:2] for post in Monitor.got] == [(path, outcome)]
     assert open_tellings(place) == []
     assert (status, "secret-uuid" in said) == (76 if outcome == "rejected" else 0, False)
 
@@ -353,7 +331,7 @@ def test_a_lost_record_is_pinged_as_a_log(place: Place, monitor: str) -> None:
     assert Monitor.got == []  # it is the gateway's
     with place.gateway():
         place.tick(NOON + HOUR)
-    assert Monitor.got == [("/secret-uuid/log", "unknown")]
+    assert [post[:2] for post in Monitor.got] == [("/secret-uuid/log", "unknown")]
 
 
 def test_a_ping_needs_no_gateway_and_is_tried_three_times_in_three_ticks(place: Place, monitor: str) -> None:

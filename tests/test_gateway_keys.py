@@ -5,44 +5,24 @@ alert's chat and to a monitor; and a `kill -9` in the middle of a gate.
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from gateway_kit import House, until
+from monitor_kit import Monitor, listening
 from test_crashes import settle, with_killer
 
 
 @pytest.fixture
-def monitor() -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """A monitor's address, and what it got: (path, body)."""
-    got: list[tuple[str, str]] = []
-
-    class Monitor(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            got.append((self.path, body))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Monitor)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/secret", got
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def monitor() -> Iterator[str]:
+    with listening() as address:
+        yield address
 
 
-def test_one_firing_from_its_gate_to_its_ping(house: House, monitor: tuple[str, list[tuple[str, str]]]) -> None:
-    address, got = monitor
+def test_one_firing_from_its_gate_to_its_ping(house: House, monitor: str) -> None:
+    got = Monitor.got
     also = '"testchat:2", "nosuch:3"'
-    common = f'to: "testchat:1", prompt: Urgent?, alert: "testchat:9", ping: "{address}", attempts: 1'
+    common = f'to: "testchat:1", prompt: Urgent?, alert: "testchat:9", ping: "{monitor}", attempts: 1'
     house.write_due({
         "mail": f"{common}, gate: echo two mails, also: [{also}]",
         "none": f"{common}, gate: test -e /nowhere",
@@ -57,8 +37,8 @@ def test_one_firing_from_its_gate_to_its_ping(house: House, monitor: tuple[str, 
         "mail": ("undelivered", "no_channel"), "none": ("skipped", "gate"), "broken": ("failed", "attempts"),
         "tools": ("delivered", None),
     }  # fmt: skip
-    assert sorted(got) == [
-        ("/secret", "delivered"), ("/secret", "skipped"), ("/secret/fail", "failed"), ("/secret/fail", "undelivered"),
+    assert sorted(post[:2] for post in got) == [
+        ("/secret-uuid", "delivered"), ("/secret-uuid", "skipped"), ("/secret-uuid/fail", "failed"), ("/secret-uuid/fail", "undelivered"),
     ]  # fmt: skip
     assert house.messages_to("2") == ["the model's reply"]
     assert house.messages_to("1") == ["the model's reply"] * 2
@@ -94,11 +74,11 @@ KILLED = [
 
 @pytest.mark.parametrize(("step", "keys", "outcome", "runs", "messages", "pings"), KILLED)
 def test_a_kill_at_each_step(
-    house: House, monitor: tuple[str, list[tuple[str, str]]], step: str, keys: str, outcome: str, runs: int,
+    house: House, monitor: str, step: str, keys: str, outcome: str, runs: int,
     messages: list[tuple[str, str]], pings: int,
 ) -> None:  # fmt: skip
-    address, got = monitor
-    house.write_due({"mail": f'to: "testchat:1", {keys.replace("PING", address)}'})
+    got = Monitor.got
+    house.write_due({"mail": f'to: "testchat:1", {keys.replace("PING", monitor)}'})
     killer = {**with_killer(house, step), "BUB_CRON_ALLOW_GATES": "true"}
     gateway = house.gateway(killer)
     house.command("tick")
@@ -129,14 +109,15 @@ def test_a_kill_in_the_middle_of_a_gate(house: House) -> None:
     assert (house.home / "runs").read_text() == "run\nrun\n"
 
 
-def test_what_the_ledger_ends_reaches_the_alerts_chat_and_the_monitor(
-    house: House, monitor: tuple[str, list[tuple[str, str]]]
-) -> None:
-    address, got = monitor
-    keys = f'to: "testchat:1", text: hi, alert: "testchat:9", ping: "{address}"'
+def test_what_the_ledger_ends_reaches_the_alerts_chat_and_the_monitor(house: House, monitor: str) -> None:
+    got = Monitor.got
+    keys = f'to: "testchat:1", text: hi, alert: "testchat:9", ping: "{monitor}"'
     house.reminders.write_text(f"reminders:\n  dentist: {{{keys}, at: 2020-01-01 08:00, timezone: Europe/Berlin}}\n")
     house.command("tick")  # no gateway yet: the alert waits, the ping doesn't
-    assert (house.outcomes(), got) == ({"dentist@2020-01-01T07:00:00Z": "missed"}, [("/secret/fail", "missed")])
+    assert (house.outcomes(), [post[:2] for post in got]) == (
+        {"dentist@2020-01-01T07:00:00Z": "missed"},
+        [("/secret-uuid/fail", "missed")],
+    )
     house.gateway()
     house.command("tick")
     until(lambda: house.messages_to("9"), "the alert")

@@ -7,9 +7,8 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 import pytest
@@ -27,38 +26,17 @@ from fake_bub import (
     says,
     settle,
 )
+from monitor_kit import Monitor, listening
 
 from bub_cron.alerts import ping_address
 from bub_cron.gateway import pings
 from bub_cron.states import FINAL
 
 
-class Monitor(BaseHTTPRequestHandler):
-    got: ClassVar[list[tuple[str, str, str]]] = []
-    status = 200
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.got.append((self.path, body, self.headers["User-Agent"]))
-        self.send_response(self.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def monitor() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Monitor)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    Monitor.got.clear()
-    Monitor.status = 200
-    yield f"http://127.0.0.1:{server.server_address[1]}/secret-uuid"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening() as address:
+        yield address
 
 
 def test_each_outcome_has_its_address() -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
 import pytest
+from monitor_kit import Monitor, listening
 from test_install import Server, server  # noqa: F401 - a fixture
 from test_units import PATHS, PYTHON, systemd_words, values
 
@@ -22,30 +20,10 @@ ADDRESS = "https://hc-ping.com/secret-uuid"
 CURL = "/usr/bin/curl"
 
 
-class Monitor(BaseHTTPRequestHandler):
-    got: ClassVar[list[str]] = []
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.got.append(self.path)
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def monitor() -> Iterator[str]:
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Monitor)
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    Monitor.got.clear()
-    yield f"http://127.0.0.1:{made.server_address[1]}/secret-uuid"
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with listening() as address:
+        yield address
 
 
 PROGRAMS = [pytest.param(CURL, marks=pytest.mark.skipif(not os.path.exists(CURL), reason="no curl")), sys.executable]
@@ -67,7 +45,7 @@ def test_the_units_line_posts_the_exit_status(monitor: str, program: str, code: 
         timeout=30,
     )
     assert (done.stdout, done.stderr) == (b"", b"")
-    assert Monitor.got == [path]
+    assert [post.path for post in Monitor.got] == [path]
     assert "secret-uuid" not in " ".join(words)
 
 
@@ -84,7 +62,7 @@ def test_the_crontabs_line_posts_the_exit_status(monitor: str, program: str, end
     command = command.replace(tick, f"/bin/sh -c '{ends}'")
     done = subprocess.run(["sh", "-c", command], env={name: address}, capture_output=True, check=False, timeout=30)
     assert (done.stdout, done.stderr) == (b"", b"")
-    assert Monitor.got == [path]
+    assert [post.path for post in Monitor.got] == [path]
 
 
 def test_a_monitor_that_is_not_there_is_nothing_to_the_tick() -> None:
