@@ -45,7 +45,7 @@ $(VENV)/.ready: pyproject.toml
 
 demo-begins:
 	@if [ $(VENV)/.ready -nt pyproject.toml ]; then echo "The demo takes about half a minute."; \
-	else echo "The first time, this takes one to three minutes: it sets up $(VENV), then the demo runs for half a minute."; fi
+	else echo "The first time, the demo takes one to three minutes: it sets up $(VENV)."; fi
 
 demo: demo-begins $(VENV)/.ready ## Show the main job at work: reminders, a tick, a live gateway, the messages, the log
 	@$(BIN)/python examples/demo/demo.py

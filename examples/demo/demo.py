@@ -35,8 +35,9 @@ reminders:
     text: This can't arrive, and is not lost in silence.
 """
 NEXT = """
-That was the demo. Its files are removed, and nothing outside of this directory has changed.
-Next: your first reminder in your own chat. README.md has the five steps; they begin with
+That was the demo. Its files are gone; nothing outside of this directory changed.
+Next: your first reminder in your own chat. README.md has the five steps.
+They begin with
 
   pip install .      # into the environment in which your Bub runs"""
 ASKED = "Remind me in half a minute to take the cake out."
