@@ -17,7 +17,7 @@ class Entry(NamedTuple):
 
 _FILE = "0, 65, 66"
 _REMINDER = "0, 1 no such reminder, 65, 66"
-_NOW = "0 good, 1 not, 65, 66, 69"
+_NOW = "0 a good outcome, 1 a bad one, 65, 66, 69 no gateway"
 _HOLD = "0, 1 no such reminder, 65, 66, 74"
 _DO = "0, 69, 73, 74, 77"
 
