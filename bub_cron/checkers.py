@@ -76,6 +76,8 @@ def string(value: object, limit: int) -> str:
         raise ValueError("is empty")
     if len(value) > limit:
         raise ValueError(f"is longer than {limit:,} characters")
+    if value.isprintable():  # then it holds neither of these
+        return value
     if "\0" in value:
         raise ValueError("holds a NUL character")
     try:

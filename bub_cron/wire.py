@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from bub_cron.errors import RequestError
+
 PROTOCOL = 1
 MAX_LINE = 64 * 1024  # bytes, the newline not counted
 
@@ -77,17 +79,13 @@ def parse_instant(text: str) -> float:
     """Read an ISO 8601 instant with an offset (`Z` or `+01:00`) as seconds since the epoch; ValueError otherwise."""
     from datetime import datetime
 
-    wrong = f"{text[:40]!r} is not an instant; write it like 2026-12-01T07:30:00Z"
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(wrong) from error
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no offset; end it with Z or one like +01:00")
-    try:
-        return moment.timestamp()
+        if moment.tzinfo is not None:
+            return moment.timestamp()
     except (OverflowError, ValueError) as error:
-        raise ValueError(wrong) from error
+        raise ValueError(f"{text[:40]!r} is not an instant; write it like 2026-12-01T07:30:00Z") from error
+    raise ValueError(f"{text!r} has no offset; end it with Z or one like +01:00")
 
 
 # --- The checkers: each takes a value of any type, returns it normalised, or raises ValueError with a half sentence
@@ -224,11 +222,7 @@ class Request:
     reply that it got.
     """
 
-    __slots__ = (
-        "alert", "also", "attempts_allowed", "body", "budget", "context", "delivery", "expires", "fire_time", "gate", "id",
-        "kind", "mark_late", "max_tokens", "model", "overlap", "ping", "quiet", "reminder", "reply_mode", "session",
-        "timeout", "timezone", "to", "tools", "wait",
-    )  # fmt: skip
+    # These stand in the class at their defaults (`LEFT_OUT`), and in the request where it has others.
     delivery: str
     also: list[str]
     mark_late: float | str
@@ -260,9 +254,16 @@ class Request:
         self.model: str | None = fields.get("model")
         self.context: dict[str, str] = fields.get("context", {})
         self.wait: bool = fields.get("wait", True)
-        for field, default in LEFT_OUT.items():
-            setattr(self, field, fields.get(field, default))
-        self.also = [target for target in self.also if target != self.to]
+        for field in LEFT_OUT.keys() & fields.keys():
+            setattr(self, field, fields[field])
+        if self.to in self.also:
+            self.also = [target for target in self.also if target != self.to]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Request) and self.id == other.id and self.content() == other.content()
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     def content(self) -> str:
         """Return the canonical JSON of what this firing does; equal content means the same request."""
@@ -272,10 +273,14 @@ class Request:
             "reminder": self.reminder, "reply": self.reply_mode, "session": self.session,
             "timeout": float(self.timeout), "to": self.to,
         }  # fmt: skip
-        for field, default in LEFT_OUT.items():
-            if (value := getattr(self, field)) != default:
+        for field in LEFT_OUT.keys() & vars(self).keys():
+            if (value := getattr(self, field)) != LEFT_OUT[field]:
                 fields[field] = value
         return _codecs()[2](fields)
+
+
+for _field, _default in LEFT_OUT.items():
+    setattr(Request, _field, _default)
 
 
 def stored_request(request_id: str, expires: float, content: str) -> Request:
@@ -313,8 +318,6 @@ def parse_request(line: bytes, *, now: float, new_id: Callable[[], str]) -> Requ
 
     `now` (epoch seconds) is what a missing `expires` counts from; `new_id` makes an id for a request without one.
     """
-    from bub_cron.errors import RequestError
-
     fields = _object(line)
     try:
         if fields.get("ping") is True or (len(fields) == 1 and "ping" in fields):
@@ -325,7 +328,7 @@ def parse_request(line: bytes, *, now: float, new_id: Callable[[], str]) -> Requ
             return _only(fields, "status", StatusQuery(_check_id(fields["status"])), '{"status": ID}')
         return Request(check_fields(fields, REQUEST_FIELDS), new_id=new_id, now=now)
     except ValueError as error:
-        raise RequestError(str(error), _known_id(fields)) from error
+        raise _refused(str(error), _known_id(fields)) from error
 
 
 def _known_id(fields: Mapping[str, Any]) -> str | None:
@@ -370,33 +373,41 @@ def _nearest(key: str, known: Iterable[str]) -> str:
 
 
 def _object(line: bytes) -> dict[str, Any]:
-    import json
-
-    from bub_cron.errors import RequestError
-
     if len(line) > MAX_LINE:
-        raise RequestError(f"the line is over {MAX_LINE // 1024} KiB")
+        raise _refused(f"the line is over {MAX_LINE // 1024} KiB")
     try:
         value = _codecs()[0](line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise RequestError("the line is not UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise RequestError(f"the line is not JSON: {error.msg} at column {error.colno}") from error
-    except RecursionError as error:
-        raise RequestError("the line is nested too deeply") from error
-    except ValueError as error:
-        raise RequestError(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise _refused(_not_json(error)) from error
     if not isinstance(value, dict):
-        raise RequestError('the line is not a JSON object, such as {"to": "telegram:1", "text": "hello"}')
+        raise _refused('the line is not a JSON object, such as {"to": "telegram:1", "text": "hello"}')
     return value
 
 
+def _not_json(error: ValueError | RecursionError) -> str:
+    import json
+
+    if isinstance(error, UnicodeDecodeError):
+        return "the line is not UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        return f"the line is not JSON: {error.msg} at column {error.colno}"
+    return "the line is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _refused(why: str, firing_id: str | None = None) -> RequestError:
+    from bub_cron.errors import RequestError
+
+    return RequestError(why, firing_id)
+
+
 def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in items:
-        if key in found:
-            raise ValueError(f"the key {key[:64]!r} stands there twice")
-        found[key] = value
+    found = dict(items)
+    if len(found) < len(items):
+        once: set[str] = set()
+        for key, _ in items:
+            if key in once:
+                raise ValueError(f"the key {key[:64]!r} stands there twice")
+            once.add(key)
     return found
 
 

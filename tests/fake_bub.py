@@ -15,7 +15,6 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +205,7 @@ class FakeClockInbox(Inbox):
             firing = await self.move(firing, "keep_reply", NOON, reply="the reply", tokens=7)
         if state in ("sending", "sent_in_vain"):
             reply = Message(1, "reply", firing.request.to, firing.request.expires)
-            firing = await self.move_message(replace(firing, messages=(reply,)), reply, "begin", NOON)
+            firing = await self.move_message(firing._replace(messages=(reply,)), reply, "begin", NOON)
         if state == "sent_in_vain":
             firing = await self.move_message(
                 firing, firing.messages[0], "retry", NOON, error="no way", not_before=NOON + 30

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +181,7 @@ async def test_after_a_kill_only_who_has_not_got_it_is_sent_it(tmp_path: Path) -
         firing = await inbox.put("kept", also=["other:2", "other:3"])
         ways = [("reply", "chat:1"), ("copy", "other:2"), ("copy", "other:3")]
         until = firing.request.expires
-        firing = replace(firing, messages=tuple(Message(n, kind, to, until) for n, (kind, to) in enumerate(ways, 1)))
+        firing = firing._replace(messages=tuple(Message(n, kind, to, until) for n, (kind, to) in enumerate(ways, 1)))
         firing = await inbox.move_message(firing, firing.messages[0], "begin", NOON)
         firing = await inbox.move_message(firing, firing.messages[0], "deliver", NOON)
         await inbox.move_message(firing, firing.messages[1], "begin", NOON)

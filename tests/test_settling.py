@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ async def test_each_row_of_the_crash_table(
 async def test_a_later_part_is_not_sent_after_one_whose_send_was_lost(tmp_path: Path) -> None:
     async with open_inbox(tmp_path) as inbox:
         parts = tuple(Message(number, "reply", "chat:1", NOON + 9, f"part {number}") for number in (1, 2))
-        firing = replace(await inbox.put("kept"), messages=parts)
+        firing = (await inbox.put("kept"))._replace(messages=parts)
         await inbox.move_message(firing, parts[0], "begin", NOON)
     async with open_inbox(tmp_path) as inbox:
         [firing] = await recover(inbox, NOON)

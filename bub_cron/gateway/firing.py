@@ -6,8 +6,7 @@ Invariants: what the socket says of a firing is made here alone; no text of a me
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from bub_cron.states import DELIVERED, FINAL, MESSAGE_OPEN, RETRYING, WAITING
 from bub_cron.wire import COMMAND, TEXT, Request, iso, stored_request
@@ -16,8 +15,7 @@ PING = "ping"
 """The kind of a message to a monitor, and its `to`: the address is a secret, and stands in the request alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One text on its way to one chat: a row of `messages`. Instants are epoch seconds.
 
     `content` None stands for the whole text of its firing. `until` is when a refused one is given up.
@@ -27,13 +25,16 @@ class Message:
     kind: str
     to: str
     until: float
-    content: str | None = field(default=None, repr=False)
+    content: str | None = None
     state: str = WAITING
     sends: int = 0
     reason: str | None = None
     error: str | None = None
     not_before: float | None = None
     finished_at: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<message {self.number}, {self.kind} to {self.to}: {self.state}>"
 
     @property
     def is_final(self) -> bool:
@@ -49,23 +50,25 @@ class Message:
         return said if self.error is None else {**said, "error": self.error}
 
 
-@dataclass(frozen=True, slots=True)
-class Firing:
+class Firing(NamedTuple):
     """One firing: its request, a row of `firings`, and its messages by number. Instants are epoch seconds."""
 
-    request: Request = field(repr=False, compare=False)
+    request: Request
     state: str
     accepted_at: float
     reason: str | None = None
     error: str | None = None
     attempts: int = 0
     tokens: int | None = None
-    gate: str | None = field(default=None, repr=False)
-    reply: str | None = field(default=None, repr=False)
+    gate: str | None = None
+    reply: str | None = None
     not_before: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
     messages: tuple[Message, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<firing {self.id}: {self.state}>"
 
     @property
     def id(self) -> str:
@@ -157,16 +160,17 @@ class Firing:
         return iso(min(waits)) if waits else None
 
 
-FIRING_COLUMNS = tuple(column.name for column in fields(Firing) if column.name not in ("request", "messages"))
-MESSAGE_COLUMNS = tuple(column.name for column in fields(Message))
+FIRING_COLUMNS = Firing._fields[1:-1]
+"""The columns of `firings` after those that its request gives: all of a `Firing` but its request and its messages."""
+MESSAGE_COLUMNS = Message._fields
 
 
 def message_of(row: sqlite3.Row) -> Message:
     """Return the message of a row of `messages`."""
-    return Message(**{column: row[column] for column in MESSAGE_COLUMNS})
+    return Message._make(row[column] for column in MESSAGE_COLUMNS)
 
 
 def firing_of(row: sqlite3.Row, messages: tuple[Message, ...]) -> Firing:
     """Return the firing of a row of `firings`; ValueError, KeyError or TypeError for one that no gateway wrote."""
     request = stored_request(row["id"], row["expires"], row["request"])
-    return Firing(request, **{column: row[column] for column in FIRING_COLUMNS}, messages=messages)
+    return Firing._make((request, *(row[column] for column in FIRING_COLUMNS), messages))

@@ -16,7 +16,6 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from loguru import logger
@@ -223,7 +222,7 @@ def _row_of(firing: Firing) -> tuple[Any, ...]:
     moment = _moment(request, firing.accepted_at)
     return (
         firing.id, request.reminder, request.fire_time, moment, request.content(), request.expires,
-        *(getattr(firing, column) for column in FIRING_COLUMNS),
+        *firing[1:-1],
     )  # fmt: skip
 
 
@@ -232,7 +231,7 @@ def _insert_messages(connection: sqlite3.Connection, firing: Firing) -> None:
     connection.executemany(
         f"INSERT INTO messages ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
         " ON CONFLICT (firing, number) DO NOTHING",
-        ((firing.id, *(getattr(message, column) for column in MESSAGE_COLUMNS)) for message in firing.messages),
+        ((firing.id, *message) for message in firing.messages),
     )
 
 
@@ -329,9 +328,9 @@ def _new_firing(request: Request, started: dict[str | None, list[sqlite3.Row]], 
     event, reason, error = "accept", None, None
     if now > request.expires:
         event, reason, error = "accept_missed", "late", "too late to start when it was submitted"
-    elif _skips_overlap(request):
+    elif _skips_overlap(request) and (rows := started.get(request.reminder)):
         moment = _moment(request, now)
-        earlier = next((row for row in started.get(request.reminder, ()) if row["started_at"] <= moment), None)
+        earlier = next((row for row in rows if row["started_at"] <= moment), None)
         if earlier is not None:
             event, reason, error = "accept_skipped", "overlap", f"{earlier['id']} still ran"
     state = FIRING_MOVES[event].state or ""
@@ -371,11 +370,11 @@ def _move(connection: sqlite3.Connection, firing: Firing, event: str, now: float
     if event in ("miss", "fail") and firing.replies:  # what was not sent by now never is
         decides = "firing = ? AND kind IN ('reply', 'copy')"
         _update(connection, "messages", MESSAGE_MOVES["skip"], decides, (firing.id,), {"finished_at": now})
-        firing = replace(firing, messages=_messages(connection, firing.id))
+        firing = firing._replace(messages=_messages(connection, firing.id))
     reminder = firing.request.reminder
     if reminder is not None and (more := (changes.get("tokens") or 0) - (firing.tokens or 0)) > 0:
         _spend(connection, reminder, period_start("day", now, firing.request.timezone), more)
-    firing = replace(firing, state=move.state or "", **changes)
+    firing = firing._replace(state=move.state or "", **changes)
     if reminder is not None and firing.gate is not None and firing.state in GOOD:
         _keep_digest(connection, reminder, digest(firing.gate))
     return _with_tellings(connection, firing, now) if firing.is_final else firing
@@ -406,7 +405,7 @@ def _with_tellings(connection: sqlite3.Connection, firing: Firing, now: float) -
         messages = (*messages, Message(len(messages) + 1, kind, to, until, content))
     if firing.request.ping is not None:
         messages = (*messages, Message(len(messages) + 1, PING, PING, until, firing.state))
-    firing = replace(firing, messages=messages)
+    firing = firing._replace(messages=messages)
     _insert_messages(connection, firing)
     return firing
 
@@ -488,7 +487,7 @@ def _move_message(
         later = 'firing = ? AND number > ? AND kind = ? AND "to" = ?'
         values = (firing.id, message.number, message.kind, message.to)
         _update(connection, "messages", MESSAGE_MOVES["skip"], later, values, {"finished_at": now})
-    firing = replace(firing, messages=_messages(connection, firing.id))
+    firing = firing._replace(messages=_messages(connection, firing.id))
     return _follow(connection, firing, event, now) if message.decides else firing
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -88,7 +87,7 @@ class Sends:
             for kind, to in (("reply", request.to), *(("copy", to) for to in request.also))
             for part in self._delivery.parts(to, text)
         ]
-        return replace(firing, messages=(*replies, *(one for one in firing.messages if not one.decides)))
+        return firing._replace(messages=(*replies, *(one for one in firing.messages if not one.decides)))
 
     @asynccontextmanager
     async def _lane(self, to: str, limit: float | None) -> AsyncIterator[None]:
