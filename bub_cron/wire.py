@@ -13,6 +13,8 @@ pay for a parser before its line is on the socket.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from bub_cron.checkers import (
     NAME_CHARACTERS,
     check_bool,
@@ -24,6 +26,7 @@ from bub_cron.checkers import (
     string,
     wrong_type,
 )
+from bub_cron.states import ACCEPTED
 from bub_cron.store import FAR
 
 TYPE_CHECKING = False
@@ -75,6 +78,7 @@ def iso(instant: float) -> str:
     return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}Z"
 
 
+@lru_cache(maxsize=64)  # thousands of lines of one minute have few different ones
 def parse_instant(text: str) -> float:
     """Read an ISO 8601 instant with an offset (`Z` or `+01:00`) as seconds since the epoch; ValueError otherwise."""
     from datetime import datetime
@@ -254,7 +258,8 @@ class Request:
         self.model: str | None = fields.get("model")
         self.context: dict[str, str] = fields.get("context", {})
         self.wait: bool = fields.get("wait", True)
-        for field in LEFT_OUT.keys() & fields.keys():
+        self._rare = [field for field in fields if field in LEFT_OUT]
+        for field in self._rare:
             setattr(self, field, fields[field])
         if self.to in self.also:
             self.also = [target for target in self.also if target != self.to]
@@ -273,7 +278,7 @@ class Request:
             "reminder": self.reminder, "reply": self.reply_mode, "session": self.session,
             "timeout": float(self.timeout), "to": self.to,
         }  # fmt: skip
-        for field in LEFT_OUT.keys() & vars(self).keys():
+        for field in self._rare:
             if (value := getattr(self, field)) != LEFT_OUT[field]:
                 fields[field] = value
         return _codecs()[2](fields)
@@ -348,10 +353,11 @@ def check_fields(fields: Mapping[str, Any], checkers: Mapping[str, Callable[[obj
     """Return the fields checked and normalised; ValueError names the first that is wrong, missing or not known."""
     checked: dict[str, Any] = {}
     for key, value in fields.items():
-        if key not in checkers:
+        checker = checkers.get(key)
+        if checker is None:
             raise ValueError(f"unknown field {key[:64]!r}{_nearest(key, checkers)}")
         try:
-            checked[key] = checkers[key](value)
+            checked[key] = checker(value)
         except ValueError as error:
             raise ValueError(f"{key} {error}") from error
     if "to" not in checked:
@@ -418,6 +424,11 @@ def _no_constant(name: str) -> Any:
 def encode(message: Mapping[str, Any]) -> bytes:
     """Return one line of the protocol: a JSON object and its newline, UTF-8."""
     return _codecs()[1](message).encode() + b"\n"
+
+
+def accepted(firing_id: str) -> bytes:
+    """Return the line that answers a request which was taken in; an id needs no quoting."""
+    return f'{{"id": "{firing_id}", "status": "{ACCEPTED}"}}\n'.encode()
 
 
 _made: tuple[Callable[[str], Any], Callable[[object], str], Callable[[object], str]] | None = None

@@ -31,7 +31,7 @@ from bub_cron.gateway.faults import LogLimit, log_fault
 from bub_cron.gateway.firing import Firing
 from bub_cron.gateway.inbox import FullError, Inbox
 from bub_cron.gateway.runner import Runner
-from bub_cron.states import REJECTED
+from bub_cron.states import ACCEPTED, REJECTED
 from bub_cron.wire import (
     BUSY,
     MAX_LINE,
@@ -41,6 +41,7 @@ from bub_cron.wire import (
     Ping,
     Request,
     StatusQuery,
+    accepted,
     encode,
     parse_request,
 )
@@ -210,18 +211,18 @@ class Connection:
 
     async def _submit(self, requests: list[Request]) -> list[Request]:
         """Have requests accepted and write their first answers; return those that the inbox has already."""
-        accepted: list[Firing | BubCronError | None]
+        taken: list[Firing | BubCronError | None]
         try:
-            accepted = await self._service.runner.accept(requests)
+            taken = await self._service.runner.accept(requests)
         except StoreError as error:
-            accepted = [error] * len(requests)
+            taken = [error] * len(requests)
         answers: list[bytes] = []
         known: list[Request] = []
-        for request, found in zip(requests, accepted, strict=True):
+        for request, found in zip(requests, taken, strict=True):
             if found is None:
                 known.append(request)
             elif isinstance(found, Firing):
-                answers.append(encode(found.answer()))
+                answers.append(accepted(found.id) if found.state == ACCEPTED else encode(found.answer()))
                 self._owe_final(request, found)
             else:
                 status = BUSY if isinstance(found, FullError | StoreError) else REJECTED

@@ -16,6 +16,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from loguru import logger
@@ -214,7 +215,7 @@ def _insert(connection: sqlite3.Connection, firings: Sequence[Firing]) -> None:
         insert = f"INSERT INTO firings ({', '.join(columns)}) VALUES {', '.join([row] * size)}"  # noqa: S608
         while len(rest) >= size:
             some, rest = rest[:size], rest[size:]
-            connection.execute(insert, [value for firing in some for value in _row_of(firing)])
+            connection.execute(insert, list(chain.from_iterable(map(_row_of, some))))
 
 
 def _row_of(firing: Firing) -> tuple[Any, ...]:
