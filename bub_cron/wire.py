@@ -258,7 +258,8 @@ class Request:
         self.model: str | None = fields.get("model")
         self.context: dict[str, str] = fields.get("context", {})
         self.wait: bool = fields.get("wait", True)
-        self._rare = [field for field in fields if field in LEFT_OUT]
+        # A tuple, since the garbage collector looks at one that holds nothing but strings only once, and thousands may wait.
+        self._rare = tuple([field for field in fields if field in LEFT_OUT])
         for field in self._rare:
             setattr(self, field, fields[field])
         if self.to in self.also:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import json
 import os
 import signal
@@ -145,6 +146,13 @@ async def test_nothing_starts_before_all_channels_have_started(path: Path) -> No
         await asyncio.sleep(51)
         await gateway.call(TEXT)
         assert (slow.started, [text for _, text in slow.begun]) == (True, ["hello"])
+
+
+@at_home
+async def test_the_collector_leaves_alone_what_had_started_until_the_stop(path: Path) -> None:
+    async with Gateway(path).up():
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 @at_home
