@@ -36,7 +36,7 @@ class Desktop:
         self.asked: list[Request] = []
         self.path = home / "reminders.d" / "chat.yaml"
         self._desk = Desk()
-        self._desk.book = Book(
+        book = Book(
             self.paths,
             setting,
             no_way=lambda to: "this gateway has no channel nowhere" if to.startswith("nowhere:") else None,
@@ -44,6 +44,7 @@ class Desktop:
             accept=self._accept,
             now=lambda: self.now,
         )
+        self._desk.book = lambda: book
 
     async def _accept(self, requests: Sequence[Request]) -> list[object]:
         self.asked += requests

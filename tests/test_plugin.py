@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +174,9 @@ def test_what_may_be_made_in_chat_is_chosen_by_the_environment_or_the_file(monke
         CronSettings.model_validate({"chat": "all"})
     monkeypatch.setenv("BUB_CRON_CHAT", "text")
     assert CronSettings().chat == "text"
+
+
+def test_what_reads_reminders_is_in_memory_only_once_somebody_asks_in_chat() -> None:
+    look = "import sys, bub_cron.gateway.plugin; print([one for one in ('reminders', 'schedule', 'records') if f'bub_cron.{one}' in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

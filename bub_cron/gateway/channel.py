@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import signal
@@ -21,7 +22,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bub import BubFramework
 from bub.channels import Channel, ChannelMessage, Interface, Lifecycle
@@ -33,7 +34,6 @@ from loguru import logger
 from bub_cron import __version__
 from bub_cron.errors import StoreError, described
 from bub_cron.gateway.address import BoundSocket, Ownership, TakenError
-from bub_cron.gateway.chat.book import Book
 from bub_cron.gateway.chat.callers import Desk
 from bub_cron.gateway.commands import CommandRule
 from bub_cron.gateway.connection import Service
@@ -52,6 +52,9 @@ from bub_cron.gateway.turns import CHANNEL, Turns
 from bub_cron.paths import chat_file, find_paths
 from bub_cron.wire import PROTOCOL, iso
 from bub_cron.writable import why_not_writable
+
+if TYPE_CHECKING:
+    from bub_cron.gateway.chat.book import Book
 
 _CHORE_SECONDS = 30.0
 _CHORES_A_DAY = int(86400 / _CHORE_SECONDS)
@@ -163,7 +166,7 @@ class CronChannel(Lifecycle):
         for firing in await recover(inbox, runner.now()):
             runner.take(firing)
         stack.callback(self._desk.close)
-        self._desk.book = Book(
+        self._desk.book = _book(
             paths, settings.chat, no_way=delivery.refusal, refusal=rule.refusal, accept=runner.accept, now=runner.now
         )
         # Once: it reads files, and a caller may ask as often as it likes.
@@ -198,6 +201,18 @@ class CronChannel(Lifecycle):
         )
         stack.callback(chores.cancel)
         return runner
+
+
+def _book(*given: Any, **named: Any) -> Callable[[], Book]:
+    """Return what gives the one book. Until somebody asks for it, what reads and judges reminders is not in memory."""
+
+    @functools.cache
+    def book() -> Book:
+        from bub_cron.gateway.chat.book import Book
+
+        return Book(*given, **named)
+
+    return book
 
 
 async def _keep_seen(seen: Seen, inbox: Inbox, delivery: Delivery) -> None:

@@ -7,7 +7,7 @@ its parent's state, and with it its caller.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bub.envelope import Envelope, content_of, field_of
@@ -42,7 +42,7 @@ class Caller:
         """What reads and writes the reminders; RefusedError where no gateway serves them."""
         if self._desk.book is None:
             raise RefusedError("reminders are made in a chat of a running gateway, and here is none that is ready")
-        return self._desk.book
+        return self._desk.book()
 
     @property
     def who(self) -> str:
@@ -52,10 +52,10 @@ class Caller:
 
 
 class Desk:
-    """Where a turn finds the book. One for each plugin; the channel puts the book there while the gateway serves."""
+    """Where a turn finds the book. One for each plugin; while the gateway serves, the channel has put there what gives it."""
 
     def __init__(self) -> None:
-        self.book: Book | None = None
+        self.book: Callable[[], Book] | None = None
 
     def close(self) -> None:
         self.book = None

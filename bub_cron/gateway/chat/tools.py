@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from bub import tool
@@ -114,6 +115,7 @@ async def _called(
     try:
         values = _values(known, words, given)
         caller = caller_of(context.state)
+        await asyncio.to_thread(import_module, "bub_cron.gateway.chat.book")  # the first time, it reads some files
         book = caller.book
         name = str(values.pop("name", "")).strip()
         if what in ("change", "remove", "fire") and not name:
