@@ -608,6 +608,24 @@ def test_log_needs_no_good_file(place: Place, run: Run, text: str | None, words:
     assert len(result.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("text", [None, "reminders: ["], ids=["missing", "faulty"])
+@pytest.mark.parametrize("command", [("list",), ("next",), ("show", "pills"), ("fire", "pills")])
+def test_a_command_that_needs_a_good_file_says_what_fires_meanwhile(
+    place: Place, run: Run, text: str | None, command: tuple[str, ...]
+) -> None:
+    os.unlink(place.paths.file)
+    if text is not None:
+        place.write(text, NOON)
+    note = "\nbub-cron: until that is fixed, the last good version stays in force\n"
+    assert note not in run(*command).err
+    place.write(FILE, NOON)
+    place.tick(NOON)
+    os.unlink(place.paths.file)
+    if text is not None:
+        place.write(text, NOON)
+    assert run(*command).err.endswith(note)
+
+
 @pytest.mark.parametrize(
     "label",
     ["lunch", "0001-01-01", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "-1", "now", "2026-99-99T99:99:99Z"],

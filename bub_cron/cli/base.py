@@ -8,6 +8,7 @@ Invariants:
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -17,7 +18,16 @@ import click
 
 from bub_cron import __version__
 from bub_cron.cli.contents import ENTRIES, EXAMPLES, GROUPS, OTHER, STATUSES
-from bub_cron.errors import BubCronError, FileFaultsError, UnknownReminderError, each_of
+from bub_cron.errors import (
+    BubCronError,
+    FaultyFilesError,
+    FileFaultsError,
+    FileMissingError,
+    FileUnreadableError,
+    StoreError,
+    UnknownReminderError,
+    each_of,
+)
 from bub_cron.paths import Paths, find_paths
 
 if TYPE_CHECKING:
@@ -91,6 +101,8 @@ class _Commands(click.Group):
         except BubCronError as error:
             for one in each_of(error):
                 _print_error(one)
+            for note in getattr(error, "__notes__", ()):
+                click.echo(f"bub-cron: {note}", err=True)
             ctx.exit(error.exit_status)
 
 
@@ -153,9 +165,25 @@ def with_paths[R](command: Callable[..., R]) -> Callable[..., R]:
     @functools.wraps(command)
     def wrapper(context: click.Context, /, **given: Any) -> R:
         paths = paths_of(context)
-        return command(paths, **{name: value for name, value in given.items() if name not in _PATH_OPTIONS})
+        try:
+            return command(paths, **{name: value for name, value in given.items() if name not in _PATH_OPTIONS})
+        except (FaultyFilesError, FileFaultsError, FileMissingError, FileUnreadableError) as error:
+            if _is_in_force(each_of(error), paths):
+                error.add_note("until that is fixed, the last good version stays in force")
+            raise
 
     return wrapper
+
+
+def _is_in_force(errors: Iterable[BubCronError], paths: Paths) -> bool:
+    """Tell whether the tick goes by an earlier version of one of the files that can't be used."""
+    from bub_cron.records import files_in_force
+
+    try:
+        files = set(map(os.path.realpath, files_in_force(paths)))
+    except StoreError:
+        return False  # the error at hand counts; `status` and `doctor` tell of the store
+    return any(os.path.realpath(getattr(error, "path", paths.file)) in files for error in errors)
 
 
 def paths_of(context: click.Context) -> Paths:
