@@ -1,6 +1,7 @@
 """usage and gate: what a reminder took, and whether it would run."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -8,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+COMMAND = (sys.executable, "-m", "bub_cron")
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {"BUB_HOME": str(home), "PATH": "/usr/bin:/bin", "COLUMNS": "80", "TZ": "UTC"}
+
 
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {"BUB_HOME": str(home), "PATH": "/usr/bin:/bin", "COLUMNS": "80", "TZ": "UTC"}
-    command = [sys.executable, "-m", "bub_cron", *arguments]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    command = [*COMMAND, *arguments]
+    return subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=60, check=False)
 
 
 def write(home: Path, gate: str) -> None:
@@ -45,6 +51,20 @@ def test_a_gate_by_hand(tmp_path: Path, gate: str, status: int, output: str, sai
     done = run(tmp_path, "gate", "mail")
     assert (done.returncode, done.stdout) == (status, output)
     assert done.stderr.startswith(said)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_gate_too(tmp_path: Path, number: signal.Signals) -> None:
+    write(tmp_path, f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 600")
+    with subprocess.Popen([*COMMAND, "gate", "mail"], env=environment(tmp_path), stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "pid").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode in (128 + number, 1)  # click's word for an interrupt is 1
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
 
 def test_a_reminder_without_a_gate(tmp_path: Path) -> None:

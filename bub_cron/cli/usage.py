@@ -70,6 +70,8 @@ def gate(paths: Paths, name: str) -> None:
     if reminder.gate is None:
         raise click.UsageError(f"{name} has no gate")
     seconds = float(reminder.gate["timeout"])
+    for number in (signal.SIGTERM, signal.SIGHUP):  # by SIGINT, Python's own handler, the gate is ended, too
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     # A file, not a pipe: what the gate left behind in the background would hold that open.
     output_file = tempfile.TemporaryFile()  # noqa: SIM115 - ends with the process
     try:
