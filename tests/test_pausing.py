@@ -20,7 +20,7 @@ from bub_cron import records
 from bub_cron.cli import commands
 from bub_cron.health.status import look
 from bub_cron.pauses import ALL, FILE, PAUSE, SKIP, Pause, Pauses, covering, in_force, next_running, parts
-from bub_cron.schedule import parse_every
+from bub_cron.schedule import machine_zone, parse_every
 from bub_cron.trigger import firings, pausing
 from bub_cron.trigger import submitting as submitting_
 from bub_cron.trigger.ledger import Ledger
@@ -464,7 +464,7 @@ def test_pause_and_resume_by_name(place: Place, run: Run, now: int) -> None:
     done = run("pause", "a", "--why", "on\nleave")
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith("a is paused since ")
-    assert done.out.endswith(f" by {ME}: on leave\n")
+    assert done.out.endswith(f" ({machine_zone()}) by {ME}: on leave\n")
     assert (listed(run)["a"]["paused"], listed(run)["a"]["next"], listed(run)["b"]["paused"]) == (True, None, None)
     assert run("list").out.splitlines()[1].split()[1] == "paused"
     with place.gateway() as gateway:
@@ -514,7 +514,9 @@ def test_resume_says_that_the_file_still_pauses(place: Place, run: Run, now: int
     place.write(FILE_ + "  c: {every: 1h, text: hi, pause_until: 2099-01-01}\n", now)
     result = run("resume", "c")
     assert (result.status, result.out) == (1, "c was not paused\n")
-    assert "c is still paused: paused until 2099-01-01 00:00 by pause_until in the file" in result.err
+    assert (
+        f"c is still paused: paused until 2099-01-01 00:00 ({machine_zone()}) by pause_until in the file" in result.err
+    )
     assert listed(run)["c"]["paused"] == "2099-01-01T00:00:00Z"
 
 

@@ -20,6 +20,7 @@ from health_kit import NOON, answering, contents, healthy, record
 from bub_cron.cli import commands
 from bub_cron.health import status, storage
 from bub_cron.health.status import DAY, Status, look
+from bub_cron.schedule import machine_zone
 from bub_cron.trigger import firings
 from bub_cron.trigger.ledger import Ledger
 
@@ -390,6 +391,7 @@ def test_the_command_shows_each_part_and_exits_0_or_1(place: Place) -> None:
     assert "for telegram; idle (process 4242, " in gateway
     assert trigger.startswith("trigger      the last tick was ")
     assert reminders.startswith("reminders    1; the next is pills, at ")
+    assert f" ({machine_zone()}), in " in reminders
     assert (waiting, day) == ("waiting      nothing", "24 hours     nothing fired")
     done = run(place)
     assert done.exit_code == 1

@@ -23,7 +23,7 @@ from bub_cron.errors import BubCronError, one_line
 from bub_cron.paths import Paths
 from bub_cron.pauses import ALL, SKIP, Pauses, covering, in_force
 from bub_cron.reminders import Reminder, load
-from bub_cron.schedule import fire_times
+from bub_cron.schedule import fire_times, machine_zone
 from bub_cron.store import ERRORS, FAR, store_error
 from bub_cron.trigger import pausing
 from bub_cron.trigger.ledger import SHAPE, Ledger
@@ -62,7 +62,7 @@ def pause(paths: Paths, names: tuple[str, ...], all_: bool, until: str | None, w
     for name in chosen:
         found = in_force((one for one in pauses.of(name) if one.reminder == name), now)
         if found is not None:
-            click.echo(terminal.clean(f"{name} is " * bool(name) + found.sentence(terminal.local_time)))
+            click.echo(terminal.clean(f"{name} is " * bool(name) + found.sentence(_local)))
 
 
 @commands.command()
@@ -145,7 +145,7 @@ def _tell_of_still_paused(paths: Paths, pauses: Pauses, names: list[str] | None,
     ]
     for name, held in found:
         hint = "; `bub-cron resume --all` ends that" if held.reminder == ALL else ""
-        click.echo(terminal.clean(f"{name} is still paused: {held.sentence(terminal.local_time)}{hint}"), err=True)
+        click.echo(terminal.clean(f"{name} is still paused: {held.sentence(_local)}{hint}"), err=True)
     return bool(found)
 
 
@@ -172,3 +172,7 @@ def _user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
+
+
+def _local(instant: float) -> str:
+    return f"{terminal.local_time(instant)} ({machine_zone()})"

@@ -24,6 +24,7 @@ from bub_cron.health.status import Status, because, few, look, work_in_words
 from bub_cron.paths import Paths
 from bub_cron.pauses import Pause
 from bub_cron.records import Gated
+from bub_cron.schedule import machine_zone
 
 _WIDTH = 13
 _GAPS = 3
@@ -165,7 +166,8 @@ def _reminders(found: Status) -> str:
     if found.next_fire is None:
         return f"{count}; no upcoming fire times"
     moment, name = found.next_fire
-    return f"{count}; the next is {name}, at {terminal.local_time(moment)}, in {terminal.span(moment - found.now)}"
+    at = f"{terminal.local_time(moment)} ({machine_zone()})"  # of this screen's clock, here alone
+    return f"{count}; the next is {name}, at {at}, in {terminal.span(moment - found.now)}"
 
 
 def _paused(pause: Pause) -> str:
