@@ -69,7 +69,7 @@ class FileUnreadableError(BubCronError):
 
     exit_status = EX_DATAERR
 
-    def __init__(self, message: str, path: str = "") -> None:
+    def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
         self.path = path
 

@@ -624,13 +624,17 @@ def _attach_copy(view: sqlite3.Connection, name: str, path: str) -> None:
     import shutil
     import tempfile
 
-    directory = tempfile.mkdtemp(prefix="bub-cron-")  # mode 0700
+    why = f"{path} was left in the middle of a write, and can't be copied"
+    try:
+        directory = tempfile.mkdtemp(prefix="bub-cron-")  # mode 0700
+    except OSError as error:
+        raise StoreError(f"{why}: {error}") from error
     try:
         copy = os.path.join(directory, os.path.basename(path))
         try:
             _copy_with_journal(path, copy)
         except OSError as error:
-            raise StoreError(f"{path} was left in the middle of a write, and can't be copied: {error}") from error
+            raise StoreError(f"{why}: {error}") from error
         view.execute(f"ATTACH ? AS {name}", (uri(copy, "mode=rw"),))  # rolls back
     finally:
         shutil.rmtree(directory)  # the connection has it open

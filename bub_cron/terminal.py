@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from bub_cron.checkers import span as span
-from bub_cron.errors import FileFaultsError
+from bub_cron.errors import FileFaultsError, ScheduleError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -290,6 +290,16 @@ def outcome(word: str) -> Styled:
 def local_time(instant: float | None) -> str:
     """Return an instant as the machine's local time, `2026-12-01 08:30`; "" for None."""
     return "" if instant is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(instant))
+
+
+def clock() -> str:
+    """Return the name of the machine's zone; where it has none that others know (`TZ=CET-1CEST`), what the C library says."""
+    from bub_cron.schedule import machine_zone
+
+    try:
+        return machine_zone()
+    except ScheduleError:
+        return time.strftime("%Z")
 
 
 def print_faults(error: FileFaultsError, out: TextIO) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,6 +16,7 @@ from bub.channels import ChannelMessage
 from bub.tools import REGISTRY, ToolContext
 
 from bub_cron.errors import BubCronError
+from bub_cron.gateway.chat import tools
 from bub_cron.gateway.chat.book import Book
 from bub_cron.gateway.chat.callers import KEY, Caller, Desk
 from bub_cron.gateway.chat.tools import offer
@@ -59,10 +61,11 @@ class Desktop:
         assert isinstance(found, Caller)
         return found
 
+    def context(self, by: Any = None, chat: Any = "telegram:1") -> ToolContext:
+        return ToolContext(tape=None, state={KEY: by or self.caller(chat)})  # type: ignore[arg-type]
+
     def call(self, tool: str, *words: str, by: Any = None, chat: Any = "telegram:1", **given: Any) -> str:
-        state = {KEY: by or self.caller(chat)}
-        context = ToolContext(tape=None, state=state)  # type: ignore[arg-type]
-        answer = asyncio.run(REGISTRY[f"reminder.{tool}"].run(*words, context=context, **given))
+        answer = asyncio.run(REGISTRY[f"reminder.{tool}"].run(*words, context=self.context(by, chat), **given))
         assert isinstance(answer, str)
         return answer
 
@@ -357,3 +360,29 @@ def test_several_messages_at_once_are_from_who_wrote_the_first(desktop: Desktop)
     message = ChannelMessage(session_id="t:1", channel="t", chat_id="1", content=content)
     caller = desktop._desk.state(message, None)[KEY]
     assert caller.who == "ada"
+
+
+def test_a_disk_that_hangs_while_the_book_is_loaded_ends_the_call_too(
+    desktop: Desktop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    monkeypatch.setattr(tools, "_SECONDS", 0.05)
+    monkeypatch.setattr(tools, "import_module", lambda _: goes_on.wait(60))
+
+    async def call() -> str:
+        try:
+            return str(await REGISTRY["reminder.list"].run(context=desktop.context()))
+        finally:
+            goes_on.set()
+
+    assert asyncio.run(call()).startswith("Not known: the disk did not answer within 0.05 s.")
+
+
+def test_a_package_that_was_changed_under_the_gateway_is_said(
+    desktop: Desktop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def import_module(name: str) -> None:
+        raise ImportError(f"cannot import name 'x' from {name!r}")
+
+    monkeypatch.setattr(tools, "import_module", import_module)
+    assert desktop.call("list").startswith("Not done: bub-cron was changed under this gateway, which needs a restart: ")

@@ -626,6 +626,25 @@ def test_a_command_that_needs_a_good_file_says_what_fires_meanwhile(
     assert run(*command).err.endswith(note)
 
 
+def test_what_fires_meanwhile_may_stand_in_a_drop_in(place: Place, run: Run) -> None:
+    note = "\nbub-cron: until that is fixed, the last good version stays in force\n"
+    drop_ins = Path(place.paths.file).parent / "reminders.d"
+    drop_ins.mkdir(mode=0o755)
+    drop_in = drop_ins / "chat.yaml"
+    drop_in.write_text(FILE)
+    drop_in.chmod(0o644)
+    os.unlink(place.paths.file)
+    place.tick(NOON)
+    drop_in.chmod(0o666)
+    assert run("list").err.endswith(note)
+    assert run("remove", "pills").err.endswith(note)
+    drop_in.unlink()
+    assert run("list").err.endswith(note)
+    drop_ins.rmdir()
+    drop_ins.touch()
+    assert run("list").err.endswith(note)
+
+
 @pytest.mark.parametrize(
     "label",
     ["lunch", "0001-01-01", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "-1", "now", "2026-99-99T99:99:99Z"],

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 import unicodedata
 
 import pytest
@@ -195,3 +196,12 @@ def test_no_color_is_honoured() -> None:
 
 def test_an_empty_no_color_is_none() -> None:
     assert "\x1b[1;31mfailed" in on_terminal(SHOW, NO_COLOR="")
+
+
+@pytest.mark.parametrize(("zone", "names"), [("Europe/Berlin", {"Europe/Berlin"}), ("CET-1CEST", {"CET", "CEST"})])
+def test_the_clock_has_a_name_also_where_its_zone_has_none(
+    monkeypatch: pytest.MonkeyPatch, zone: str, names: set[str]
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    assert terminal.clock() in names

@@ -67,6 +67,20 @@ def test_a_signal_ends_the_gate_too(tmp_path: Path, number: signal.Signals) -> N
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
 
+def test_nohup_keeps_the_gate_from_a_hangup(tmp_path: Path) -> None:
+    write(tmp_path, f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo done")
+    command = ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "nohup", *COMMAND, "gate", "mail"]
+    with subprocess.Popen(command, env=environment(tmp_path), stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGHUP)
+        (tmp_path / "go").touch()
+        assert process.communicate(timeout=60)[0] == b"done\n"
+    assert process.returncode == 0
+
+
 def test_a_reminder_without_a_gate(tmp_path: Path) -> None:
     write(tmp_path, "'true'")
     assert run(tmp_path, "gate", "bare").returncode == 2

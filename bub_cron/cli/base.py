@@ -176,14 +176,17 @@ def with_paths[R](command: Callable[..., R]) -> Callable[..., R]:
 
 
 def _is_in_force(errors: Iterable[BubCronError], paths: Paths) -> bool:
-    """Tell whether the tick goes by an earlier version of one of the files that can't be used."""
+    """Tell whether the tick goes by an earlier version of one of the files, or of a file below a directory, at fault."""
     from bub_cron.records import files_in_force
 
     try:
-        files = set(map(os.path.realpath, files_in_force(paths)))
+        files = [os.path.realpath(file) for file in files_in_force(paths)]
     except StoreError:
         return False  # the error at hand counts; `status` and `doctor` tell of the store
-    return any(os.path.realpath(getattr(error, "path", paths.file)) in files for error in errors)
+    # What is missing has no path: then it is that of all files.
+    found = [getattr(error, "path", "").encode("utf-8", "backslashreplace").decode() for error in errors]
+    places = [os.path.realpath(path) if path else "" for path in found]
+    return any(file == place or file.startswith(f"{place}/") for file in files for place in places)
 
 
 def paths_of(context: click.Context) -> Paths:

@@ -23,7 +23,7 @@ from bub_cron.errors import BubCronError, one_line
 from bub_cron.paths import Paths
 from bub_cron.pauses import ALL, SKIP, Pauses, covering, in_force
 from bub_cron.reminders import Reminder, load
-from bub_cron.schedule import fire_times, machine_zone
+from bub_cron.schedule import fire_times
 from bub_cron.store import ERRORS, FAR, store_error
 from bub_cron.trigger import pausing
 from bub_cron.trigger.ledger import SHAPE, Ledger
@@ -175,4 +175,4 @@ def _user() -> str:
 
 
 def _local(instant: float) -> str:
-    return f"{terminal.local_time(instant)} ({machine_zone()})"
+    return f"{terminal.local_time(instant)} ({terminal.clock()})"

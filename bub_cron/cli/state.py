@@ -24,7 +24,6 @@ from bub_cron.health.status import Status, because, few, look, work_in_words
 from bub_cron.paths import Paths
 from bub_cron.pauses import Pause
 from bub_cron.records import Gated
-from bub_cron.schedule import machine_zone
 
 _WIDTH = 13
 _GAPS = 3
@@ -166,7 +165,7 @@ def _reminders(found: Status) -> str:
     if found.next_fire is None:
         return f"{count}; no upcoming fire times"
     moment, name = found.next_fire
-    at = f"{terminal.local_time(moment)} ({machine_zone()})"  # of this screen's clock, here alone
+    at = f"{terminal.local_time(moment)} ({terminal.clock()})"  # of this screen's clock, here alone
     return f"{count}; the next is {name}, at {at}, in {terminal.span(moment - found.now)}"
 
 

@@ -71,7 +71,8 @@ def gate(paths: Paths, name: str) -> None:
         raise click.UsageError(f"{name} has no gate")
     seconds = float(reminder.gate["timeout"])
     for number in (signal.SIGTERM, signal.SIGHUP):  # by SIGINT, Python's own handler, the gate is ended, too
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     # A file, not a pipe: what the gate left behind in the background would hold that open.
     output_file = tempfile.TemporaryFile()  # noqa: SIM115 - ends with the process
     try:

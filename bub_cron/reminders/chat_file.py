@@ -124,7 +124,7 @@ def edit[Result](
             file.judged()
             if _write(path, changed, before):
                 return result
-    raise FileUnreadableError(f"{path} is being written: it changed each time that it was read")
+    raise FileUnreadableError(f"{path} is being written: it changed each time that it was read", path)
 
 
 def remove(path: str, name: str) -> None:

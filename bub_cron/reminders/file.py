@@ -36,7 +36,7 @@ def load_file(path: str, machine_zone: Callable[[], str] = schedule.machine_zone
             if faults is not None:
                 raise faults
             return reminders
-    raise FileUnreadableError(f"{path} is being written: it changed each time that it was read")
+    raise FileUnreadableError(f"{path} is being written: it changed each time that it was read", path)
 
 
 def read_source(path: str) -> tuple[bytes, tuple[int, ...]]:
@@ -49,14 +49,14 @@ def read_source(path: str) -> tuple[bytes, tuple[int, ...]]:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise FileUnreadableError(f"{path} is not a regular file")
+                raise FileUnreadableError(f"{path} is not a regular file", path)
             _refuse_what_others_write(path, file.fileno(), found)
             return file.read(MAX_BYTES + 1), _identity(found)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileMissingError(f"{path} does not exist; `bub-cron init` writes one to start from") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise FileUnreadableError(f"{path} can't be read: {reason}") from error
+        raise FileUnreadableError(f"{path} can't be read: {reason}", path) from error
 
 
 def _refuse_what_others_write(path: str, descriptor: int, found: os.stat_result) -> None:
@@ -71,10 +71,12 @@ def _refuse_what_others_write(path: str, descriptor: int, found: os.stat_result)
         )
         if os.geteuid() != 0 or not given:
             right = f"chown it to the user who runs the tick ({user_name(os.geteuid())}), or to root"
-            raise FileUnreadableError(f"{path} belongs to {user_name(found.st_uid)}, so it is ignored: {right}")
+            raise FileUnreadableError(f"{path} belongs to {user_name(found.st_uid)}, so it is ignored: {right}", path)
     if others_write(found, descriptor):
         mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
-        raise FileUnreadableError(f"{path} may be written by others ({mode}), so it is ignored: chmod go-w {path}")
+        raise FileUnreadableError(
+            f"{path} may be written by others ({mode}), so it is ignored: chmod go-w {path}", path
+        )
 
 
 def _parse_or_faults(

@@ -117,7 +117,9 @@ def take_in(ledger: Ledger, path: str, tz: str, now: int) -> list[Trouble]:
             if signature(path, tz, ()) != read.files_before or signature(path, tz, read.zone_files) != read.before:
                 continue
             return _Taking(ledger, path, tz, read, now).put_in_force()
-    unreadable = FileUnreadableError(f"{path} is being written: it, or a drop-in, changed each time that it was read")
+    unreadable = FileUnreadableError(
+        f"{path} is being written: it, or a drop-in, changed each time that it was read", path
+    )
     with ledger.transaction():
         ledger.set_files(signature=None, faulty=[(text_of(path), text_of(str(unreadable)), unreadable.exit_status)])
     return []

@@ -115,12 +115,12 @@ async def _called(
     try:
         values = _values(known, words, given)
         caller = caller_of(context.state)
-        await asyncio.to_thread(import_module, "bub_cron.gateway.chat.book")  # the first time, it reads some files
-        book = caller.book
         name = str(values.pop("name", "")).strip()
         if what in ("change", "remove", "fire") and not name:
             raise RefusedError("name is missing; reminder.list shows the names")
         async with asyncio.timeout(_SECONDS):
+            await asyncio.to_thread(_load_book)
+            book = caller.book
             match what:
                 case "add" | "change":
                     return await asyncio.to_thread(getattr(book, what), caller, name, values)
@@ -136,6 +136,14 @@ async def _called(
         return f"Not known: the disk did not answer within {_SECONDS:g} s. reminder.list shows whether it was done."
     except BubCronError as error:
         return f"Not done: {error}"
+
+
+def _load_book() -> None:
+    """Load what reads and judges reminders; the first time, that reads some files."""
+    try:
+        import_module("bub_cron.gateway.chat.book")
+    except ImportError as error:
+        raise RefusedError(f"bub-cron was changed under this gateway, which needs a restart: {error}") from error
 
 
 def _values(known: Mapping[str, Any], words: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
