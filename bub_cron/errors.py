@@ -46,6 +46,10 @@ class Fault:
         return f"Fault({self.line}, {self.column}, {self.message!r})"
 
 
+STAYS_IN_FORCE = "until that is fixed, the last good version stays in force"
+"""Said beside the faults of a file whose earlier version the tick goes by."""
+
+
 class FileFaultsError(BubCronError):
     """A reminders file that is broken: `path`, and all its `faults`, sorted by line and column.
 

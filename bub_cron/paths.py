@@ -209,3 +209,8 @@ def others_write(found: os.stat_result, where: str | int) -> bool:
         if user.pw_gid == found.st_gid and user.pw_name == group.gr_name and not set(group.gr_mem) - {user.pw_name}:
             return False
     return True
+
+
+def text_of(path: str) -> str:
+    """Return a path, or what holds one, as text that a store takes; a path need not be UTF-8."""
+    return path.encode("utf-8", "backslashreplace").decode()

@@ -17,6 +17,7 @@ import os
 import sqlite3
 
 from bub_cron.errors import DamagedStoreError, StoreError
+from bub_cron.paths import text_of
 from bub_cron.pauses import Pause, Pauses
 from bub_cron.states import BAD, DUE, GOOD, MISSED, OPEN, REASONS, sql_list
 from bub_cron.store import ERRORS, FAR, MENDED, store_error
@@ -319,7 +320,7 @@ def files_read(paths: Paths) -> FilesRead | None:
             return None
         if not _columns_of(view, "ledger", "files"):
             return None
-        file = paths.file.encode("utf-8", "backslashreplace").decode()  # as the tick writes it
+        file = text_of(paths.file)
         row = view.execute(query, (file,)).fetchone()
         return None if row is None else FilesRead(row)
 

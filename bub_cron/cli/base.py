@@ -19,6 +19,7 @@ import click
 from bub_cron import __version__
 from bub_cron.cli.contents import ENTRIES, EXAMPLES, GROUPS, OTHER, STATUSES
 from bub_cron.errors import (
+    STAYS_IN_FORCE,
     BubCronError,
     FaultyFilesError,
     FileFaultsError,
@@ -28,7 +29,7 @@ from bub_cron.errors import (
     UnknownReminderError,
     each_of,
 )
-from bub_cron.paths import Paths, find_paths
+from bub_cron.paths import Paths, find_paths, text_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -169,7 +170,7 @@ def with_paths[R](command: Callable[..., R]) -> Callable[..., R]:
             return command(paths, **{name: value for name, value in given.items() if name not in _PATH_OPTIONS})
         except (FaultyFilesError, FileFaultsError, FileMissingError, FileUnreadableError) as error:
             if _is_in_force(each_of(error), paths):
-                error.add_note("until that is fixed, the last good version stays in force")
+                error.add_note(STAYS_IN_FORCE)
             raise
 
     return wrapper
@@ -184,8 +185,8 @@ def _is_in_force(errors: Iterable[BubCronError], paths: Paths) -> bool:
     except StoreError:
         return False  # the error at hand counts; `status` and `doctor` tell of the store
     # What is missing has no path: then it is that of all files.
-    found = [getattr(error, "path", "").encode("utf-8", "backslashreplace").decode() for error in errors]
-    places = [os.path.realpath(path) if path else "" for path in found]
+    found = [getattr(error, "path", "") for error in errors]
+    places = [os.path.realpath(text_of(path)) if path else "" for path in found]
     return any(file == place or file.startswith(f"{place}/") for file in files for place in places)
 
 

@@ -24,6 +24,7 @@ from sqlite3 import Row
 
 from bub_cron import errors
 from bub_cron.errors import BubCronError, FileMissingError, FileUnreadableError, ScheduleError
+from bub_cron.paths import text_of
 from bub_cron.reminders import Reminder, ReminderFile, repeated_names
 from bub_cron.reminders import read_files as read_files
 from bub_cron.schedule import (
@@ -123,11 +124,6 @@ def take_in(ledger: Ledger, path: str, tz: str, now: int) -> list[Trouble]:
     with ledger.transaction():
         ledger.set_files(signature=None, faulty=[(text_of(path), text_of(str(unreadable)), unreadable.exit_status)])
     return []
-
-
-def text_of(path: str) -> str:
-    """Return a path, or what holds one, as text that a store takes; a path need not be UTF-8."""
-    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _machine_zone(tz: str) -> str:

@@ -23,7 +23,7 @@ class Trouble:
 
 def file_troubles(faulty: "list[Row]") -> list[Trouble]:
     """Return the troubles of faulty files, as `Ledger.faulty_files` has them."""
-    note = "\nuntil that is fixed, the last good version stays in force"
+    note = f"\n{errors.STAYS_IN_FORCE}"
     return [Trouble(row["status"], row["faults"] + (note if row["older"] else "")) for row in faulty]
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 
 from bub_cron import __version__
-from bub_cron.paths import drop_ins
+from bub_cron.paths import drop_ins, text_of
 from bub_cron.store import ERRORS, store_error
 from bub_cron.trigger.ledger import SHAPE, Ledger
 
@@ -81,7 +81,7 @@ def _run(paths: "Paths", now: float, out: "TextIO") -> int:
             return 0
         with ledger.transaction():
             keys = "\n".join(trouble.key for trouble in troubles)
-            is_news = ledger.is_news(keys.encode("utf-8", "backslashreplace").decode(), int(now))
+            is_news = ledger.is_news(text_of(keys), int(now))
     finally:
         ledger.close()
     from bub_cron.trigger.telling import exit_status, say, tell_systemd
@@ -125,7 +125,7 @@ def tz_in_force(tick: "Row") -> str:
 
 def seen_tz() -> str:
     """Return this tick's own TZ, as text that a store takes."""
-    return os.environ.get("TZ", "").encode("utf-8", "backslashreplace").decode()
+    return text_of(os.environ.get("TZ", ""))
 
 
 def signature(path: str, tz: str, zone_files: "Iterable[str]") -> str:
