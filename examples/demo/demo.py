@@ -35,7 +35,7 @@ reminders:
     text: This can't arrive, and is not lost in silence.
 """
 NEXT = """
-That was the demo. Its files are gone; nothing outside of this directory changed.
+That was the demo. Its files are gone; nothing outside this directory changed.
 Next: your first reminder in your own chat. README.md has the five steps.
 They begin with
 
